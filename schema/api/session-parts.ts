@@ -1,0 +1,44 @@
+/** Parts of a session that both its API and the tunnel use. */
+import { z } from 'zod';
+
+export const SessionType = z.enum(['interactive', 'batch']);
+export type SessionType = z.infer<typeof SessionType>;
+
+export const OutputPolicy = z.strictObject({
+  /** What happens when a stream's spool or ring is full and nobody takes it away. */
+  onFull: z.enum(['block', 'drop']),
+  /** How long a blocked writer waits before the oldest goes after all (counted from loss of contact). */
+  blockMs: z.int().min(0).max(86_400_000),
+  /** What the agent keeps per stream. */
+  spoolBytes: z
+    .int()
+    .min(64 * 1024)
+    .max(64 * 1024 ** 3),
+});
+export type OutputPolicy = z.infer<typeof OutputPolicy>;
+
+export const defaultOutputPolicy: OutputPolicy = { onFull: 'block', blockMs: 600_000, spoolBytes: 64 * 1024 * 1024 };
+
+/** States of a session. One pure `next(state, event)` in the ledger moves between them. */
+export const SessionState = z.enum([
+  'PENDING',
+  'SCHEDULED',
+  'PREPARING',
+  'PULLING',
+  'CREATING',
+  'RUNNING',
+  'UNREACHABLE',
+  'TERMINATING',
+  'TERMINATED',
+  'ERROR',
+  'CANCELLED',
+]);
+export type SessionState = z.infer<typeof SessionState>;
+
+/** States that a session never leaves. */
+export const terminalStates = ['TERMINATED', 'ERROR', 'CANCELLED'] as const satisfies readonly SessionState[];
+
+/** True when the session is over for good. */
+export function isTerminal(state: SessionState): boolean {
+  return (terminalStates as readonly SessionState[]).includes(state);
+}

@@ -1,0 +1,1 @@
+ALTER TABLE `agents` ADD `agent_version` text;

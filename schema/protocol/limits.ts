@@ -1,0 +1,59 @@
+/** Every limit of the tunnel in one place. Units in the names; sources: `docs/architecture.md`. */
+export const limits = {
+  /** Version of the protocol that this code speaks, and the oldest it still accepts. */
+  version: 1,
+  minVersion: 1,
+  headerBytes: 16,
+  /** Payload of one frame. */
+  payloadBytes: 64 * 1024,
+  /** One WebSocket message of several frames: the per-message cost in a hub is the bottleneck. */
+  messageBytes: 1024 * 1024,
+  /** One JSON message, joined from frames with MORE. */
+  jsonBytes: 1024 * 1024,
+  jsonDepth: 32,
+  /** Credit of a new stream, per direction. */
+  initialWindowBytes: 256 * 1024,
+  /** What a receiver may grow a bulk stream's window to. */
+  maxWindowBytes: 16 * 1024 * 1024,
+  /** Bytes to one socket between two marks. */
+  markEveryBytes: 256 * 1024,
+  /** Unproven bytes to a socket: at least, and at most. */
+  minAllowanceBytes: 2 * 1024 * 1024,
+  maxAllowanceBytes: 16 * 1024 * 1024,
+  streamsPerSocket: 64,
+  /** Concurrent streams of one agent socket. */
+  streamsPerAgent: 4096,
+  pingEveryMs: 10_000,
+  /** A socket silent this long is dead, at either end. */
+  silentMs: 30_000,
+  /** An intent is sent only on a socket whose last ping is younger than this. */
+  intentPingMs: 25_000,
+  startLeaseMs: 60_000,
+  runLeaseMs: 600_000,
+  bulkIdleMs: 60_000,
+  rebindMs: 10_000,
+  reconnectBaseMs: 500,
+  reconnectCapMs: 30_000,
+  callDeadlineMs: 15_000,
+  /** Unacknowledged events that an agent keeps in flight. */
+  eventsInFlight: 256,
+  /** Before a byte passes on a socket, its last access check must be younger than this. */
+  accessCheckMs: 3_000,
+} as const;
+
+export const tunnelProtocol = 'causeway.tunnel.v1';
+export const clientProtocol = 'causeway.client.v1';
+
+/** Close codes of tunnel and client sockets. */
+export const closeCodes = {
+  normal: 1000,
+  goingAway: 1001,
+  protocolError: 1002,
+  policy: 1008,
+  tooBig: 1009,
+  revoked: 4401,
+  refused: 4403,
+  gone: 4404,
+  moved: 4409,
+  unreachable: 4503,
+} as const;

@@ -1,0 +1,114 @@
+/**
+ * Streams: what a client may OPEN on its socket, and what the hub makes of it for the agent. SPEC rules S1-S14.
+ * Operations and their use of channels:
+ *
+ *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
+ *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
+ *   get      a tar stream of a path below /home/work: stdout
+ *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
+ *   echo     sends back what comes (measurement): input -> stdout
+ */
+import { z } from 'zod';
+import { idPattern } from '../ids.ts';
+
+const count = z.int().nonnegative();
+const processId = z.union([z.literal('main'), z.string().regex(idPattern('process'))]);
+const window = z.strictObject({ rows: count.max(65_535), columns: count.max(65_535) });
+const after = z.strictObject({ stdout: count, stderr: count });
+/** A path relative to /home/work; the agent checks each component. */
+const homePath = z.string().max(4096);
+
+export const ProcessSpawn = z.strictObject({
+  argv: z.array(z.string().max(131_072)).min(1).max(1024),
+  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).optional(),
+  cwd: z.string().max(4096).optional(),
+  tty: window.optional(),
+  stdin: z.boolean().optional(),
+});
+export type ProcessSpawn = z.infer<typeof ProcessSpawn>;
+
+export const StreamOpen = z.discriminatedUnion('op', [
+  z.strictObject({
+    op: z.literal('process'),
+    /** Chosen by the client; the same id never starts twice, so a cut can not double an exec. */
+    processId,
+    spawn: ProcessSpawn.optional(),
+    /** Continue after these offsets. */
+    after: after.optional(),
+    /** Take input from this client; false only watches. */
+    input: z.boolean().optional(),
+  }),
+  z.strictObject({
+    op: z.literal('logs'),
+    processId,
+    streams: z.enum(['stdout', 'stderr', 'both']),
+    after: after.optional(),
+    /** Start this many lines before the end instead of at `after`. */
+    tailLines: count.max(1_000_000).optional(),
+    follow: z.boolean(),
+    /** Ride the interactive socket: a person watches. */
+    interactive: z.boolean().optional(),
+  }),
+  z.strictObject({ op: z.literal('get'), path: homePath }),
+  z.strictObject({
+    op: z.literal('put'),
+    path: homePath,
+    uploadId: z.string().regex(/^[A-Za-z0-9_-]{8,64}$/),
+    offset: count,
+    last: z.boolean(),
+  }),
+  z.strictObject({ op: z.literal('echo'), interactive: z.boolean().optional() }),
+]);
+export type StreamOpen = z.infer<typeof StreamOpen>;
+
+/** What the hub puts around a client's OPEN for the agent. */
+export const AgentOpen = z.strictObject({
+  sessionId: z.string().regex(idPattern('session')),
+  generation: count,
+  actorId: z.string().max(64),
+  open: StreamOpen,
+});
+export type AgentOpen = z.infer<typeof AgentOpen>;
+
+/** The agent's OPENED. */
+export const StreamOpened = z.strictObject({
+  /** Offset from which the sender continues on the input channel. */
+  inputOffset: count.optional(),
+  /** First offsets, from those that were asked for on, of which the byte is kept. */
+  keptFrom: after.optional(),
+  /** Size of what follows, when known. */
+  sizeBytes: count.optional(),
+});
+export type StreamOpened = z.infer<typeof StreamOpened>;
+
+/** Client to agent on the control channel of `process`; one JSON object a DATA frame. */
+export const ProcessControl = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('resize'), rows: count.max(65_535), columns: count.max(65_535) }),
+  z.strictObject({
+    kind: z.literal('signal'),
+    signal: z.enum(['INT', 'TERM', 'HUP', 'QUIT', 'KILL', 'USR1', 'USR2', 'STOP', 'CONT']),
+  }),
+]);
+export type ProcessControl = z.infer<typeof ProcessControl>;
+
+/** Agent to client on the control channel of `process` and `logs`; one JSON object a DATA frame. */
+export const ProcessEvent = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('gap'),
+    stream: z.enum(['stdout', 'stderr']),
+    from: count,
+    to: count,
+    reason: z.enum(['spool-full', 'disk-full', 'ring-full', 'retention', 'damaged']),
+  }),
+  z.strictObject({
+    kind: z.literal('exit'),
+    exitCode: z.int().min(0).max(255).optional(),
+    signal: z.string().max(16).optional(),
+    reason: z.string().max(32),
+  }),
+  /** The process has all of its input, and its end: the client may leave. */
+  z.strictObject({ kind: z.literal('inputEnded'), offset: count }),
+  /** The session moved to another generation: open again. */
+  z.strictObject({ kind: z.literal('moved'), generation: count }),
+]);
+export type ProcessEvent = z.infer<typeof ProcessEvent>;
