@@ -1,0 +1,101 @@
+/** HTTP over connections of `connect.ts`: for `ws`, for single requests, and a small fetch that keeps its connections. */
+import { Agent, type ClientRequest, type ClientRequestArgs, type IncomingMessage, request } from 'node:http';
+import { type Duplex, Readable } from 'node:stream';
+import { connectTo } from './connect.ts';
+import type { Way } from './way.ts';
+
+/** What `node:http` gives to `createConnection`. It looks at an error alone, whatever its types say of the stream. */
+type Created = (error: Error | null, stream: Duplex) => void;
+/** `createConnection` of `node:http` in the form that hands the connection over later. */
+export type CreateConnection = (options: ClientRequestArgs, created: Created) => undefined;
+
+/** Hands over what `opening` comes to. */
+export function handOver(opening: Promise<Duplex>, created: Created): undefined {
+  opening.then(
+    (stream) => created(null, stream),
+    (error: Error) => created(error, undefined as unknown as Duplex),
+  );
+  return undefined;
+}
+
+/** `createConnection` for one request or WebSocket to `url`. */
+export function connectionTo(url: URL, way: Way, signal?: AbortSignal): CreateConnection {
+  return (_options, created) => handOver(connectTo(url, way, signal === undefined ? {} : { signal }), created);
+}
+
+/** A request to `url` on a connection of its own. TLS is the connection's, so this is plain `node:http` for every scheme. */
+export function requestTo(url: URL, way: Way, options: ClientRequestArgs & { signal?: AbortSignal }): ClientRequest {
+  const createConnection = connectionTo(url, way, options.signal) as unknown as ClientRequestArgs['createConnection'];
+  return request({ ...target(url), ...options, ...(createConnection === undefined ? {} : { createConnection }) });
+}
+
+function target(url: URL): ClientRequestArgs {
+  const defaultPort = url.protocol === 'https:' ? 443 : 80;
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: Number(url.port) || defaultPort,
+    defaultPort,
+    path: `${url.pathname}${url.search}`,
+  };
+}
+
+export interface FetchInit {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string | Uint8Array | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** As the global fetch, as far as a client of ours needs it: an answer is an answer, redirects too. */
+export type Fetch = (url: URL | string, init?: FetchInit) => Promise<Response>;
+
+/** Keeps connections for a moment, so that ten calls are one handshake. */
+class WayAgent extends Agent {
+  readonly #way: Way;
+
+  constructor(way: Way) {
+    super({ keepAlive: true });
+    this.#way = way;
+  }
+
+  override createConnection(options: ClientRequestArgs & { wayUrl?: URL }, created?: Created): undefined {
+    if (options.wayUrl === undefined || created === undefined) throw new Error('only for requests of fetchBy');
+    return connectionTo(options.wayUrl, this.#way)(options, created);
+  }
+}
+
+/** A fetch by `way`. */
+export function fetchBy(way: Way): Fetch {
+  const agent = new WayAgent(way);
+  return (address, { method = 'GET', headers = {}, body, signal } = {}) => {
+    const url = new URL(address);
+    const { promise, resolve, reject } = Promise.withResolvers<Response>();
+    const options = { ...target(url), method, headers: { ...headers, ...lengthOf(body) }, agent, wayUrl: url };
+    const asking = request({ ...options, ...(signal === undefined ? {} : { signal }) } as ClientRequestArgs);
+    asking.on('response', (answer) => resolve(toResponse(answer)));
+    asking.on('error', (error) => reject(signal?.aborted ? (signal.reason as Error) : error));
+    asking.end(body);
+    return promise;
+  };
+}
+
+function lengthOf(body: FetchInit['body']): Record<string, string> {
+  if (body === undefined) return {};
+  return { 'content-length': String(Buffer.byteLength(body)) };
+}
+
+/** Answers without a body, which a Response may not have either. */
+const bodyless = new Set([101, 204, 205, 304]);
+
+function toResponse(answer: IncomingMessage): Response {
+  const status = answer.statusCode ?? 0;
+  const headers = new Headers();
+  for (let at = 0; at + 1 < answer.rawHeaders.length; at += 2)
+    headers.append(answer.rawHeaders[at] ?? '', answer.rawHeaders[at + 1] ?? '');
+  if (!bodyless.has(status)) {
+    const body = Readable.toWeb(answer) as unknown as ReadableStream<Uint8Array>;
+    return new Response(body, { status, headers });
+  }
+  answer.resume();
+  return new Response(null, { status, headers });
+}

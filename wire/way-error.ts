@@ -1,0 +1,45 @@
+/** Why the edge can not be reached in the way that was asked for, in words, with what to do. Holds no secret of a proxy. */
+
+export type WayCode =
+  | 'tls_pin_mismatch'
+  | 'tls_untrusted'
+  | 'tls_name_mismatch'
+  | 'tls_expired'
+  | 'tls_absent'
+  | 'tls_ca_file_invalid'
+  | 'proxy_auth_required'
+  | 'proxy_refused'
+  | 'proxy_unreachable'
+  | 'proxy_invalid';
+
+/** What may go away by itself. After all others the next try ends the same way until a person does something. */
+const passing: ReadonlySet<WayCode> = new Set<WayCode>(['proxy_refused', 'proxy_unreachable']);
+
+export class WayError extends Error {
+  readonly code: WayCode;
+  /** What to type or check. */
+  readonly hint: string;
+
+  constructor(code: WayCode, message: string, hint: string) {
+    super(message);
+    this.name = 'WayError';
+    this.code = code;
+    this.hint = hint;
+  }
+
+  /** True when trying again can not help. */
+  get final(): boolean {
+    return !passing.has(this.code);
+  }
+
+  /** All of it in one line, for a log. */
+  override toString(): string {
+    return `${this.code}: ${this.message}. ${this.hint}`;
+  }
+}
+
+/** The WayError that `error` is or was caused by. */
+export function findWayError(error: unknown): WayError | undefined {
+  if (error instanceof WayError) return error;
+  return error instanceof Error ? findWayError(error.cause) : undefined;
+}
