@@ -1,0 +1,162 @@
+/**
+ * The one way of a request: id, trace, actor, permission, validated input, handler, answer; refusals as problem+json.
+ * It knows routes, never a feature. What a handler throws never reaches a caller as it is.
+ */
+import { type Context, Hono } from 'hono';
+import { type ErrorCode, errors, Refusal } from '../../schema/errors.ts';
+import { newId } from '../../schema/ids.ts';
+import { systemClock } from '../platform/clock.ts';
+import { equalTexts } from '../platform/keys.ts';
+import { consoleLog, describeError } from '../platform/log.ts';
+import { systemRandom } from '../platform/random.ts';
+import type { Actor, AgentActor, Ctx, UserActor } from './context.ts';
+import { checkCondition } from './etag.ts';
+import { RequestCtx } from './request-ctx.ts';
+import { readIdempotency, withIdempotency } from './idempotency.ts';
+import { readInput } from './input.ts';
+import { checkPermission } from './permission.ts';
+import { toProblem, toRefusal } from './problem.ts';
+import { dress, render } from './respond.ts';
+import { PathRouter } from './router.ts';
+import type { Route, RouteSpec, Slice } from './slice.ts';
+
+/** How credentials become actors; features bring them, so that the corridor depends on none. */
+export interface Authenticators {
+  /** The actor of an API token. @throws Refusal `auth_invalid`, `auth_revoked` */
+  token(ctx: Ctx, token: string): Promise<UserActor>;
+  /** The agent whose socket this upgrade is. @throws Refusal `auth_missing`, `agent_...` */
+  agent(ctx: Ctx): Promise<AgentActor>;
+}
+
+/** Who is told of each refusal, without being waited for. */
+export type Witness = (ctx: Ctx, route: string, code: ErrorCode) => void;
+
+/** The application: every route of every slice, behind the corridor. */
+export function createApp(
+  slices: readonly Slice[],
+  authenticators: Authenticators,
+  witness: Witness,
+): Hono<{ Bindings: Env }> {
+  const app = new Hono<{ Bindings: Env }>({ router: new PathRouter() });
+  const routes = slices.flatMap((each) => each.routes);
+  for (const route of routes) {
+    const name = routeName(route.spec);
+    app.on(route.spec.method.toUpperCase(), route.spec.path.replaceAll(/\{(\w+)\}/g, ':$1'), (c) =>
+      travel(c, route, name, authenticators, witness),
+    );
+  }
+  const known = routes.map(({ spec }) => ({ method: spec.method.toUpperCase(), pattern: pathPattern(spec.path) }));
+  app.notFound((c) => refuseUnknown(c, known));
+  app.onError((error) => render(toProblem(toRefusal(error)), freshRequestId()));
+  return app;
+}
+
+function routeName({ method, path }: RouteSpec): string {
+  return `${method.toUpperCase()} ${path}`;
+}
+
+function pathPattern(path: string): RegExp {
+  return new RegExp(`^${path.replaceAll(/[.+]/g, String.raw`\$&`).replaceAll(/\{\w+\}/g, '[^/]+')}$`);
+}
+
+function refuseUnknown(c: Context<{ Bindings: Env }>, known: { method: string; pattern: RegExp }[]): Response {
+  const allowed = known.filter(({ pattern }) => pattern.test(c.req.path)).map(({ method }) => method);
+  if (allowed.length === 0) return render(toProblem(new Refusal('route_not_found')), freshRequestId());
+  const problem = toProblem(new Refusal('route_method_not_allowed'));
+  problem.headers['allow'] = [...new Set(allowed)].join(', ');
+  return render(problem, freshRequestId());
+}
+
+function freshRequestId(): string {
+  return newId('request', systemClock.nowMs(), systemRandom.bytes(10));
+}
+
+/** One request through one route. Always answers. */
+async function travel(
+  c: Context<{ Bindings: Env }>,
+  route: Route,
+  name: string,
+  authenticators: Authenticators,
+  witness: Witness,
+): Promise<Response> {
+  const startedMs = systemClock.nowMs();
+  const requestId = freshRequestId();
+  let ctx: RequestCtx | undefined;
+  let response: Response;
+  let cause: unknown;
+  try {
+    ctx = new RequestCtx({ env: c.env, request: c.req.raw, requestId, route: name, execution: c.executionCtx });
+    response = await enter(ctx, route, c.req.param() as Record<string, string>, authenticators);
+  } catch (error) {
+    cause = error;
+    const refusal = toRefusal(error);
+    if (ctx) witness(ctx, name, refusal.code);
+    response = render(toProblem(refusal), requestId);
+  }
+  logRequest(ctx, route.spec, requestId, response.status, systemClock.nowMs() - startedMs, cause);
+  return response;
+}
+
+async function enter(
+  ctx: RequestCtx,
+  route: Route,
+  params: Record<string, string>,
+  authenticators: Authenticators,
+): Promise<Response> {
+  const { spec } = route;
+  checkAddress(ctx.request);
+  ctx.actor = await identify(ctx, spec, authenticators);
+  checkPermission(ctx.actor, spec.permission);
+  if (spec.upgrade) checkUpgrade(ctx.request, spec.upgrade.protocol);
+  if (spec.method !== 'get') checkCondition(ctx.request, spec);
+  const { input, bodyText } = await readInput(ctx.request, spec, params);
+  ctx.idempotency = readIdempotency(ctx.request, spec, bodyText);
+  const answer = await withIdempotency(ctx, route, input);
+  return answer instanceof Response ? dress(answer, ctx.requestId) : render(answer, ctx.requestId);
+}
+
+/** Refuses a token in the address, where logs, proxies and histories keep it. */
+function checkAddress({ url }: Request): void {
+  if (url.includes('cwt_') || url.includes('cwj_')) throw new Refusal('request_token_in_url');
+}
+
+async function identify(ctx: Ctx, { permission }: RouteSpec, authenticators: Authenticators): Promise<Actor> {
+  if (permission === 'public') return { kind: 'anonymous' };
+  if (permission === 'agent') return authenticators.agent(ctx);
+  const header = ctx.request.headers.get('authorization');
+  if (header === null) throw new Refusal('auth_missing');
+  const token = /^bearer ([\x21-\x7e]{1,512})$/i.exec(header)?.[1];
+  if (token === undefined) throw new Refusal('auth_invalid');
+  if (permission !== 'bootstrap') return authenticators.token(ctx, token);
+  if (ctx.config.bootstrap === undefined || !equalTexts(token, ctx.config.bootstrap)) throw new Refusal('auth_invalid');
+  return { kind: 'bootstrap' };
+}
+
+/** @throws Refusal when the request is no WebSocket upgrade, or for another subprotocol */
+export function checkUpgrade(request: Request, protocol: string): void {
+  if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') throw new Refusal('request_upgrade_required');
+  const offered = (request.headers.get('sec-websocket-protocol') ?? '').split(',').map((each) => each.trim());
+  if (!offered.includes(protocol))
+    throw new Refusal('request_protocol_unsupported', `Ask for the subprotocol ${protocol}.`);
+}
+
+/** One line for each request that changed something, was refused, or took long. */
+function logRequest(
+  ctx: Ctx | undefined,
+  spec: RouteSpec,
+  requestId: string,
+  status: number,
+  ms: number,
+  cause: unknown,
+): void {
+  if (status < 400 && spec.method === 'get' && ms < 1000) return;
+  const log = ctx?.log ?? consoleLog({ requestId, route: routeName(spec) });
+  const actor =
+    ctx?.actor.kind === 'user' ? ctx.actor.userId : ctx?.actor.kind === 'agent' ? ctx.actor.agentId : undefined;
+  const code: ErrorCode | undefined = cause === undefined ? undefined : toRefusal(cause).code;
+  const fields = { status, ms, ...(actor === undefined ? {} : { actor }), ...(code === undefined ? {} : { code }) };
+  if (status < 500) log.info('request', fields);
+  else if (code !== undefined && errors[code].status === 503)
+    log.warn('request', { ...fields, cause: describeError(cause).cause });
+  else log.error('request', { ...fields, ...describeError(cause) });
+}

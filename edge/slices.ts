@@ -1,0 +1,31 @@
+/** Every feature that is mounted. A feature is deleted by its line here, its folder, its schema files and its tests. */
+import { events } from './event-bus/routes.ts';
+import type { Slice } from './http/slice.ts';
+import { systemSlice } from './http/system-routes.ts';
+import { administration } from './manager/accounts/admin-routes.ts';
+import { accounts } from './manager/accounts/routes.ts';
+import { agents } from './manager/agents/routes.ts';
+import { auditTrail } from './manager/audit/routes.ts';
+import { images } from './manager/images/routes.ts';
+import { metrics } from './manager/metrics/routes.ts';
+import { recovery } from './manager/recovery/routes.ts';
+import { releases } from './manager/releases/routes.ts';
+import { sessions } from './manager/sessions/routes.ts';
+import { sessionStreams } from './manager/sessions/stream-routes.ts';
+import { machine } from './tunnel/drain.ts';
+
+const features: readonly Slice[] = [
+  accounts,
+  administration,
+  agents,
+  auditTrail,
+  events,
+  images,
+  metrics,
+  recovery,
+  releases,
+  sessions,
+  sessionStreams,
+  machine,
+];
+export const slices: readonly Slice[] = [systemSlice(features), ...features];
