@@ -1,0 +1,45 @@
+/** Changing one's own password: by the old one, throttled like signing in. An administrator resets one by `PATCH`. */
+import type { z } from 'zod';
+import type { NewPassword } from '../../../schema/api/account.ts';
+import { type RateLimit, Refusal } from '../../../schema/errors.ts';
+import type { UserCtx } from '../../http/context.ts';
+import { database } from '../../platform/database.ts';
+import { audited, chainOf } from '../audit/record.ts';
+import { beginAttempt } from './attempts.ts';
+import { isNarrowed } from './manage-tokens.ts';
+import { hashPassword, isPassword } from './password.ts';
+import { changeRights } from './rights.ts';
+import { findUser, updateUser } from './store.ts';
+
+/**
+ * Repeated with the same passwords it is done already, so an answer that was lost is simply asked for again.
+ * @throws Refusal `auth_password_wrong`, `auth_throttled`, `access_denied`
+ */
+export async function changePassword(ctx: UserCtx, input: z.infer<typeof NewPassword>): Promise<RateLimit> {
+  const { actor } = ctx;
+  if (isNarrowed(actor)) throw new Refusal('access_denied', 'This token is narrowed; sign in to change the password.');
+  const db = database(ctx.env);
+  const attempt = await beginAttempt(ctx, actor.email);
+  const user = await findUser(db, actor.userId);
+  if (user?.passwordHash == null) throw new Refusal('access_denied', 'A service account has no password.');
+  const isRight = await isPassword(input.password, user.passwordHash);
+  const isDone = !isRight && (await isPassword(input.newPassword, user.passwordHash));
+  if (!isRight && !isDone) throw new Refusal('auth_password_wrong', undefined, { rateLimit: attempt.limit });
+  if (isRight) await store(ctx, input, user.domainId);
+  return attempt.forgive();
+}
+
+async function store(ctx: UserCtx, input: z.infer<typeof NewPassword>, domainId: string): Promise<void> {
+  const { userId, tokenId } = ctx.actor;
+  const db = database(ctx.env);
+  const passwordHash = await hashPassword(input.newPassword, ctx.random);
+  const revokeTokens = input.revokeTokens ?? false;
+  const chain = await chainOf(ctx, domainId);
+  const note = { chain, action: 'password.change', objectId: userId, details: { revokeTokens } };
+  const write = async () => {
+    const endTokens = { but: tokenId, nowMs: ctx.clock.nowMs() };
+    await updateUser(db, audited(ctx, note), userId, { passwordHash }, revokeTokens ? { endTokens } : {});
+  };
+  if (revokeTokens) await changeRights(ctx, { userId, outcome: 'changed' }, write);
+  else await write();
+}

@@ -1,0 +1,41 @@
+/**
+ * The one way in which rights change: announced to the `Access` object of the user, written to D1, told. Whoever asks
+ * `Access` in between reads D1 anew, so a death at any point leaves nobody with rights that D1 no longer gives for more
+ * than the 3 s of a check. D1 is the truth; `Access` only says who must look again.
+ */
+import { errors, Refusal } from '../../../schema/errors.ts';
+import type { UserCtx } from '../../http/context.ts';
+import { shardOf } from '../../http/shards.ts';
+import { durably } from '../../platform/failpoint.ts';
+import { accessObject } from '../../platform/objects.ts';
+import { forgetActors } from './authenticate.ts';
+
+export interface RightsChange {
+  userId: string;
+  /** The token that it is about; absent: the user with all tokens. */
+  tokenId?: string;
+  outcome: 'changed' | 'revoked';
+  /** The subject comes in again. */
+  restores?: boolean;
+}
+
+/** Carries out `write` (to D1, idempotent) as a change of rights. */
+export async function changeRights(ctx: UserCtx, change: RightsChange, write: () => Promise<void>): Promise<void> {
+  const { userId, tokenId, outcome, restores = false } = change;
+  const subject = tokenId ?? userId;
+  const id = ctx.requestId;
+  const access = accessObject(ctx.env, shardOf(userId));
+  await durably(ctx.failpoints, 'accounts.intend', () => access.intend(id, subject, restores));
+  try {
+    await durably(ctx.failpoints, 'accounts.rights', write);
+    await durably(ctx.failpoints, 'accounts.tell', () => access.finish(id, subject, outcome));
+    // The process that serves us keeps it beside its state, for restores.
+    if (outcome === 'revoked' || restores) ctx.log.info('revocation', { subject, revoked: outcome === 'revoked' });
+  } catch (error) {
+    // Refused: nothing was written. Anything else may have been, and the announcement stands until its end.
+    if (error instanceof Refusal && errors[error.code].status < 500) await access.finish(id, subject, 'changed');
+    throw error;
+  } finally {
+    forgetActors(subject);
+  }
+}

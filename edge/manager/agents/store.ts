@@ -1,0 +1,100 @@
+/** SQL of agents' enrolment. Takes a database, returns rows or undefined; decides nothing. */
+import { and, asc, eq, gt, inArray, sql } from 'drizzle-orm';
+import { agents, joinTokens } from '../../../schema/db/agents.ts';
+import type { Database, Write } from '../../platform/database.ts';
+
+export type AgentRow = typeof agents.$inferSelect;
+export type JoinTokenRow = typeof joinTokens.$inferSelect;
+
+/** Agents of one control hub: what a hub carries with a report each minute. */
+const agentsPerHub = 128;
+
+export async function insertJoinToken(db: Database, write: Write, row: JoinTokenRow): Promise<void> {
+  const insert = db
+    .insert(joinTokens)
+    .values(row)
+    .onConflictDoUpdate({
+      target: joinTokens.id,
+      set: { hash: row.hash },
+      setWhere: eq(joinTokens.createdBy, row.createdBy),
+    });
+  await write([insert.getSQL()]);
+}
+export async function findJoinToken(db: Database, id: string): Promise<JoinTokenRow | undefined> {
+  return (await db.select().from(joinTokens).where(eq(joinTokens.id, id)).limit(1))[0];
+}
+export async function findJoinTokenByHash(db: Database, hashes: string[]): Promise<JoinTokenRow | undefined> {
+  return (await db.select().from(joinTokens).where(inArray(joinTokens.hash, hashes)).limit(1))[0];
+}
+
+export async function findAgent(db: Database, id: string): Promise<AgentRow | undefined> {
+  return (await db.select().from(agents).where(eq(agents.id, id)).limit(1))[0];
+}
+export async function findAgentByKey(db: Database, publicKey: string): Promise<AgentRow | undefined> {
+  return (await db.select().from(agents).where(eq(agents.publicKey, publicKey)).limit(1))[0];
+}
+export async function isNameTaken(db: Database, name: string): Promise<boolean> {
+  return (await db.select({ id: agents.id }).from(agents).where(eq(agents.name, name)).limit(1)).length > 0;
+}
+
+/**
+ * Writes the agent and spends the token, or neither: another key may have spent it meanwhile. The control hub is chosen by
+ * the number of agents so far.
+ */
+export async function enrolAgent(write: Write, tokenId: string, agent: Omit<AgentRow, 'controlHub'>): Promise<void> {
+  const unspent = sql`EXISTS (SELECT 1 FROM join_tokens WHERE id = ${tokenId} AND used_by_key IS NULL)`;
+  await write([
+    sql`INSERT INTO agents (id, group_number, name, public_key, control_hub, state, draining, approved, approval, offered,
+        host, agent_version, joined_at_ms)
+      SELECT ${agent.id}, ${agent.groupNumber}, ${agent.name}, ${agent.publicKey},
+        (SELECT CAST(count(*) / ${agentsPerHub} AS INTEGER) || '' FROM agents), ${agent.state}, 0,
+        ${JSON.stringify(agent.approved)}, ${agent.approval}, ${JSON.stringify(agent.offered)}, ${JSON.stringify(agent.host)},
+        ${agent.agentVersion}, ${agent.joinedAtMs}
+      WHERE ${unspent}`,
+    sql`UPDATE join_tokens SET used_by_key = ${agent.publicKey}, agent_id = ${agent.id}
+      WHERE id = ${tokenId} AND used_by_key IS NULL`,
+  ]);
+}
+
+/** Spends a token on an agent that is enrolled already. */
+export async function spendJoinToken(db: Database, write: Write, tokenId: string, agent: AgentRow): Promise<void> {
+  const update = db
+    .update(joinTokens)
+    .set({ usedByKey: agent.publicKey, agentId: agent.id })
+    .where(and(eq(joinTokens.id, tokenId), sql`${joinTokens.usedByKey} IS NULL`));
+  await write([update.getSQL()]);
+}
+
+export async function updateAgent(
+  db: Database,
+  write: Write,
+  id: string,
+  change: Partial<Pick<AgentRow, 'state' | 'draining' | 'approved' | 'approval' | 'revokedAtMs' | 'agentVersion'>>,
+): Promise<void> {
+  await write([db.update(agents).set(change).where(eq(agents.id, id)).getSQL()]);
+}
+
+export function listAgents(
+  db: Database,
+  groupNumbers: readonly number[],
+  after: string,
+  limit: number,
+): Promise<AgentRow[]> {
+  // One JSON parameter: a statement takes at most 100.
+  const wanted = sql`${agents.groupNumber} IN (SELECT value FROM json_each(${JSON.stringify(groupNumbers)}))`;
+  return db
+    .select()
+    .from(agents)
+    .where(and(wanted, gt(agents.id, after)))
+    .orderBy(asc(agents.id))
+    .limit(limit);
+}
+
+/** Control hubs that any agent was given. */
+export async function listControlHubNames(db: Database): Promise<string[]> {
+  return (await db.selectDistinct({ name: agents.controlHub }).from(agents)).map(({ name }) => name);
+}
+
+export function listAllAgents(db: Database): Promise<AgentRow[]> {
+  return db.select().from(agents).orderBy(asc(agents.id));
+}

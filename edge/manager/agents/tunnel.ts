@@ -1,0 +1,69 @@
+/**
+ * The agent's way in: a challenge, then an upgrade whose signature (control) or data ticket (interactive, bulk) is verified
+ * here, before a hub is touched (SPEC K1, K2). The hub gets a claim in a header that the corridor takes off what comes in.
+ */
+import type { z } from 'zod';
+import { type Challenge, type Challenged, tunnelSigningText } from '../../../schema/api/agent.ts';
+import { Refusal } from '../../../schema/errors.ts';
+import { idPattern, parseAgentId } from '../../../schema/ids.ts';
+import type { AgentActor, AnonymousActor, Ctx } from '../../http/context.ts';
+import { database } from '../../platform/database.ts';
+import { controlHubObject, dataHubObject } from '../../platform/objects.ts';
+import { type AgentSocketClaim, toHub } from '../../tunnel/rpc.ts';
+import { verifyDataTicket } from '../../tunnel/tickets.ts';
+import { judgeChallenge, makeChallenge } from './challenge.ts';
+import { isStrictSignature } from './ed25519.ts';
+import { findAgent } from './store.ts';
+
+/** Makes a challenge for whatever agent is named: it costs nothing, and tells nobody who exists. */
+export function challenge(ctx: Ctx<AnonymousActor>, { agentId }: z.infer<typeof Challenge>): Challenged {
+  return makeChallenge(ctx.config.keys, agentId, ctx.clock.nowMs(), ctx.random);
+}
+
+/** The agent whose socket this upgrade is to be. @throws Refusal */
+export async function authenticateAgent(ctx: Ctx): Promise<AgentActor> {
+  const purpose = new URL(ctx.request.url).searchParams.get('purpose');
+  if (purpose === 'interactive' || purpose === 'bulk') return byTicket(ctx, purpose);
+  return bySignature(ctx);
+}
+
+const signed = /^causeway-agent id=([a-z0-9_]{1,64}),nonce=([A-Za-z0-9._-]{1,256}),signature=([A-Za-z0-9_-]{86})$/i;
+
+async function bySignature(ctx: Ctx): Promise<AgentActor> {
+  const header = ctx.request.headers.get('authorization');
+  if (header === null) throw new Refusal('auth_missing');
+  const [, agentId, nonce, signature] = signed.exec(header) ?? [];
+  if (agentId === undefined || nonce === undefined || signature === undefined) throw new Refusal('auth_invalid');
+  const groupNumber = parseAgentId(agentId)?.groupNumber;
+  if (groupNumber === undefined) throw new Refusal('agent_signature_invalid');
+  const judged = judgeChallenge(ctx.config.keys, agentId, nonce, ctx.clock.nowMs());
+  if (judged === 'expired') throw new Refusal('agent_challenge_expired', 'Ask for a new challenge.');
+  if (judged === 'forged') throw new Refusal('agent_signature_invalid');
+  const agent = await findAgent(database(ctx.env), agentId);
+  if (!agent) throw new Refusal('agent_signature_invalid');
+  const { host } = new URL(ctx.request.url);
+  const text = tunnelSigningText({ instance: ctx.config.instance, agentId, nonce, host });
+  if (!(await isStrictSignature(agent.publicKey, signature, text))) throw new Refusal('agent_signature_invalid');
+  // What else may be wrong with it is said only to whoever proved to be it. Suspension is the ledger's to say.
+  if (agent.state === 'revoked') throw new Refusal('agent_revoked');
+  return { kind: 'agent', agentId, groupNumber, purpose: 'control', hub: agent.controlHub, epoch: undefined };
+}
+
+function byTicket(ctx: Ctx, purpose: 'interactive' | 'bulk'): AgentActor {
+  const agentId = ctx.request.headers.get('x-causeway-agent');
+  const ticket = ctx.request.headers.get('x-causeway-ticket');
+  const hub = new URL(ctx.request.url).searchParams.get('hub');
+  if (agentId === null || ticket === null || hub === null) throw new Refusal('auth_missing');
+  const groupNumber = idPattern('agent').test(agentId) ? parseAgentId(agentId)?.groupNumber : undefined;
+  const epoch = verifyDataTicket(ctx.config.keys, ticket, { agentId, hub });
+  if (groupNumber === undefined || epoch === undefined) throw new Refusal('auth_invalid');
+  return { kind: 'agent', agentId, groupNumber, purpose, hub, epoch };
+}
+
+/** Hands the upgrade to the agent's hub. */
+export function openTunnel(ctx: Ctx<AgentActor>): Promise<Response> {
+  const { agentId, groupNumber, purpose, hub, epoch } = ctx.actor;
+  const claim: AgentSocketClaim = { agentId, groupNumber, purpose, ...(epoch === undefined ? {} : { epoch }) };
+  const object = purpose === 'control' ? controlHubObject(ctx.env, hub) : dataHubObject(ctx.env, hub);
+  return object.fetch(toHub(ctx.request, 'agent', claim));
+}

@@ -1,0 +1,111 @@
+/** The verbs of the audit trail: reading a chain, and proving that nothing in it was changed. */
+import type { z } from 'zod';
+import {
+  AuditEntry,
+  type AuditPage,
+  type AuditQuery,
+  type AuditRecord,
+  type AuditVerdict,
+  type AuditVerifyQuery,
+} from '../../../schema/api/audit.ts';
+import { Refusal } from '../../../schema/errors.ts';
+import type { UserCtx } from '../../http/context.ts';
+import { parseCursor, toCursor } from '../../http/page.ts';
+import { database } from '../../platform/database.ts';
+import { admissionObject } from '../../platform/objects.ts';
+import { findDomainNamed } from '../accounts/catalogue.ts';
+import { systemChain } from './record.ts';
+import { type Head, hashOf } from './sealer.ts';
+import { type AuditRow, listBefore, listFrom } from './store.ts';
+
+/** Rows of one read of D1, and of one answer. */
+const rowsPerRead = 1_000;
+const rowsPerAnswer = 10_000;
+
+/** The chain that the actor asks for. Others than its domain's are for superadmins; to the rest they do not exist. */
+async function requireChain(ctx: UserCtx, named: string | undefined): Promise<string> {
+  const { actor } = ctx;
+  if (named === undefined) return String(actor.domainNumber);
+  if (named === systemChain && actor.role === 'superadmin') return systemChain;
+  const domain = await findDomainNamed(ctx, named);
+  if (!domain || (actor.role !== 'superadmin' && domain.number !== actor.domainNumber))
+    throw new Refusal('domain_not_found');
+  return String(domain.number);
+}
+
+/** A page of a chain, newest first; what was done before the question is in it. */
+export async function listAudit(ctx: UserCtx, query: z.infer<typeof AuditQuery>): Promise<z.infer<typeof AuditPage>> {
+  const chain = await requireChain(ctx, query.domain);
+  await admissionObject(ctx.env, chain).sealAudit();
+  const before = query.cursor === undefined ? Number.MAX_SAFE_INTEGER : parseSeq(query.cursor);
+  const rows = await listBefore(database(ctx.env), chain, before, query.limit + 1);
+  const items = rows.slice(0, query.limit).map((row, at) => toRecord(row, rows[at + 1]?.hash ?? ''));
+  const last = items.at(-1);
+  return { items, ...(rows.length > query.limit && last ? { next: toCursor(String(last.seq)) } : {}) };
+}
+
+function parseSeq(cursor: string): number {
+  const text = parseCursor(cursor);
+  if (/^[0-9]{1,15}$/.test(text)) return Number(text);
+  throw new Refusal('request_query_invalid', 'The cursor is not one of ours.');
+}
+
+function toRecord({ seq, entry, hash }: AuditRow, previousHash: string): AuditRecord {
+  return { ...AuditEntry.parse(JSON.parse(entry)), seq, hash, previousHash };
+}
+
+/** Checks numbers and hashes of a chain from a record on, as far as one answer goes. */
+export async function verifyAudit(ctx: UserCtx, query: z.infer<typeof AuditVerifyQuery>): Promise<AuditVerdict> {
+  const chain = await requireChain(ctx, query.domain);
+  const head = await admissionObject(ctx.env, chain).sealAudit();
+  const db = database(ctx.env);
+  const before = query.from === 1 ? undefined : (await listFrom(db, chain, query.from - 1, 1))[0];
+  const walk = new Walk(query.from, before?.seq === query.from - 1 ? before.hash : '');
+  while (walk.checked < rowsPerAnswer && walk.broken === undefined) {
+    const rows = await listFrom(db, chain, walk.next, rowsPerRead);
+    for (const row of rows) if (walk.broken === undefined) walk.step(row);
+    if (rows.length < rowsPerRead) return walk.end(chain, head);
+  }
+  return walk.verdict(chain, walk.broken === undefined && walk.next <= head.seq ? walk.next : undefined);
+}
+
+/** A walk along a chain: each number follows the one before, each hash follows from it. */
+class Walk {
+  next: number;
+  checked = 0;
+  broken: AuditVerdict['broken'];
+  #hash: string;
+
+  constructor(from: number, hashBefore: string) {
+    this.next = from;
+    this.#hash = hashBefore;
+  }
+
+  step({ seq, entry, hash }: AuditRow): void {
+    if (seq !== this.next) this.broken = { seq: this.next, why: 'missing' };
+    else if (hashOf(this.#hash, entry) !== hash) this.broken = { seq, why: 'changed' };
+    if (this.broken !== undefined) return;
+    this.#hash = hash;
+    this.next += 1;
+    this.checked += 1;
+  }
+
+  /** The end must be the one that the sealer knows. */
+  end(chain: string, head: Head): AuditVerdict {
+    if (this.broken === undefined && this.next <= head.seq) this.broken = { seq: this.next, why: 'missing' };
+    if (this.broken === undefined && head.seq > 0 && this.#hash !== head.hash)
+      this.broken = { seq: head.seq, why: 'unlinked' };
+    return this.verdict(chain, undefined);
+  }
+
+  verdict(chain: string, next: number | undefined): AuditVerdict {
+    return {
+      ok: this.broken === undefined,
+      chain,
+      checked: this.checked,
+      upto: this.next - 1,
+      ...(next === undefined ? {} : { next }),
+      ...(this.broken === undefined ? {} : { broken: this.broken }),
+    };
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Output as server-sent events: `output` {stream, offset, base64}, `gap`, `exit`, and after 15 minutes `cursor`, each with
+ * an id that `Last-Event-ID` continues from. Bytes are base64: they may be anything.
+ */
+import { channels } from '../../../schema/protocol/frame.ts';
+import { parseJson } from '../../../schema/protocol/json.ts';
+import type { StreamItem } from '../../../schema/protocol/inbox.ts';
+import { ProcessEvent } from '../../../schema/protocol/streams.ts';
+import type { UserCtx } from '../../http/context.ts';
+import { toBase64 } from '../../platform/base64.ts';
+import { refusalOf } from '../../tunnel/client-stream.ts';
+import type { OpenedLogs } from './streams.ts';
+
+/** The client comes again with its cursor: no request of ours lives for ever. */
+const lifeMs = 15 * 60_000;
+/** A comment keeps proxies from thinking that nobody is there. */
+const quietMs = 15_000;
+
+export interface LogCursor {
+  generation: number;
+  stdout: number;
+  stderr: number;
+}
+
+/** Parses the id of an event; undefined when it is none of ours. */
+export function parseLogCursor(text: string): LogCursor | undefined {
+  const matched = /^([0-9]{1,15})\.([0-9]{1,15})\.([0-9]{1,15})$/.exec(text);
+  if (!matched) return undefined;
+  return { generation: Number(matched[1]), stdout: Number(matched[2]), stderr: Number(matched[3]) };
+}
+
+/** One item as text of the event stream; moves the cursor behind it. */
+export function renderItem(item: StreamItem, cursor: LogCursor): string {
+  if (item.end) return '';
+  if (item.channel === channels.control) {
+    const event = ProcessEvent.safeParse(parseJson(item.bytes));
+    return event.success ? render(event.data.kind, event.data, cursor) : '';
+  }
+  const stream = item.channel === channels.stderr ? 'stderr' : 'stdout';
+  cursor[stream] = item.offset + item.bytes.byteLength;
+  return render('output', { stream, offset: item.offset, base64: toBase64(item.bytes) }, cursor);
+}
+
+function render(name: string, value: object, { generation, stdout, stderr }: LogCursor): string {
+  return `event: ${name}\nid: ${generation}.${stdout}.${stderr}\ndata: ${JSON.stringify(value)}\n\n`;
+}
+
+/** The opened output as a body of events. */
+export function toEvents(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Array> {
+  const { readable, writable } = new IdentityTransformStream();
+  const writer = writable.getWriter();
+  const encoder = new TextEncoder();
+  const cursor: LogCursor = { generation: logs.generation, ...logs.from };
+  let quiet: ReturnType<typeof setInterval> | undefined;
+  let isOver = false;
+  const pump = async () => {
+    // The end comes between two events, so that its cursor is exact.
+    const life = setTimeout(() => {
+      isOver = true;
+      logs.close();
+    }, lifeMs);
+    quiet = setInterval(() => void writer.write(encoder.encode(':\n\n')).catch(() => clearInterval(quiet)), quietMs);
+    try {
+      for await (const item of logs.stream.read()) {
+        const text = renderItem(item, cursor);
+        if (text !== '') await writer.write(encoder.encode(text));
+      }
+      await writer.close();
+    } catch (error) {
+      if (isOver) {
+        await writer.write(encoder.encode(render('cursor', cursor, cursor)));
+        await writer.close();
+      } else await writer.abort(refusalOf(error));
+    } finally {
+      clearTimeout(life);
+      clearInterval(quiet);
+      logs.close();
+    }
+  };
+  ctx.waitUntil(pump());
+  return readable;
+}

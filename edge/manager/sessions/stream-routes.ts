@@ -1,0 +1,120 @@
+/** HTTP of a session's bytes: output as bytes, events or a socket; processes over a socket; files in and out. */
+import { z } from 'zod';
+import { SessionId } from '../../../schema/api/session.ts';
+import {
+  filePartBytes,
+  SessionFilesPutQuery,
+  SessionFilesQuery,
+  SessionLogsQuery,
+} from '../../../schema/api/session-stream.ts';
+import { Refusal } from '../../../schema/errors.ts';
+import { clientProtocol } from '../../../schema/protocol/limits.ts';
+import { checkUpgrade } from '../../http/corridor.ts';
+import { reply, route, slice } from '../../http/slice.ts';
+import { parseLogCursor, toEvents } from './log-events.ts';
+import { openDownload, openLogs, openSocket, toBody, toOutput, uploadPart } from './streams.ts';
+
+const SessionParams = z.strictObject({ id: SessionId });
+const tar = 'application/x-tar';
+const unreachable = ['session_not_found', 'session_not_running', 'agent_unreachable', 'tunnel_closed'] as const;
+
+export const sessionStreams = slice('session-streams', [
+  route(
+    {
+      method: 'get',
+      path: '/v1/sessions/{id}/logs',
+      summary: 'Kept output of a process and what follows: bytes, server-sent events, or a socket of the tunnel.',
+      permission: 'project:read',
+      request: {
+        params: SessionParams,
+        query: SessionLogsQuery,
+        headers: z.strictObject({
+          'last-event-id': z.string().max(64).optional(),
+          accept: z.string().max(512).optional(),
+        }),
+      },
+      responses: {
+        200: {
+          description:
+            'Bytes as they were written. `causeway-stdout-from` and `-stderr-from` tell the first offsets. Where bytes ' +
+            'are missing the answer breaks off: ask on from there, and the header tells where they go on.',
+          contentType: 'application/octet-stream',
+        },
+      },
+      errors: [...unreachable, 'session_output_gone', 'process_not_found'],
+    },
+    async (ctx, { params, query, headers }) => {
+      if (ctx.request.headers.get('upgrade') !== null) {
+        checkUpgrade(ctx.request, clientProtocol);
+        return openSocket(ctx, params.id, 'logs');
+      }
+      const asEvents = headers.accept?.includes('text/event-stream') ?? false;
+      const cursor = headers['last-event-id'] === undefined ? undefined : parseLogCursor(headers['last-event-id']);
+      if (headers['last-event-id'] !== undefined && !cursor)
+        throw new Refusal('request_header_invalid', 'Last-Event-ID is not an id of these events.');
+      const offset = query.offset ?? 0;
+      const logs = await openLogs(ctx, params.id, query, cursor ?? { stdout: offset, stderr: offset });
+      const from = {
+        'causeway-stdout-from': String(logs.from.stdout),
+        'causeway-stderr-from': String(logs.from.stderr),
+      };
+      const contentType = asEvents ? 'text/event-stream' : 'application/octet-stream';
+      const body = asEvents ? toEvents(ctx, logs) : toOutput(ctx, logs);
+      return new Response(body, {
+        headers: { 'content-type': contentType, 'causeway-generation': String(logs.generation), ...from },
+      });
+    },
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/sessions/{id}/exec',
+      summary: 'A socket of the tunnel: starts processes in the session, attaches to them, feeds and reads them.',
+      permission: 'project:write',
+      request: { params: SessionParams },
+      responses: {
+        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
+      },
+      errors: [...unreachable, 'session_ended'],
+      upgrade: { protocol: clientProtocol },
+    },
+    (ctx, { params }) => openSocket(ctx, params.id, 'exec'),
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/sessions/{id}/files',
+      summary: 'A tar archive of a path below /home/work, also after the end while the home is kept.',
+      permission: 'project:read',
+      request: { params: SessionParams, query: SessionFilesQuery },
+      responses: { 200: { description: 'The archive.', contentType: tar } },
+      errors: [...unreachable, 'session_file_not_found', 'session_file_unsafe'],
+    },
+    async (ctx, { params, query }) => {
+      const body = toBody(ctx, await openDownload(ctx, params.id, query.path));
+      return new Response(body, { headers: { 'content-type': tar } });
+    },
+  ),
+  route(
+    {
+      method: 'put',
+      path: '/v1/sessions/{id}/files',
+      summary: 'One part of a tar archive (at most 64 MiB); the last one unpacks it below /home/work.',
+      permission: 'project:write',
+      request: { params: SessionParams, query: SessionFilesPutQuery, body: 'stream' },
+      responses: { 204: { description: 'The part is on the agent’s disk; after the last, all of it is unpacked.' } },
+      errors: [
+        ...unreachable,
+        'session_file_offset',
+        'session_file_unsafe',
+        'session_file_not_found',
+        'session_file_archive_unsafe',
+      ],
+      bodyLimitBytes: filePartBytes,
+    },
+    async (ctx, { params, query, body }) => {
+      await uploadPart(ctx, params.id, query, body);
+      return reply(204);
+    },
+  ),
+]);
