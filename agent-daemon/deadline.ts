@@ -1,0 +1,51 @@
+/** One moment on CLOCK_BOOTTIME, however far away: timers of Node end at 24 days. */
+import type { Clock, Timers } from '../schema/ports.ts';
+
+const stepMs = 3_600_000;
+
+export class Deadline {
+  readonly #ports: { clock: Clock; timers: Timers };
+  #cancel: () => void = () => undefined;
+
+  constructor(ports: { clock: Clock; timers: Timers }) {
+    this.#ports = ports;
+  }
+
+  /** Runs `task` when the boot clock shows `bootMs`, at once if it has passed. Replaces an earlier one. */
+  at(bootMs: number, task: () => void): void {
+    this.#cancel();
+    const leftMs = bootMs - this.#ports.clock.bootMs();
+    this.#cancel = this.#ports.timers.after(Math.max(0, Math.min(leftMs, stepMs)), () => {
+      if (this.#ports.clock.bootMs() >= bootMs) task();
+      else this.at(bootMs, task);
+    });
+  }
+
+  cancel(): void {
+    this.#cancel();
+  }
+}
+
+/** Resolves after `delayMs`, or when `signal` aborts. */
+export function pause(timers: Timers, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = timers.after(delayMs, resolve);
+    const stop = (): void => {
+      cancel();
+      resolve();
+    };
+    if (signal?.aborted === true) stop();
+    else signal?.addEventListener('abort', stop, { once: true });
+  });
+}
+
+/** A signal that aborts after `delayMs`, or with any of `others`. Call `cancel` when nothing waits for it any more. */
+export function timeLimit(
+  timers: Timers,
+  delayMs: number,
+  ...others: AbortSignal[]
+): { signal: AbortSignal; cancel: () => void } {
+  const late = new AbortController();
+  const cancel = timers.after(delayMs, () => late.abort(new Error(`no answer within ${delayMs / 1000} s`)));
+  return { signal: AbortSignal.any([late.signal, ...others]), cancel };
+}

@@ -1,0 +1,73 @@
+/** What the agent asks of this machine itself, for real: its facts, its routes, how much a directory holds. */
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { arch, availableParallelism, cpus, hostname, release, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+export interface Host {
+  hostname: string;
+  /** Of this process. */
+  pid: number;
+  /** As Node says it: `x64`, `arm64`. */
+  arch: string;
+  kernel: string;
+  /** Of Node. */
+  runtimeVersion: string;
+  cpus: number;
+  /** CPUs that this process may use. */
+  parallelism: number;
+  memoryBytes: number;
+  /** Absolute path of causeway-init for containers of this machine. */
+  initPath: string;
+  /** The routing table, as `/proc/net/route` has it. */
+  readRoutes(): Promise<string>;
+  /** Runs `iptables` with these arguments; resolves with what it said when it failed. */
+  iptables(args: readonly string[]): Promise<string | undefined>;
+  /** Bytes on the disk below a directory; undefined when that takes too long. */
+  measureTree(path: string): Promise<number | undefined>;
+}
+
+/** A tree with millions of files is not counted to the end: it is not known then. */
+const measureMs = 60_000;
+const filterMs = 10_000;
+
+export function thisHost(): Host {
+  const initArch = arch() === 'arm64' ? 'aarch64' : 'x86_64';
+  return {
+    hostname: hostname(),
+    pid: process.pid,
+    arch: arch(),
+    kernel: release(),
+    runtimeVersion: `Node.js ${process.versions.node}`,
+    cpus: cpus().length,
+    parallelism: availableParallelism(),
+    memoryBytes: totalmem(),
+    initPath: fileURLToPath(new URL(`./init/bin/causeway-init-${initArch}`, import.meta.url).href),
+    readRoutes: () => readFile('/proc/net/route', 'utf8'),
+    iptables,
+    measureTree,
+  };
+}
+
+async function iptables(args: readonly string[]): Promise<string | undefined> {
+  try {
+    await promisify(execFile)('iptables', args, { timeout: filterMs });
+    return undefined;
+  } catch (error) {
+    const { stderr, message } = error as Error & { stderr?: string };
+    return (stderr ?? message).trim().split('\n')[0] || message;
+  }
+}
+
+/** By `du` at the lowest priority, on the directory's filesystem alone; links are not followed. */
+export async function measureTree(path: string): Promise<number | undefined> {
+  try {
+    const { stdout } = await promisify(execFile)('nice', ['-n', '19', 'du', '-sxB1', path], { timeout: measureMs });
+    return Number.parseInt(stdout, 10);
+  } catch (error) {
+    // Files come and go under its eyes: then it says what it counted, and that it failed.
+    const counted = Number.parseInt((error as { stdout?: string }).stdout ?? '', 10);
+    return Number.isNaN(counted) ? undefined : counted;
+  }
+}

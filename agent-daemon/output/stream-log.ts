@@ -1,0 +1,421 @@
+/**
+ * One output stream of one process as a log on disk, fed by causeway-init and acknowledged to it after the write. It
+ * knows the policy of a full log and of a full disk, and says exactly what is missing. Appends are taken in any size and
+ * written in big batches, one write at a time; what waits in memory is bounded by what the init may have unacknowledged.
+ * It never loses a byte that it reported as stored while the host stays up, and never waits for a reader without bound.
+ */
+import type { OutputPolicy } from '../../schema/api/session-parts.ts';
+import { type Batch, type Piece, toBatch, withBytes } from './batch.ts';
+import { type DiskFile, isDiskFull, writeFully } from '../disk.ts';
+import type { Follower, StreamLogContext } from './log-context.ts';
+import { type Gap, type GapReason, encodeGap } from './record.ts';
+import { type Segment, type StreamName, recoverSegments, segmentBytesFor, segmentPath } from './segment.ts';
+
+const maxBatchBytes = 1024 * 1024;
+/** How long a full disk is left alone before the next try. */
+const diskRetryMs = 1_000;
+
+export class StreamLog {
+  readonly dir: string;
+  readonly stream: StreamName;
+  readonly #policy: OutputPolicy;
+  readonly #context: StreamLogContext;
+  readonly #segments: Segment[];
+  readonly #followers = new Set<Follower>();
+  readonly #waiting = new Set<() => void>();
+  readonly #writers: { end: number; resolve: () => void; reject: (error: unknown) => void }[] = [];
+  #file: DiskFile | undefined;
+  /** Written and not on the disk yet; those that are not written to any more are closed after that. */
+  #unsynced: DiskFile[] = [];
+  readonly #fileOf = new WeakMap<Segment, DiskFile>();
+  #pending: (Piece | Gap)[] = [];
+  #accepted: number;
+  #stored: number;
+  #hole: Gap | undefined;
+  #diskRetryAtMs = 0;
+  #blocked = false;
+  #blockExpired = false;
+  #progressAtMs = 0;
+  #cancelBlockTimer: () => void = () => undefined;
+  #syncing: Promise<void> = Promise.resolve();
+  #writing: Promise<void> | undefined;
+  #final = false;
+
+  private constructor(
+    dir: string,
+    stream: StreamName,
+    policy: OutputPolicy,
+    context: StreamLogContext,
+    segments: Segment[],
+    hole: Gap | undefined,
+  ) {
+    this.dir = dir;
+    this.stream = stream;
+    this.#policy = policy;
+    this.#context = context;
+    this.#segments = segments;
+    this.#stored = Math.max(segments.at(-1)?.end ?? 0, hole?.to ?? 0);
+    this.#accepted = this.#stored;
+    this.#hole = hole !== undefined && hole.to >= this.#stored && hole.to > hole.from ? hole : undefined;
+  }
+
+  /** Opens or makes the log of `stream` in the existing directory `dir`. `hole` is what was kept by `keepHole`; in a `fresh` one is nothing. */
+  static async open(
+    dir: string,
+    stream: StreamName,
+    policy: OutputPolicy,
+    context: StreamLogContext,
+    { hole, fresh = false }: { hole?: Gap | undefined; fresh?: boolean } = {},
+  ): Promise<StreamLog> {
+    const segments = fresh ? [] : await recoverSegments(context.disk, dir, stream);
+    return new StreamLog(dir, stream, policy, context, segments, hole);
+  }
+
+  /** First offset from `from` on that is kept (or will be, if nothing is). */
+  keptFrom(from = 0): number {
+    const segment = this.#segments.find(({ end }) => end > from);
+    return segment === undefined ? Math.max(from, this.#stored) : Math.max(from, segment.start);
+  }
+
+  /** Every byte before is stored or announced as missing. */
+  get end(): number {
+    return this.#stored;
+  }
+
+  /** True when no byte will come any more. */
+  get isFinal(): boolean {
+    return this.#final && this.#pending.length === 0 && this.#writing === undefined;
+  }
+
+  /** Bytes before `end` that are not kept. */
+  get missing(): number {
+    return this.#stored - this.#segments.reduce((sum, segment) => sum + segment.end - segment.start, 0);
+  }
+
+  get sizeBytes(): number {
+    return this.#segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
+  }
+
+  /** For readers: what is kept, oldest first. */
+  get segments(): readonly Segment[] {
+    return this.#segments;
+  }
+
+  /** For readers: what is missing behind the last segment. */
+  get hole(): Gap | undefined {
+    return this.#hole;
+  }
+
+  /** For readers: opens the file of a segment. */
+  openToRead(segment: Segment): Promise<DiskFile> {
+    return this.#context.disk.open(segment.path, 'r');
+  }
+
+  get policy(): OutputPolicy {
+    return this.#policy;
+  }
+
+  /**
+   * Takes bytes that begin at `offset`, without those that it has already, and resolves when they are stored; rejects when
+   * that is not known, and then they must come again. While the
+   * log is full they are left to the init, which holds what is not acknowledged: `onRoom` says where to continue.
+   */
+  append(offset: number, timeMs: number, bytes: Uint8Array): Promise<void> | undefined {
+    const skip = this.#accepted - offset;
+    if (skip < 0 || skip >= bytes.byteLength || this.#blocked) return undefined;
+    this.#pending.push({ offset: this.#accepted, timeMs, bytes: skip === 0 ? bytes : bytes.subarray(skip) });
+    this.#accepted += bytes.byteLength - skip;
+    this.#kick();
+    return this.#storedTo(this.#accepted);
+  }
+
+  /** The init gave up the bytes [accepted, to): records them as missing. */
+  appendGap(to: number, reason: GapReason): void {
+    if (to <= this.#accepted || this.#blocked) return;
+    this.#pending.push({ from: this.#accepted, to, reason });
+    this.#accepted = to;
+    this.#kick();
+  }
+
+  /** No more bytes will be appended. */
+  finish(): void {
+    this.#final = true;
+    this.#wake();
+  }
+
+  /** Resolves when everything accepted so far is stored, or left to the init because the log is full. */
+  async settled(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+  }
+
+  /** Registers a live reader; the returned function takes it away. Call `followerMoved` when its position changed. */
+  follow(follower: Follower): () => void {
+    this.#followers.add(follower);
+    if (this.#blockExpired) this.#blockExpired = false;
+    return () => {
+      this.#followers.delete(follower);
+      this.followerMoved();
+    };
+  }
+
+  followerMoved(): void {
+    if (!this.#blocked) return;
+    this.#progressAtMs = this.#context.clock.bootMs();
+    const oldest = this.#segments[0];
+    if (oldest === undefined || this.#mayDrop(oldest)) this.#unblock();
+  }
+
+  /** Resolves when there is something behind `offset`, the log is final, or `signal` aborts. */
+  async whenBeyond(offset: number, signal: AbortSignal): Promise<void> {
+    while (this.#stored <= offset && !this.isFinal && !signal.aborted) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const wake = (): void => resolve();
+      this.#waiting.add(wake);
+      signal.addEventListener('abort', wake);
+      await promise;
+      signal.removeEventListener('abort', wake);
+      this.#waiting.delete(wake);
+    }
+  }
+
+  /** Brings what was written to the disk itself. */
+  sync(): Promise<void> {
+    this.#syncing = this.#syncing.then(() => this.#syncNow());
+    return this.#syncing;
+  }
+
+  /** Ends all writing, synced; the files stay. */
+  async close(): Promise<void> {
+    this.#cancelBlockTimer();
+    await this.settled();
+    this.#release();
+    await this.sync();
+  }
+
+  /** Removes the oldest files until at most `keepBytes` of payload are kept (the agent's own limit). */
+  async dropTo(keepBytes: number): Promise<void> {
+    while (this.#kept > keepBytes && this.#segments.length > 1) await this.#dropOldest();
+  }
+
+  #storedTo(end: number): Promise<void> {
+    return new Promise((resolve, reject) => void this.#writers.push({ end, resolve, reject }));
+  }
+
+  #releaseWriters(): void {
+    const done = this.#writers.findIndex((writer) => writer.end > this.#stored && !this.#blocked);
+    for (const { resolve } of this.#writers.splice(0, done < 0 ? this.#writers.length : done)) resolve();
+  }
+
+  get #kept(): number {
+    return this.#segments.reduce((sum, segment) => sum + segment.end - segment.start, 0);
+  }
+
+  #kick(): void {
+    this.#writing ??= this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    // Yields first, so that what one turn appends is one batch, and so that `#writing` is set before it is cleared.
+    await Promise.resolve();
+    try {
+      while (this.#pending.length > 0 && (await this.#writeBatch()));
+    } catch (error) {
+      // Nobody is told that these bytes are safe, so they come again, and what was stored of them is skipped then.
+      this.#pending = [];
+      this.#accepted = this.#stored;
+      for (const { reject } of this.#writers.splice(0)) reject(error);
+    } finally {
+      this.#writing = undefined;
+      this.#wake();
+    }
+  }
+
+  /** Writes the next batch. False when the log is full and must wait. */
+  async #writeBatch(): Promise<boolean> {
+    const batch = toBatch(this.#pending, Math.min(maxBatchBytes, segmentBytesFor(this.#policy.spoolBytes)));
+    if (!(await this.#makeRoom(batch.payloadBytes))) {
+      this.#block();
+      return false;
+    }
+    this.#pending.splice(0, batch.taken);
+    if (batch.rest !== undefined) this.#pending.unshift(batch.rest);
+    await this.#context.aroundWrite(() => this.#store(batch));
+    this.#context.onStored(this.stream, this.#stored);
+    this.#releaseWriters();
+    this.#wake();
+    return true;
+  }
+
+  async #store(batch: Batch): Promise<void> {
+    if (this.#hole !== undefined && this.#context.clock.bootMs() < this.#diskRetryAtMs) return this.#giveUp(batch.end);
+    try {
+      await this.#storeHole();
+      if (batch.gap === undefined) await this.#storeRecords(batch);
+      else await this.#rotate(batch.gap, this.#context.clock.nowMs());
+      this.#stored = batch.end;
+    } catch (error) {
+      await this.#failed(error, batch.end);
+    }
+  }
+
+  async #storeRecords(batch: Batch): Promise<void> {
+    const segment = await this.#current(batch.payloadBytes, batch.timeMs);
+    const file = this.#file as DiskFile;
+    await withBytes(batch, (bytes) => writeFully(file, bytes, segment.sizeBytes));
+    segment.sizeBytes += batch.fileBytes;
+    segment.end = batch.end;
+    this.#context.budget.add(batch.fileBytes);
+    this.#markDirty();
+  }
+
+  /** Space is back: what was given up meanwhile becomes a gap of the log itself. */
+  async #storeHole(): Promise<void> {
+    if (this.#hole === undefined) return;
+    await this.#rotate(this.#hole, this.#context.clock.nowMs());
+    this.#hole = undefined;
+    await this.#context.keepHole(this.stream, undefined);
+  }
+
+  /** A write failed, mostly for lack of space: what can not be kept is given up, exactly, and the container goes on. */
+  async #failed(error: unknown, to: number): Promise<void> {
+    if (this.#hole === undefined) {
+      this.#context.log.warn('output can not be stored and is given up', { dir: this.dir, error: String(error) });
+    }
+    await this.#cutTornTail();
+    const reason = isDiskFull(error) ? 'disk-full' : 'damaged';
+    this.#hole ??= { from: this.#stored, to: this.#stored, reason };
+    this.#diskRetryAtMs = this.#context.clock.bootMs() + diskRetryMs;
+    await this.#giveUp(to);
+  }
+
+  async #cutTornTail(): Promise<void> {
+    try {
+      await this.#file?.truncate(this.#segments.at(-1)?.sizeBytes ?? 0);
+    } catch {
+      // It is cut at the next opening; records behind the valid size are never read.
+    }
+  }
+
+  async #giveUp(to: number): Promise<void> {
+    if (this.#hole === undefined) return;
+    this.#hole = { ...this.#hole, to };
+    await this.#context.keepHole(this.stream, this.#hole);
+    this.#stored = to;
+  }
+
+  /** The segment to write to, with its file open. */
+  async #current(bytes: number, timeMs: number): Promise<Segment> {
+    const last = this.#segments.at(-1);
+    const held = last === undefined ? 0 : last.end - last.start;
+    const fits = held === 0 || held + bytes <= segmentBytesFor(this.#policy.spoolBytes);
+    if (last === undefined || !fits || last.end !== this.#stored) return this.#rotate(undefined, timeMs);
+    this.#file ??= await this.#context.disk.open(last.path, 'r+');
+    this.#fileOf.set(last, this.#file);
+    return last;
+  }
+
+  /** Starts the next file, with `gap` as its first record. */
+  async #rotate(gap: Gap | undefined, timeMs: number): Promise<Segment> {
+    const logEnd = gap?.from ?? this.#stored;
+    const start = gap?.to ?? logEnd;
+    const path = segmentPath(this.dir, this.stream, logEnd);
+    this.#release();
+    // A file that never got its first record has this very name: it is written anew.
+    if (this.#segments.at(-1)?.path === path) this.#segments.pop();
+    this.#file = await this.#context.disk.open(path, 'w+');
+    const record = gap === undefined ? Buffer.alloc(0) : encodeGap(gap, timeMs);
+    await writeFully(this.#file, record, 0);
+    const sizeBytes = record.byteLength;
+    const segment = { path, gap, start, end: start, sizeBytes, firstTimeMs: timeMs };
+    this.#segments.push(segment);
+    this.#fileOf.set(segment, this.#file);
+    this.#context.budget.add(sizeBytes);
+    this.#markDirty();
+    return segment;
+  }
+
+  /** Lets go of the current file: the next sync closes it. */
+  #release(): void {
+    if (this.#file === undefined) return;
+    this.#markDirty();
+    this.#file = undefined;
+  }
+
+  #markDirty(): void {
+    if (this.#file !== undefined && !this.#unsynced.includes(this.#file)) this.#unsynced.push(this.#file);
+    this.#context.dirty(this);
+  }
+
+  async #syncNow(): Promise<void> {
+    const files = this.#unsynced;
+    this.#unsynced = [];
+    for (const file of files) {
+      await file.datasync();
+      if (file !== this.#file && !this.#unsynced.includes(file)) await file.close();
+    }
+  }
+
+  /** Frees what the policy lets go until `bytes` more fit. False when it must not. */
+  async #makeRoom(bytes: number): Promise<boolean> {
+    while (this.#kept > 0 && this.#kept + bytes > this.#policy.spoolBytes) {
+      if (!(await this.#dropIfAllowed())) return false;
+    }
+    // The agent's own limit takes one file for each that is written: no log pays for the others.
+    return this.#kept === 0 || !this.#context.budget.over || this.#dropIfAllowed();
+  }
+
+  async #dropIfAllowed(): Promise<boolean> {
+    const oldest = this.#segments[0];
+    if (oldest === undefined || !this.#mayDrop(oldest)) return false;
+    await this.#dropOldest();
+    return true;
+  }
+
+  #mayDrop(oldest: Segment): boolean {
+    if (this.#policy.onFull === 'drop' || this.#blockExpired) return true;
+    return this.#followers.size > 0 && [...this.#followers].every((follower) => follower.position >= oldest.end);
+  }
+
+  async #dropOldest(): Promise<void> {
+    const oldest = this.#segments.shift();
+    if (oldest === undefined) return;
+    if (this.#segments.length === 0) this.#release();
+    this.#context.budget.add(-oldest.sizeBytes);
+    await this.#context.disk.rm(oldest.path, { force: true });
+    const file = this.#fileOf.get(oldest);
+    if (file === undefined || !this.#unsynced.includes(file)) return;
+    this.#unsynced.splice(this.#unsynced.indexOf(file), 1);
+    await file.close();
+  }
+
+  /** Refuses what waits: the init keeps it, and so the container's writes wait. */
+  #block(): void {
+    this.#pending = [];
+    this.#accepted = this.#stored;
+    this.#blocked = true;
+    this.#releaseWriters();
+    this.#progressAtMs = this.#context.clock.bootMs();
+    this.#waitForProgress(this.#policy.blockMs);
+  }
+
+  /** The oldest goes after all when nobody took anything away for `blockMs`. */
+  #waitForProgress(afterMs: number): void {
+    this.#cancelBlockTimer = this.#context.timers.after(afterMs, () => {
+      const leftMs = this.#progressAtMs + this.#policy.blockMs - this.#context.clock.bootMs();
+      if (leftMs > 0) return this.#waitForProgress(leftMs);
+      this.#blockExpired = true;
+      this.#unblock();
+    });
+  }
+
+  #unblock(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.#cancelBlockTimer();
+    this.#context.onRoom(this.stream, this.#accepted);
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting) resolve();
+  }
+}

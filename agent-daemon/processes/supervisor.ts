@@ -1,0 +1,314 @@
+/**
+ * The processes of one session at one generation: starts them through causeway-init, brings their output into the spool
+ * and acknowledges it only then, and records their ends after all their output. It survives the init's reconnects and,
+ * with the spool on disk, the death of the agent. It decides nothing about the session: it tells the owner.
+ */
+import { Refusal } from '../../schema/errors.ts';
+import type { AgentFailpoint } from '../../schema/failpoints.ts';
+import type { Clock, Failpoints, Log, Random, Timers } from '../../schema/ports.ts';
+import type { ProcessExit as InitExit, ProcessState, SpawnSpec, StreamNumber } from '../init/messages.ts';
+import { InitLink } from '../init/link.ts';
+import type { InitDoor, InitTransport, Soon } from '../init/link-options.ts';
+import { InitRefusal } from '../init/refusal.ts';
+import type { SessionKey } from '../init/session-key.ts';
+import type { ProcessExit, ProcessRecord } from '../output/process-record.ts';
+import type { ProcessSpool } from '../output/process-spool.ts';
+import type { StreamName } from '../output/segment.ts';
+import type { SpoolRef, Spools } from '../output/spools.ts';
+import { toProcessExit } from './exit.ts';
+
+export interface SupervisorPorts {
+  clock: Clock;
+  timers: Timers;
+  random: Random;
+  log: Log;
+  door: InitDoor;
+  soon: Soon;
+  failpoints: Failpoints<AgentFailpoint>;
+  spools: Spools;
+}
+
+/** The session that owns the processes. */
+export interface SupervisorOwner {
+  sessionId: string;
+  generation: number;
+  /** Directory with the init's socket, and the key that opens it. */
+  runDir: string;
+  sessionKey: SessionKey | undefined;
+  transport: InitTransport;
+  saveSessionKey(key: SessionKey): Promise<void>;
+  /** The init is there (again). */
+  connected(init: { leaseExpired: boolean; terminating: boolean }): void;
+  leaseExpired(): void;
+  /** Why this process ended, in a word: `exited`, or what the session did to it. */
+  reasonOf(processId: string, exit: InitExit): Promise<string>;
+  /** Everything of this process is recorded. */
+  ended(processId: string, exit: ProcessExit): void;
+}
+
+interface Live {
+  spool: ProcessSpool;
+  finishing: boolean;
+  /** Bytes of stdin that the process's pipe is known to have taken. */
+  inputOffset: number;
+}
+
+const streamNumbers = { stdout: 1, stderr: 2 } as const satisfies Record<StreamName, StreamNumber>;
+const streamName = (stream: StreamNumber): StreamName => (stream === 1 ? 'stdout' : 'stderr');
+/** Ended processes of a live session of which the output is kept: the oldest go first. */
+const maxEnded = 1000;
+/** How long a client that has input waits for a session that is out of contact. */
+const contactMs = 5_000;
+const retryMs = 1_000;
+
+export class Supervisor {
+  readonly link: InitLink;
+  readonly #owner: SupervisorOwner;
+  readonly #ports: SupervisorPorts;
+  readonly #live = new Map<string, Live>();
+  readonly #loading = new Map<string, Promise<Live>>();
+  readonly #givenUp = new AbortController();
+  #endedIds: string[] = [];
+
+  constructor(owner: SupervisorOwner, ports: SupervisorPorts) {
+    this.#owner = owner;
+    this.#ports = ports;
+    this.link = new InitLink({
+      ...ports,
+      dir: owner.runDir,
+      transport: owner.transport,
+      sessionKey: owner.sessionKey,
+      saveSessionKey: (key) => owner.saveSessionKey(key),
+      onConnected: (init) => owner.connected(init),
+      onLeaseExpired: () => owner.leaseExpired(),
+      onProcesses: (states) => states.forEach((state) => this.#takeOver(state)),
+      onOutput: (processId, stream, offset, timeMs, bytes) =>
+        this.#live.get(processId)?.spool.log(streamName(stream)).append(offset, timeMs, bytes),
+      onGap: (processId, stream, _from, to) =>
+        this.#live.get(processId)?.spool.log(streamName(stream)).appendGap(to, 'ring-full'),
+      onExit: (processId, exit) => {
+        if (exit.final) this.#watch('the end of a process', this.#finish(processId, exit));
+      },
+    });
+  }
+
+  /**
+   * Starts a process, or finds the one with this id and the same request. Its spool tells whether it has ended.
+   * @throws Refusal `process_conflict` when the id was used for another request, `process_limit`, `session_not_running`
+   */
+  async spawn(spec: SpawnSpec, record: ProcessRecord): Promise<ProcessSpool> {
+    const ref = this.#ref(spec.processId);
+    const known = this.#live.get(spec.processId)?.spool ?? (await this.#ports.spools.openLive(ref));
+    if (known !== undefined && known.record.spawn !== record.spawn) {
+      throw new Refusal('process_conflict', 'The process id was used with another command. Choose a new id.');
+    }
+    if (known?.record.exit !== undefined) return known;
+    const open = () => (known === undefined ? this.#ports.spools.make(ref, record) : Promise.resolve(known));
+    const live = await this.#hold(spec.processId, open);
+    try {
+      await this.link.spawn(spec);
+    } catch (error) {
+      throw await this.#notSpawned(ref, error);
+    }
+    return live.spool;
+  }
+
+  /** Resolves when it is known how this process stands: the init is there and was heard. @throws Refusal after 5 s */
+  async whenKnown(processId: string, signal: AbortSignal): Promise<void> {
+    const waited = new AbortController();
+    const cancel = this.#ports.timers.after(contactMs, () => waited.abort());
+    const either = AbortSignal.any([signal, waited.signal, this.#givenUp.signal]);
+    const aborted = new Promise<void>((resolve) => either.addEventListener('abort', () => resolve()));
+    await Promise.race([this.link.ready(), aborted]);
+    cancel();
+    await this.#loading.get(processId);
+    if (waited.signal.aborted) {
+      throw new Refusal('session_not_running', 'The session can not be reached now. Try again in a moment.');
+    }
+  }
+
+  /** From where a client continues with stdin; 0 for a process that is not alive. */
+  inputOffset(processId: string): number {
+    return this.#live.get(processId)?.inputOffset ?? 0;
+  }
+
+  /** Writes to stdin; what lies before the offset that the process has is skipped. @throws InitRefusal */
+  async writeInput(processId: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const written = await this.link.writeStdin(processId, offset, bytes);
+    const live = this.#live.get(processId);
+    if (live !== undefined) live.inputOffset = Math.max(live.inputOffset, written);
+  }
+
+  /** True while the process is alive or its end is not recorded yet. */
+  isLive(processId: string): boolean {
+    return this.#live.has(processId) || this.#loading.has(processId);
+  }
+
+  /** Resolves when no process is left whose end is not recorded, or `signal` aborts. */
+  async whenAllEnded(signal: AbortSignal): Promise<void> {
+    while (this.#live.size + this.#loading.size > 0 && !signal.aborted) {
+      await new Promise<void>((resolve) => void this.#ports.timers.after(20, resolve));
+    }
+  }
+
+  /** The container is gone: whatever had not ended has ended now, with this reason. */
+  async giveUp(reason: string): Promise<void> {
+    this.#givenUp.abort();
+    await this.link.close();
+    await Promise.allSettled(this.#loading.values());
+    for (const [processId, { spool }] of this.#live) {
+      await this.#settle(spool);
+      await this.#record(processId, spool, { reason, atMs: this.#ports.clock.nowMs() });
+    }
+  }
+
+  /** Lets go of the init, which goes on; for the end of the agent. */
+  async close(): Promise<void> {
+    this.#givenUp.abort();
+    await this.link.close();
+  }
+
+  #ref(processId: string): SpoolRef {
+    return { sessionId: this.#owner.sessionId, generation: this.#owner.generation, processId };
+  }
+
+  /** Makes a spool the live one of its process: from now on output flows into it and is acknowledged. */
+  #hold(processId: string, open: () => Promise<ProcessSpool>): Promise<Live> {
+    const held = this.#live.get(processId);
+    if (held !== undefined) return Promise.resolve(held);
+    const loading = this.#loading.get(processId) ?? this.#load(processId, open);
+    this.#loading.set(processId, loading);
+    return loading;
+  }
+
+  async #load(processId: string, open: () => Promise<ProcessSpool>): Promise<Live> {
+    try {
+      const spool = await open();
+      spool.feedFrom({
+        stored: (stream, offset) => this.link.ack(processId, streamNumbers[stream], offset),
+        continueAt: (stream, offset) => this.link.resume(processId, streamNumbers[stream], offset),
+      });
+      const live = { spool, finishing: false, inputOffset: 0 };
+      this.#live.set(processId, live);
+      return live;
+    } finally {
+      this.#loading.delete(processId);
+    }
+  }
+
+  /** A process that the init knows and perhaps this agent does not: its output goes on where the spool ends. */
+  #takeOver(state: ProcessState): void {
+    const live = this.#live.get(state.processId);
+    if (live !== undefined) live.inputOffset = Math.max(live.inputOffset, state.stdinOffset);
+    if (this.isLive(state.processId)) return;
+    this.#watch('taking over a process', this.#takeOverNow(state));
+  }
+
+  async #takeOverNow(state: ProcessState): Promise<void> {
+    const { processId } = state;
+    const ref = this.#ref(processId);
+    const live = await this.#hold(processId, () => this.#ports.spools.create(ref, unknownRecord(state)));
+    const { spool } = live;
+    if (spool.record.exit !== undefined) {
+      // Its end was recorded, and only the init has not heard of it.
+      this.#live.delete(processId);
+      await this.#ports.spools.close(ref);
+      return this.link.release(processId);
+    }
+    live.inputOffset = Math.max(live.inputOffset, state.stdinOffset);
+    // What the agent itself added behind the end is not the init's.
+    this.link.resume(processId, 1, Math.min(spool.log('stdout').end, state.ends[1]));
+    this.link.resume(processId, 2, Math.min(spool.log('stderr').end, state.ends[2]));
+    // Its EXIT came before the list, when nobody knew it yet.
+    if (state.exit?.final === true) await this.#finish(processId, state.exit);
+  }
+
+  async #finish(processId: string, exit: InitExit): Promise<void> {
+    const live = this.#live.get(processId) ?? (await this.#loading.get(processId));
+    if (live === undefined || live.finishing) return;
+    live.finishing = true;
+    try {
+      await this.#finishNow(processId, live.spool, exit);
+    } catch (error) {
+      // The init tells the exit again only when it connects again: this is tried until it is recorded.
+      live.finishing = false;
+      if (!this.#givenUp.signal.aborted) this.#ports.timers.after(retryMs, () => this.#finishAgain(processId, exit));
+      throw error;
+    }
+  }
+
+  #finishAgain(processId: string, exit: InitExit): void {
+    this.#watch('the end of a process', this.#finish(processId, exit));
+  }
+
+  async #finishNow(processId: string, spool: ProcessSpool, exit: InitExit): Promise<void> {
+    await this.#whenStored(spool, 'stdout', exit.ends[1]);
+    await this.#whenStored(spool, 'stderr', exit.ends[2]);
+    if (this.#givenUp.signal.aborted) return;
+    if (exit.kind === 'failed') await this.#sayWhy(spool, exit);
+    await this.#record(processId, spool, toProcessExit(exit, await this.#owner.reasonOf(processId, exit)));
+    await this.link.release(processId);
+  }
+
+  async #whenStored(spool: ProcessSpool, stream: StreamName, end: number): Promise<void> {
+    const log = spool.log(stream);
+    if (end > 0) await log.whenBeyond(end - 1, this.#givenUp.signal);
+  }
+
+  /** A program that never started has said nothing itself. What is added here is not the init's to be acknowledged. */
+  async #sayWhy(spool: ProcessSpool, exit: InitExit): Promise<void> {
+    spool.feedFrom(undefined);
+    const log = spool.log(spool.record.tty ? 'stdout' : 'stderr');
+    const why = `causeway: ${spool.record.argv[0] ?? ''}: ${exit.message.replace(/^exec: /, '')}\n`;
+    await log.append(log.end, exit.timeMs, Buffer.from(why));
+  }
+
+  async #record(processId: string, spool: ProcessSpool, exit: ProcessExit): Promise<void> {
+    await spool.exited(exit);
+    this.#live.delete(processId);
+    this.#owner.ended(processId, exit);
+    await this.#ports.spools.close(this.#ref(processId));
+    this.#endedIds.push(processId);
+    if (this.#endedIds.length <= maxEnded) return;
+    const [oldest = ''] = this.#endedIds.splice(0, 1);
+    await this.#ports.spools.forget(this.#ref(oldest));
+  }
+
+  async #settle(spool: ProcessSpool): Promise<void> {
+    await Promise.all([spool.log('stdout').settled(), spool.log('stderr').settled()]);
+  }
+
+  /** The init said no, so nothing of the process is kept; a lost answer means that the same spawn must be asked again. */
+  async #notSpawned(ref: SpoolRef, error: unknown): Promise<unknown> {
+    if (!(error instanceof InitRefusal)) return error;
+    if (error.refusal === 'contact_lost' || error.refusal === 'closed') {
+      return new Refusal('session_not_running', 'The session can not be reached now. Try again with the same id.');
+    }
+    this.#live.delete(ref.processId);
+    await this.#ports.spools.forget(ref);
+    return error.refusal === 'limit' || error.refusal === 'resources'
+      ? new Refusal('process_limit', error.message)
+      : new Refusal('session_not_running', error.message);
+  }
+
+  #watch(what: string, work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      if (this.#givenUp.signal.aborted) return;
+      const { sessionId } = this.#owner;
+      this.#ports.log.error(`${what} failed`, { sessionId, error: String(error) });
+    });
+  }
+}
+
+/** Stands in for a record that was lost with the host's power: the output is kept, the request is not known. */
+function unknownRecord(state: ProcessState): ProcessRecord {
+  return {
+    spawn: 'unknown',
+    argv: [],
+    tty: state.tty,
+    stdin: state.stdinOpen,
+    startedAtMs: state.startedMs,
+    output: { onFull: 'drop', blockMs: 0, spoolBytes: 64 * 1024 * 1024 },
+    holes: {},
+  };
+}

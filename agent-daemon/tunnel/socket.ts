@@ -1,0 +1,128 @@
+/**
+ * A WebSocket as the tunnel's core sees it, and the real one over `ws`. Only binary messages and the texts ping and pong
+ * travel. No decision is taken here.
+ */
+import { WebSocket } from 'ws';
+import { limits, tunnelProtocol } from '../../schema/protocol/limits.ts';
+import type { createConnection } from 'node:net';
+import { connectionTo } from '../../wire/http.ts';
+import type { Way } from '../../wire/way.ts';
+import { toEdgeRefusal } from './edge-api.ts';
+
+export interface SocketEvents {
+  message(bytes: Uint8Array): void;
+  text(text: string): void;
+  /** Once, however the socket ended. 1006 when the other end said nothing. */
+  closed(code: number, reason: string): void;
+}
+
+export interface Socket {
+  /** Sends one binary message. `sent` is called when it left this process, or will never. */
+  send(bytes: Uint8Array, sent?: () => void): void;
+  sendText(text: string): void;
+  /** Bytes given to `send` that have not left yet. */
+  bufferedBytes(): number;
+  close(code: number, reason: string): void;
+  /** Ends it at once, without a word. */
+  destroy(): void;
+}
+
+export interface DialRequest {
+  url: string;
+  headers: Record<string, string>;
+  signal: AbortSignal;
+}
+
+/** Opens a socket; `listen` is called with it before anything can arrive. */
+export type Dial = (request: DialRequest, listen: (socket: Socket) => SocketEvents) => Promise<Socket>;
+
+const handshakeMs = 15_000;
+const refusalBodyBytes = 16 * 1024;
+/** How long a close may take before the socket is cut. */
+const closeMs = 5_000;
+
+/** True where nothing reads what we send in plain: the mask protects confused proxies on plain HTTP only. */
+function needsNoMask(url: URL): boolean {
+  return url.protocol === 'wss:' || ['127.0.0.1', '[::1]', 'localhost'].includes(url.hostname);
+}
+
+/** {@link Dial} over `ws` by `way`: no compression, messages of at most 1 MiB, zero masking key over TLS and loopback. */
+export function dialBy(way: Way): Dial {
+  return (request, listen) => dialWebSocket(way, request, listen);
+}
+
+async function dialWebSocket(
+  way: Way,
+  request: DialRequest,
+  listen: (socket: Socket) => SocketEvents,
+): Promise<Socket> {
+  request.signal.throwIfAborted();
+  const url = new URL(request.url);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  const socket = new WebSocket(url.href, tunnelProtocol, {
+    // The types ask for the function of `node:net`; what is called is handed to `node:http`, which takes either form.
+    createConnection: connectionTo(url, way, request.signal) as unknown as typeof createConnection,
+    headers: request.headers,
+    perMessageDeflate: false,
+    maxPayload: limits.messageBytes,
+    handshakeTimeout: handshakeMs,
+    followRedirects: false,
+    ...(needsNoMask(url) ? { generateMask: (mask: Buffer) => void mask.fill(0) } : {}),
+  });
+  socket.binaryType = 'nodebuffer';
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      socket.terminate();
+      reject(request.signal.reason as Error);
+    };
+    request.signal.addEventListener('abort', abort, { once: true });
+    const settle = () => request.signal.removeEventListener('abort', abort);
+    socket.on('error', (error) => {
+      settle();
+      reject(error);
+    });
+    socket.on('unexpected-response', (_, response) => {
+      settle();
+      let body = '';
+      response.setEncoding('utf8');
+      response.on('data', (part: string) => {
+        if (body.length < refusalBodyBytes) body += part;
+      });
+      response.on('error', reject);
+      response.on('end', () => {
+        reject(toEdgeRefusal(response.statusCode ?? 0, body, response.headers['retry-after']));
+        socket.terminate();
+      });
+    });
+    const wrapped = wrap(socket);
+    const events = listen(wrapped);
+    socket.on('message', (data: Buffer, isBinary) => {
+      if (isBinary) events.message(data);
+      else events.text(data.toString('utf8'));
+    });
+    let opened = false;
+    socket.on('open', () => {
+      settle();
+      opened = true;
+      resolve(wrapped);
+    });
+    socket.on('close', (code, reason) => {
+      if (opened) events.closed(code, reason.toString('utf8'));
+    });
+  });
+}
+
+function wrap(socket: WebSocket): Socket {
+  return {
+    send(bytes, sent) {
+      socket.send(bytes, { binary: true }, () => sent?.());
+    },
+    sendText: (text) => socket.send(text, () => {}),
+    bufferedBytes: () => socket.bufferedAmount,
+    close(code, reason) {
+      socket.close(code, reason);
+      setTimeout(() => socket.terminate(), closeMs).unref();
+    },
+    destroy: () => socket.terminate(),
+  };
+}
