@@ -1,0 +1,233 @@
+/**
+ * Follows one remote process to its end over any number of cuts: output continues after the last byte that was written
+ * here, input continues from the byte that the agent has, and the process id makes a repeated spawn harmless.
+ */
+import {
+  ProcessEvent,
+  type ProcessControl,
+  type ProcessSpawn,
+  type StreamOpen,
+} from '../../schema/protocol/streams.ts';
+import { channels } from '../../schema/protocol/frame.ts';
+import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
+import { CliFailure } from '../exit.ts';
+import { hintFor } from '../http/hints.ts';
+import type { Dialler } from '../tunnel/dial.ts';
+import type { InputLog } from './input-log.ts';
+
+export interface ProcessEnd {
+  exitCode: number | undefined;
+  signal: string | undefined;
+  reason: string;
+}
+
+export interface ProcessIo {
+  /** Resolves when the bytes were taken, so that a slow reader slows the far end. */
+  writeStdout(bytes: Uint8Array): Promise<void>;
+  writeStderr(bytes: Uint8Array): Promise<void>;
+  /** A line for the person: cuts, gaps. */
+  say(line: string): void;
+}
+
+export interface Target {
+  /** The request that continues after these offsets. */
+  open(after: { stdout: number; stderr: number }): StreamOpen;
+  /** Where output starts; default 0. */
+  from?: { stdout: number; stderr: number };
+  /** The first bytes of a stream may be any (the last lines were asked for, or an offset that is not there yet). */
+  startsAnywhere?: boolean;
+  input?: InputLog;
+  /** The process has all input and its end. */
+  onInputEnded?: () => void;
+  /** The far end may finish without an exit (a log that is not followed); else that is a cut. */
+  endsWithoutExit?: boolean;
+}
+
+/** Spawns or attaches to a process. */
+export function processTarget(processId: string, spawn?: ProcessSpawn, input?: InputLog): Target {
+  return {
+    open: (after) => ({
+      op: 'process',
+      processId,
+      ...(spawn === undefined ? {} : { spawn }),
+      after,
+      input: input !== undefined,
+    }),
+    ...(input === undefined ? {} : { input }),
+  };
+}
+
+/** Refusals after which the same request can succeed a moment later. */
+const passing = new Set([
+  'tunnel_closed',
+  'tunnel_deadline',
+  'tunnel_stream_unknown',
+  'agent_unreachable',
+  'agent_replaced',
+  'session_generation_stale',
+  'session_not_running',
+  'deploy_overlap',
+  'edge_overloaded',
+]);
+/** What came did not continue what was there: one more try from what was written, a few times without a byte of progress. */
+const brokenCode = 'tunnel_frame_invalid';
+const brokenCodes = new Set([brokenCode, 'tunnel_window_exceeded']);
+const maxBroken = 5;
+const firstPauseMs = 200;
+const lastPauseMs = 5000;
+const sayAfterMs = 1000;
+
+/** One process, from wherever this client is, to its end. */
+export class ProcessFollower {
+  readonly #dial: Dialler;
+  readonly #target: Target;
+  readonly #io: ProcessIo;
+  readonly #after: { stdout: number; stderr: number };
+  readonly #stopped = new AbortController();
+  readonly #begun = new Set<'stdout' | 'stderr'>();
+  #stream: Stream | undefined;
+  #end: ProcessEnd | undefined;
+  #cutAtMs: number | undefined;
+
+  constructor(dial: Dialler, target: Target, io: ProcessIo) {
+    this.#dial = dial;
+    this.#target = target;
+    this.#after = { stdout: 0, stderr: 0, ...target.from };
+    this.#io = io;
+  }
+
+  /** Follows to the end; undefined when `detach` was called. @throws CliFailure on a refusal that waiting can not cure. */
+  async run(): Promise<ProcessEnd | undefined> {
+    let pauseMs = firstPauseMs;
+    let broken = 0;
+    while (!this.#stopped.signal.aborted) {
+      const before = this.#after.stdout + this.#after.stderr;
+      try {
+        await this.#once();
+        if (this.#end !== undefined) return this.#end;
+      } catch (error) {
+        if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
+        else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
+      }
+      if (this.#stopped.signal.aborted) break;
+      if (this.#after.stdout + this.#after.stderr > before) {
+        pauseMs = firstPauseMs;
+        broken = 0;
+      }
+      this.#noteCut();
+      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
+      pauseMs = Math.min(pauseMs * 2, lastPauseMs);
+    }
+    return undefined;
+  }
+
+  /** Leaves the process alone and makes `run` return undefined. */
+  detach(): void {
+    this.#stopped.abort();
+    this.#stream?.reset('tunnel_closed');
+  }
+
+  /** Sends a resize or a signal on the open stream; lost when there is none (the caller may repeat it). */
+  async control(message: ProcessControl): Promise<void> {
+    await this.#stream?.writeControl(message).catch(() => undefined);
+  }
+
+  /** Called after each (re)connection, with the stream's control channel ready: send the window size again. */
+  onAttached: () => void = () => undefined;
+
+  #noteCut(): void {
+    const now = performance.now();
+    if (this.#cutAtMs === undefined) this.#cutAtMs = now;
+    else if (this.#cutAtMs > 0 && now - this.#cutAtMs > sayAfterMs) {
+      this.#io.say('the connection was lost; the process goes on, resuming as soon as there is a way ...');
+      this.#cutAtMs = -1; // said
+    }
+  }
+
+  async #once(): Promise<void> {
+    const socket = await this.#dial(this.#stopped.signal);
+    const over = new AbortController();
+    try {
+      const stream = socket.open(this.#target.open({ ...this.#after }));
+      this.#stream = stream;
+      const opened = await stream.whenOpened;
+      if (this.#cutAtMs === -1) this.#io.say('resumed');
+      this.#cutAtMs = undefined;
+      this.onAttached();
+      const input = this.#target.input;
+      if (input !== undefined && !input.rewind(opened.inputOffset ?? 0))
+        throw new CliFailure('standard input can not be resumed: the far end asks for what is no longer kept here');
+      const sending =
+        input === undefined ? undefined : this.#sendInput(stream, input, opened.inputOffset ?? 0, over.signal);
+      await this.#receive(stream);
+      over.abort();
+      await sending;
+    } finally {
+      over.abort();
+      this.#stream = undefined;
+      socket.close();
+    }
+  }
+
+  async #sendInput(stream: Stream, input: InputLog, from: number, signal: AbortSignal): Promise<void> {
+    stream.seek(channels.input, from);
+    try {
+      for (let bytes = await input.next(signal); bytes !== undefined; bytes = await input.next(signal))
+        await stream.write(channels.input, bytes);
+      if (input.exhausted) stream.end(channels.input);
+    } catch (error) {
+      if (!(error instanceof StreamOver)) throw error; // the stream is over; receiving says why
+    }
+  }
+
+  async #receive(stream: Stream): Promise<void> {
+    for await (const item of stream.read()) {
+      if (item.end) continue;
+      if (item.channel === channels.stdout) {
+        this.#mustContinue('stdout', item.offset);
+        await this.#io.writeStdout(item.bytes);
+        this.#after.stdout = item.offset + item.bytes.byteLength;
+      } else if (item.channel === channels.stderr) {
+        this.#mustContinue('stderr', item.offset);
+        await this.#io.writeStderr(item.bytes);
+        this.#after.stderr = item.offset + item.bytes.byteLength;
+      } else this.#event(ProcessEvent.parse(JSON.parse(new TextDecoder().decode(item.bytes))));
+      if (this.#end !== undefined) return;
+    }
+    if (this.#target.endsWithoutExit) this.#end = { exitCode: 0, signal: undefined, reason: 'end' };
+  }
+
+  /** Bytes behind an unannounced hole are not written: what is missing comes with the next try (SPEC rule S2). */
+  #mustContinue(stream: 'stdout' | 'stderr', offset: number): void {
+    const before = this.#after[stream];
+    const first = !this.#begun.has(stream);
+    this.#begun.add(stream);
+    if (offset === before || (first && this.#target.startsAnywhere === true)) return;
+    const detail = `Byte ${offset} of ${stream} came where ${before} was to come.`;
+    throw new StreamOver({ code: brokenCode, detail });
+  }
+
+  #event(event: ProcessEvent): void {
+    if (event.kind === 'exit') this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason };
+    else if (event.kind === 'inputEnded') this.#target.onInputEnded?.();
+    else if (event.kind === 'gap') {
+      this.#after[event.stream] = event.to;
+      this.#io.say(
+        `${event.to - event.from} bytes of ${event.stream} are missing (${event.reason}): ${event.from} to ${event.to}`,
+      );
+    }
+  }
+}
+
+function asFailure(error: unknown): unknown {
+  return error instanceof StreamOver
+    ? new CliFailure(error.message, { code: error.code, hint: hintFor(error.code), status: 125 })
+    : error;
+}
+
+/** What the shell would see: the exit code, or 128 + the signal's number. */
+export function statusOf(end: ProcessEnd): number {
+  if (end.exitCode !== undefined) return end.exitCode;
+  const numbers: Record<string, number> = { HUP: 1, INT: 2, QUIT: 3, ABRT: 6, KILL: 9, SEGV: 11, PIPE: 13, TERM: 15 };
+  return 128 + (numbers[(end.signal ?? 'KILL').replace(/^SIG/, '')] ?? 9);
+}

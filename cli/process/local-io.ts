@@ -1,0 +1,87 @@
+/**
+ * This terminal's side of a remote process: standard input into the log, output with back-pressure, raw mode, window
+ * size, and what Ctrl-C means.
+ */
+import type { ProcessFollower, ProcessIo } from './follow.ts';
+import type { InputLog } from './input-log.ts';
+
+/** Ctrl-P Ctrl-Q leaves a terminal session without ending it. */
+const detachKeys = Buffer.from([0x10, 0x11]);
+
+/** Writes to this process's stdout and stderr; resolves when the reader took the bytes. */
+export function localIo(quiet: boolean): ProcessIo {
+  const write = (stream: NodeJS.WriteStream, bytes: Uint8Array) =>
+    new Promise<void>((resolve, reject) => {
+      stream.write(bytes, (error) => (error ? reject(error) : resolve()));
+    });
+  return {
+    writeStdout: (bytes) => write(process.stdout, bytes),
+    writeStderr: (bytes) => write(process.stderr, bytes),
+    say: (line) => {
+      if (!quiet)
+        process.stderr.write(
+          `${process.stdin.isRaw ? '\r' : ''}causeway: ${line}\r\n`.replace(
+            /\r\n$/,
+            process.stdin.isRaw ? '\r\n' : '\n',
+          ),
+        );
+    },
+  };
+}
+
+/** Feeds standard input into `log` until its end; with `raw`, Ctrl-P Ctrl-Q calls `onDetach`. The returned function ends it. */
+export function readLocalInput(log: InputLog, options: { raw: boolean; onDetach: () => void }): () => void {
+  let held = false;
+  const onData = (chunk: Buffer) => {
+    const bytes = options.raw ? afterDetachKeys(chunk) : chunk;
+    if (bytes === undefined) return;
+    if (!log.push(bytes, () => process.stdin.resume())) process.stdin.pause();
+  };
+  const afterDetachKeys = (chunk: Buffer): Buffer | undefined => {
+    if (held && chunk[0] === detachKeys[1]) {
+      options.onDetach();
+      return undefined;
+    }
+    const joined = held ? Buffer.concat([detachKeys.subarray(0, 1), chunk]) : chunk;
+    held = joined.length === 1 && joined[0] === detachKeys[0];
+    if (joined.indexOf(detachKeys) >= 0) {
+      options.onDetach();
+      return undefined;
+    }
+    return held ? undefined : joined;
+  };
+  const onEnd = () => log.end();
+  process.stdin.on('data', onData).on('end', onEnd).on('error', onEnd);
+  if (options.raw) process.stdin.setRawMode(true);
+  return () => {
+    process.stdin.off('data', onData).off('end', onEnd).off('error', onEnd);
+    if (options.raw) process.stdin.setRawMode(false);
+    process.stdin.pause();
+    process.stdin.unref?.();
+  };
+}
+
+/** The size of this terminal. */
+export function windowSize(): { rows: number; columns: number } {
+  return { rows: process.stdout.rows || 24, columns: process.stdout.columns || 80 };
+}
+
+/** Keeps the far terminal as large as this one. The returned function ends it. */
+export function followWindow(follower: ProcessFollower): () => void {
+  const send = () => void follower.control({ kind: 'resize', ...windowSize() });
+  follower.onAttached = send;
+  process.stdout.on('resize', send);
+  return () => process.stdout.off('resize', send);
+}
+
+/** First Ctrl-C (or SIGTERM) asks, the second one detaches. The returned function ends it. */
+export function onInterrupts(ask: () => void, detach: () => void): () => void {
+  let asked = false;
+  const handle = () => {
+    if (asked) detach();
+    else ask();
+    asked = true;
+  };
+  process.on('SIGINT', handle).on('SIGTERM', handle);
+  return () => process.off('SIGINT', handle).off('SIGTERM', handle);
+}
