@@ -1,0 +1,80 @@
+import { afterEach, expect, it } from 'vitest';
+import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
+import { Spools, type SpoolRef } from '../../../agent-daemon/output/spools.ts';
+import { StreamReader } from '../../../agent-daemon/output/stream-reader.ts';
+import { Loops } from '../../../agent-daemon/loops.ts';
+import { systemClock, systemDisk } from '../../../agent-daemon/platform.ts';
+import { tmpDir } from '../../support/tmp.ts';
+import { ManualTimers, keptLog, noFailpoints } from '../ports.ts';
+
+const ref: SpoolRef = { sessionId: 'ses_x', generation: 1, processId: 'prc_x' };
+const record: ProcessRecord = {
+  spawn: 'digest',
+  argv: ['cat'],
+  tty: false,
+  stdin: false,
+  startedAtMs: 1,
+  output: { onFull: 'drop', blockMs: 0, spoolBytes: 1024 * 1024 },
+  holes: {},
+};
+const opened: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of opened.splice(0)) await close();
+});
+
+it('[S9] gives a reader that came before the writer what is written later, after a restart of the agent', async () => {
+  const dir = tmpDir('spools');
+  const before = await start(dir.path);
+  await (await before.create(ref, record)).log('stdout').append(0, 1, Buffer.from('before '));
+  await before.stop();
+
+  const after = await start(dir.path);
+  const [read, writer, again] = await Promise.all([after.read(ref), after.openLive(ref), after.read(ref)]);
+  const reader = new StreamReader(read!.spool.log('stdout'), 0, { live: true });
+  expect(await text(reader)).toBe('before ');
+  const more = reader.log.whenBeyond(reader.position, AbortSignal.timeout(10_000));
+  await writer!.log('stdout').append(7, 2, Buffer.from('after'));
+  await more;
+  expect(await text(reader)).toBe('after');
+  expect(again!.spool).toBe(writer);
+  expect(await after.create(ref, record)).toBe(writer);
+  await reader.close();
+});
+
+it('lets each reader of an ended process have a spool of its own, and closes it', async () => {
+  const dir = tmpDir('spools');
+  const spools = await start(dir.path);
+  const spool = await spools.create(ref, record);
+  await spool.log('stdout').append(0, 1, Buffer.from('all'));
+  await spool.exited({ exitCode: 0, reason: 'exited', atMs: 2 });
+  await spools.close(ref);
+  const [one, two] = await Promise.all([spools.read(ref), spools.read(ref)]);
+  expect(one!.spool).not.toBe(two!.spool);
+  for (const each of [one!, two!]) {
+    expect(await text(new StreamReader(each.spool.log('stdout'), 0, { live: false }))).toBe('all');
+    await each.done();
+  }
+});
+
+async function start(root: string): Promise<Spools> {
+  const ports = {
+    disk: systemDisk,
+    clock: systemClock,
+    timers: new ManualTimers(),
+    log: keptLog(),
+    failpoints: noFailpoints,
+  };
+  const spools = new Spools({ root, totalBytes: 1e9, ...ports, loops: new Loops(ports) });
+  await spools.start();
+  opened.push(() => spools.stop());
+  return spools;
+}
+
+/** What is stored and not yet read. */
+async function text(reader: StreamReader): Promise<string> {
+  let said = '';
+  for (let item = await reader.next(); item !== undefined; item = await reader.next()) {
+    if (item.kind === 'bytes') said += item.bytes.toString();
+  }
+  return said;
+}

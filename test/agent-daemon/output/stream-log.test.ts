@@ -1,0 +1,281 @@
+import { appendFileSync, mkdtempSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import { afterAll, expect, it } from 'vitest';
+import type { OutputPolicy } from '../../../schema/api/session-parts.ts';
+import { systemClock, systemDisk } from '../../../agent-daemon/platform.ts';
+import type { Gap } from '../../../agent-daemon/output/record.ts';
+import type { StreamLogContext } from '../../../agent-daemon/output/log-context.ts';
+import { StreamLog } from '../../../agent-daemon/output/stream-log.ts';
+import { StreamReader } from '../../../agent-daemon/output/stream-reader.ts';
+import { tmpDir } from '../../support/tmp.ts';
+import { ManualTimers, keptLog } from '../ports.ts';
+
+const dir = tmpDir('spool');
+const open: StreamLog[] = [];
+afterAll(async () => {
+  await Promise.all(open.map((log) => log.close()));
+  dir.remove();
+});
+
+/** The byte that every stream of these tests has at an offset. */
+const byteAt = (offset: number): number => (offset * 31 + (offset >>> 8) * 7 + (offset >>> 16)) & 255;
+
+function bytesFrom(offset: number, count: number): Uint8Array {
+  const bytes = new Uint8Array(count);
+  for (let index = 0; index < count; index++) bytes[index] = byteAt(offset + index);
+  return bytes;
+}
+
+class Bench {
+  readonly path: string;
+  readonly timers = new ManualTimers();
+  readonly stored: number[] = [];
+  readonly room: number[] = [];
+  readonly budget = { over: false, used: 0, add: (bytes: number) => void (this.budget.used += bytes) };
+  readonly log = keptLog();
+  hole: Gap | undefined;
+  stream!: StreamLog;
+  readonly #policy: OutputPolicy;
+
+  constructor(policy: Partial<OutputPolicy>, path = mkdtempSync(join(dir.path, 's-'))) {
+    this.path = path;
+    this.#policy = { onFull: 'drop', blockMs: 1000, spoolBytes: 1024 * 1024, ...policy };
+  }
+
+  async open(): Promise<StreamLog> {
+    const context: StreamLogContext = {
+      disk: systemDisk,
+      clock: systemClock,
+      timers: this.timers,
+      log: this.log,
+      budget: this.budget,
+      aroundWrite: (write) => write(),
+      dirty: () => undefined,
+      keepHole: async (_stream, hole) => void (this.hole = hole),
+      onStored: (_stream, offset) => void this.stored.push(offset),
+      onRoom: (_stream, offset) => void this.room.push(offset),
+    };
+    this.stream = await StreamLog.open(this.path, 'stdout', this.#policy, context, { hole: this.hole });
+    open.push(this.stream);
+    return this.stream;
+  }
+
+  /** Appends `count` bytes where the log stands. */
+  async put(count: number): Promise<void> {
+    await this.stream.append(this.stream.end, systemClock.nowMs(), bytesFrom(this.stream.end, count));
+  }
+}
+
+/** Reads everything from `from` on, checks each byte, and returns what was announced as missing. */
+async function readAll(log: StreamLog, from = 0): Promise<{ gaps: Gap[]; bytes: number; end: number }> {
+  const reader = new StreamReader(log, from, { live: false });
+  const gaps: Gap[] = [];
+  let bytes = 0;
+  let at = from;
+  for (let item = await reader.next(); item !== undefined; item = await reader.next()) {
+    if (item.kind === 'gap') {
+      expect(item.gap.from).toBe(at);
+      expect(item.gap.to).toBeGreaterThan(at);
+      gaps.push(item.gap);
+      at = item.gap.to;
+      continue;
+    }
+    expect(item.offset).toBe(at);
+    expect(Buffer.compare(item.bytes, bytesFrom(at, item.bytes.byteLength))).toBe(0);
+    at += item.bytes.byteLength;
+    bytes += item.bytes.byteLength;
+  }
+  await reader.close();
+  expect(at).toBe(Math.max(from, log.end));
+  return { gaps, bytes, end: at };
+}
+
+it('gives back every byte from any offset, over restarts and torn tails of any length', async () => {
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ put: fc.oneof(fc.nat(300), fc.nat(40_000)) }) },
+    { weight: 1, arbitrary: fc.record({ gap: fc.integer({ min: 1, max: 5000 }) }) },
+    { weight: 1, arbitrary: fc.record({ restart: fc.constant(true) }) },
+    { weight: 1, arbitrary: fc.record({ tear: fc.nat(3000) }) },
+    { weight: 1, arbitrary: fc.record({ garbage: fc.uint8Array({ minLength: 1, maxLength: 200 }) }) },
+    { weight: 2, arbitrary: fc.record({ readFrom: fc.nat(300_000) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 30 }), fc.constantFrom(64, 256), async (steps, spoolKiB) => {
+      const bench = new Bench({ spoolBytes: spoolKiB * 1024 });
+      let log = await bench.open();
+      const missing: Gap[] = [];
+      for (const each of steps) {
+        if ('put' in each) await bench.put(each.put);
+        if ('gap' in each) {
+          missing.push({ from: log.end, to: log.end + each.gap, reason: 'ring-full' });
+          log.appendGap(log.end + each.gap, 'ring-full');
+          await log.settled();
+        }
+        if ('restart' in each || 'tear' in each || 'garbage' in each) {
+          const before = log.end;
+          await log.close();
+          const last = readdirSync(bench.path).toSorted().at(-1);
+          if (last !== undefined && 'tear' in each) tear(join(bench.path, last), each.tear);
+          if (last !== undefined && 'garbage' in each) appendFileSync(join(bench.path, last), each.garbage);
+          log = await bench.open();
+          if ('tear' in each) expect(log.end).toBeLessThanOrEqual(before);
+          else expect(log.end).toBe(before);
+          while ((missing.at(-1)?.to ?? 0) > log.end) missing.pop();
+        }
+        if ('readFrom' in each) await readAll(log, each.readFrom);
+      }
+      const { gaps } = await readAll(log);
+      const kept = log.keptFrom();
+      expect(gaps.filter((gap) => gap.reason === 'ring-full')).toEqual(
+        missing
+          .filter((gap) => gap.from >= kept || gaps.some((each) => each.from === gap.from))
+          .filter((gap) => gap.to > kept || gaps.some((each) => each.to === gap.to && each.reason === 'ring-full')),
+      );
+      expect(log.missing).toBe(gaps.reduce((sum, gap) => sum + gap.to - gap.from, 0));
+      expect(log.end - log.missing).toBeLessThanOrEqual(spoolKiB * 1024);
+      await log.close();
+    }),
+    { numRuns: 60 },
+  );
+});
+
+function tear(path: string, bytes: number): void {
+  const { size } = statSync(path);
+  truncateSync(path, Math.max(0, size - bytes));
+}
+
+it('drops the oldest with its exact range when the policy is drop, and keeps at most spoolBytes', async () => {
+  const bench = new Bench({ onFull: 'drop', spoolBytes: 64 * 1024 });
+  const log = await bench.open();
+  for (let count = 0; count < 100; count++) await bench.put(10_000);
+  expect(log.end).toBe(1_000_000);
+  const { gaps, bytes } = await readAll(log);
+  expect(gaps).toEqual([{ from: 0, to: log.keptFrom(), reason: 'spool-full' }]);
+  expect(bytes).toBe(1_000_000 - log.keptFrom());
+  expect(bytes).toBeLessThanOrEqual(64 * 1024);
+  expect(bytes).toBeGreaterThan(48 * 1024);
+  expect(bench.budget.used).toBe(log.sizeBytes);
+  expect(bench.stored.at(-1)).toBe(1_000_000);
+});
+
+it('keeps everything when the output is exactly spoolBytes', async () => {
+  const bench = new Bench({ onFull: 'block', spoolBytes: 256 * 1024 });
+  const log = await bench.open();
+  for (let count = 0; count < 64; count++) await bench.put(4096);
+  expect(log.keptFrom()).toBe(0);
+  expect(await readAll(log)).toEqual({ gaps: [], bytes: 256 * 1024, end: 256 * 1024 });
+});
+
+it('blocks a full log until a reader has taken the oldest away, and says where to continue', async () => {
+  const bench = new Bench({ onFull: 'block', spoolBytes: 64 * 1024 });
+  const log = await bench.open();
+  await bench.put(64 * 1024);
+  await bench.put(1);
+  expect([log.end, bench.room]).toEqual([64 * 1024, []]);
+  expect(log.append(log.end, 0, bytesFrom(log.end, 10))).toBeUndefined();
+  const reader = new StreamReader(log, 0, { live: true });
+  while (bench.room.length === 0) expect((await reader.next())?.kind).toBe('bytes');
+  expect(bench.room).toEqual([64 * 1024]);
+  await bench.put(1);
+  expect(log.end).toBe(64 * 1024 + 1);
+  await reader.close();
+});
+
+it('lets the oldest go after all when nobody read for blockMs', async () => {
+  const bench = new Bench({ onFull: 'block', blockMs: 0, spoolBytes: 64 * 1024 });
+  const log = await bench.open();
+  await bench.put(64 * 1024);
+  await bench.put(1);
+  bench.timers.fire();
+  expect(bench.room).toEqual([64 * 1024]);
+  await bench.put(100_000);
+  expect(log.end).toBe(64 * 1024 + 100_000);
+  expect((await readAll(log)).gaps).toEqual([{ from: 0, to: log.keptFrom(), reason: 'spool-full' }]);
+});
+
+it('gives output up when the disk is full, keeps the gap where no space is needed, and goes on when space is back', async () => {
+  const mount = mkdtempSync(join(dir.path, 'full-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'cw-test', mount]);
+  try {
+    const bench = new Bench({ spoolBytes: 1024 * 1024 * 8 }, mount);
+    let log = await bench.open();
+    for (let count = 0; count < 40; count++) await bench.put(16 * 1024);
+    expect(log.end).toBe(40 * 16 * 1024);
+    expect(bench.stored.at(-1)).toBe(log.end);
+    const given = bench.hole;
+    expect(given).toMatchObject({ to: log.end, reason: 'disk-full' });
+    expect((await readAll(log)).gaps).toEqual([given]);
+    // The agent dies and comes back, and somebody makes room.
+    await log.close();
+    log = await bench.open();
+    expect(log.end).toBe(40 * 16 * 1024);
+    execFileSync('mount', ['-o', 'remount,size=4m', mount]);
+    await bench.put(5000);
+    expect(bench.hole).toBeUndefined();
+    const { gaps, bytes } = await readAll(log);
+    expect(gaps).toEqual([given]);
+    expect(bytes).toBe((given?.from ?? 0) + 5000);
+    // Who asks from inside of the gap, or from where it begins, is told where bytes go on.
+    const [from, to] = [given?.from ?? 0, given?.to ?? 0];
+    expect([from - 1, from, to - 1, to].map((offset) => log.keptFrom(offset))).toEqual([from - 1, to, to, to]);
+    await log.close();
+  } finally {
+    execFileSync('umount', ['--lazy', mount]);
+  }
+});
+
+it('reads while it is written, also what is dropped under the reader, without a byte out of place', async () => {
+  const bench = new Bench({ onFull: 'drop', spoolBytes: 128 * 1024 });
+  const log = await bench.open();
+  const reader = new StreamReader(log, 0, { live: false });
+  const stop = new AbortController();
+  const writing = (async () => {
+    for (let count = 0; count < 300; count++) await bench.put(1 + ((count * 7919) % 9000));
+    log.finish();
+  })();
+  let at = 0;
+  while (!(log.isFinal && at === log.end)) {
+    const item = await reader.next();
+    if (item === undefined) {
+      await log.whenBeyond(at, stop.signal);
+      continue;
+    }
+    if (item.kind === 'gap') {
+      expect([item.gap.from, item.gap.reason]).toEqual([at, 'spool-full']);
+      at = item.gap.to;
+      continue;
+    }
+    expect(item.offset).toBe(at);
+    expect(Buffer.compare(item.bytes, bytesFrom(at, item.bytes.byteLength))).toBe(0);
+    at += item.bytes.byteLength;
+  }
+  await writing;
+  await reader.close();
+});
+
+it('announces a damaged record with the range that it can not vouch for', async () => {
+  const bench = new Bench({ spoolBytes: 64 * 1024 });
+  const log = await bench.open();
+  for (let count = 0; count < 10; count++) await bench.put(1000);
+  await log.close();
+  const [first] = readdirSync(bench.path).toSorted();
+  const path = join(bench.path, first ?? '');
+  const { size } = statSync(path);
+  const file = await openFile(path, 'r+');
+  await file.write(Buffer.from('x'), 0, 1, size - 10);
+  await file.close();
+  const again = await bench.open();
+  const { gaps } = await readAll(again);
+  expect(gaps.map((gap) => gap.reason)).toEqual(['damaged']);
+  await again.close();
+});
+
+it('does not mistake a file that is no segment for output', async () => {
+  const bench = new Bench({});
+  writeFileSync(join(bench.path, 'stdout-5'), 'x');
+  writeFileSync(join(bench.path, 'notes'), 'x');
+  expect((await bench.open()).end).toBe(0);
+});

@@ -1,0 +1,226 @@
+/**
+ * One agent without containers: the real enrolment, challenge, signature, hello, codec, pings and back-off, and nothing
+ * behind them, so that ten thousand fit into one process. It counts what it sends, for the budget of an idle agent.
+ */
+import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { type IncomingMessage, request } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WebSocket } from 'ws';
+import { type Enrolled, tunnelSigningText } from '../../../schema/api/agent.ts';
+import { newId } from '../../../schema/ids.ts';
+import { backoffMs } from '../../../schema/protocol/backoff.ts';
+import { decodeFrames, encodeFrames, frameTypes } from '../../../schema/protocol/frame.ts';
+import { JsonJoiner, jsonFrames } from '../../../schema/protocol/json.ts';
+import { limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
+import type { ToAgent, ToEdge } from '../../../schema/protocol/messages.ts';
+
+/** What a fleet keeps of an agent between two of its lives. */
+export interface AgentRecord {
+  /** PKCS8, PEM. */
+  key: string;
+  agentId: string;
+  instance: string;
+  counter: number;
+}
+
+/** Of all agents of a process. */
+export interface FleetCounters {
+  /** Agents whose hello was accepted on a socket that is open now. */
+  connected: number;
+  /** Sockets that were lost. */
+  drops: number;
+  dials: number;
+  /** Answers to challenges and upgrades, by status; `none` where there was no answer. */
+  answers: Record<string, number>;
+  /** Messages that wake a hub: all but pings. */
+  sent: number;
+  received: number;
+  /** When the last one was connected, Unix ms. */
+  lastConnectedMs: number;
+  /** When an answer of 500 and above last came, Unix ms. */
+  last5xxMs: number;
+}
+
+const capacity = { cpu: 8000, mem: 32 * 1024 ** 3 };
+const host = { hostname: 'fleet', os: 'Debian', kernel: '6.0', arch: 'x86_64' as const, engine: 'none' };
+const version = '0.1.0';
+const handshakeMs = 15_000;
+
+export class FleetAgent {
+  readonly record: AgentRecord;
+  readonly #url: string;
+  readonly #counters: FleetCounters;
+  readonly #journalId = newId('journal', Date.now(), randomBytes(10));
+  #attemptId = '';
+  #accepted = true;
+  #stopped = false;
+  #socket: WebSocket | undefined;
+
+  constructor(url: string, record: AgentRecord, counters: FleetCounters) {
+    this.#url = url;
+    this.record = record;
+    this.#counters = counters;
+  }
+
+  /** Connects again and again until it is stopped. */
+  async run(): Promise<void> {
+    for (let attempt = 0; !this.#stopped; attempt++) {
+      const acceptedMs = await this.#connectOnce().catch(() => 0);
+      if (acceptedMs >= 60_000) attempt = 0;
+      if (!this.#stopped) await sleep(backoffMs(attempt, Math.random()));
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#socket?.terminate();
+  }
+
+  /** One socket, to its end; how long it was accepted, ms. */
+  async #connectOnce(): Promise<number> {
+    const { agentId, instance, key } = this.record;
+    this.#counters.dials++;
+    const { nonce } = (await post(this.#url, '/agent/v1/challenge', { agentId }, this.#answered)) as { nonce: string };
+    if (this.#accepted) {
+      this.record.counter++;
+      this.#attemptId = newId('attempt', Date.now(), randomBytes(10));
+      this.#accepted = false;
+    }
+    const text = tunnelSigningText({ instance, agentId, nonce, host: new URL(this.#url).host });
+    const signature = sign(null, Buffer.from(text), createPrivateKey(key)).toString('base64url');
+    const socket = new WebSocket(`${this.#url.replace('http', 'ws')}/agent/v1/tunnel?purpose=control`, tunnelProtocol, {
+      headers: { authorization: `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}` },
+      perMessageDeflate: false,
+      handshakeTimeout: handshakeMs,
+      generateMask: (mask) => void mask.fill(0),
+    });
+    this.#socket = socket;
+    return this.#live(socket);
+  }
+
+  readonly #answered = (status: number | 'none'): void => {
+    const { answers } = this.#counters;
+    answers[status] = (answers[status] ?? 0) + 1;
+    if (status !== 'none' && status >= 500) this.#counters.last5xxMs = Date.now();
+  };
+
+  #live(socket: WebSocket): Promise<number> {
+    const joiner = new JsonJoiner();
+    let acceptedAtMs: number | undefined;
+    let heardAtMs = Date.now();
+    const ping = setInterval(() => {
+      if (Date.now() - heardAtMs > limits.silentMs) socket.terminate();
+      else if (socket.readyState === WebSocket.OPEN) socket.send('ping');
+    }, limits.pingEveryMs);
+    return new Promise((resolve) => {
+      socket.on('open', () => {
+        this.#answered(101);
+        this.#send(socket, this.#hello());
+      });
+      socket.on('unexpected-response', (_, response) => {
+        this.#answered(response.statusCode ?? 0);
+        socket.terminate();
+      });
+      socket.on('error', () => {}); // a close follows
+      socket.on('message', (data: Buffer, isBinary) => {
+        heardAtMs = Date.now();
+        if (!isBinary) return;
+        this.#counters.received++;
+        for (const frame of decodeFrames(data)) {
+          const message = joiner.join(frame)?.value as ToAgent | undefined;
+          if (message?.type !== 'welcome') continue;
+          this.#accepted = true;
+          acceptedAtMs = Date.now();
+          this.#counters.connected++;
+          this.#counters.lastConnectedMs = acceptedAtMs;
+          this.#send(socket, report());
+        }
+      });
+      socket.on('close', () => {
+        clearInterval(ping);
+        if (acceptedAtMs !== undefined) {
+          this.#counters.connected--;
+          this.#counters.drops++;
+        }
+        resolve(acceptedAtMs === undefined ? 0 : Date.now() - acceptedAtMs);
+      });
+    });
+  }
+
+  #hello(): ToEdge {
+    return {
+      type: 'hello',
+      version: limits.version,
+      minVersion: limits.minVersion,
+      agentVersion: version,
+      counter: this.record.counter,
+      attemptId: this.#attemptId,
+      journalId: this.#journalId,
+      capacity,
+      host,
+      inventory: [],
+      images: [],
+    };
+  }
+
+  #send(socket: WebSocket, message: ToEdge): void {
+    this.#counters.sent++;
+    socket.send(encodeFrames(jsonFrames(frameTypes.message, 0, message)));
+  }
+}
+
+/** Makes a key and enrols it with a token of the group. */
+export async function enrolOne(url: string, adminToken: string, group: string, name: string): Promise<AgentRecord> {
+  const pair = generateKeyPairSync('ed25519');
+  const publicKey = createPublicKey(pair.privateKey).export({ format: 'jwk' }).x ?? '';
+  const made = (await post(url, '/v1/agents/join-tokens', { resourceGroup: group }, () => {}, adminToken)) as {
+    token: string;
+  };
+  const body = { token: made.token, publicKey, name, capacity, host, agentVersion: version };
+  const { agentId, instance } = (await post(url, '/agent/v1/enrol', body, () => {})) as Enrolled;
+  const key = pair.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
+  return { key, agentId, instance, counter: 0 };
+}
+
+function report(): ToEdge {
+  const used = { cpu: 0, mem: 1024 ** 3 };
+  return { type: 'report', report: { used, health: 'ok', problems: [], sessions: 0, atMs: Date.now() } };
+}
+
+/** A POST on a connection of its own, as an agent makes it; any status but 2xx is an error. */
+async function post(
+  url: string,
+  path: string,
+  body: unknown,
+  answered: (status: number | 'none') => void,
+  token?: string,
+): Promise<unknown> {
+  const text = JSON.stringify(body);
+  const headers = {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(text),
+    ...(token === undefined
+      ? {}
+      : { authorization: `Bearer ${token}`, 'idempotency-key': randomBytes(12).toString('hex') }),
+  };
+  return new Promise((resolve, reject) => {
+    const sending = request(new URL(path, url), { method: 'POST', headers, agent: false, timeout: handshakeMs });
+    sending.on('timeout', () => sending.destroy(new Error('no answer')));
+    sending.on('error', (error) => {
+      answered('none');
+      reject(error);
+    });
+    sending.on('response', (response: IncomingMessage) => {
+      let said = '';
+      response.setEncoding('utf8').on('data', (part: string) => (said += part));
+      response.on('error', reject);
+      response.on('end', () => {
+        const status = response.statusCode ?? 0;
+        answered(status);
+        if (status >= 200 && status < 300) resolve(JSON.parse(said));
+        else reject(new Error(`${path} answered ${status}: ${said.slice(0, 300)}`));
+      });
+    });
+    sending.end(text);
+  });
+}

@@ -1,0 +1,182 @@
+/** The follower against a far end made of the real stream engine, cut at chosen moments. */
+import { expect, it } from 'vitest';
+import { type ProcessIo, ProcessFollower, processTarget, statusOf } from '../../cli/process/follow.ts';
+import { InputLog } from '../../cli/process/input-log.ts';
+import type { Dialler } from '../../cli/tunnel/dial.ts';
+import { Endpoint } from '../../schema/protocol/endpoint.ts';
+import { channels } from '../../schema/protocol/frame.ts';
+import type { Stream } from '../../schema/protocol/stream.ts';
+import type { StreamOpen } from '../../schema/protocol/streams.ts';
+
+type Serve = (
+  stream: Stream,
+  open: Extract<StreamOpen, { op: 'process' }>,
+  cut: () => void,
+  visit: number,
+) => Promise<void>;
+
+/** A dialler whose far end runs `serve` on each stream; `cut` drops the connection. */
+function farEnd(serve: Serve): Dialler {
+  let visits = 0;
+  return async () => {
+    const visit = visits++;
+    const ends: { near?: Endpoint; far?: Endpoint } = {};
+    const ports = (other: () => Endpoint | undefined) => ({
+      send: (message: Uint8Array, sent: () => void) => {
+        setImmediate(() => {
+          other()?.receive(message);
+          sent();
+        });
+      },
+      soon: (task: () => void) => void setImmediate(task),
+      nowMs: () => performance.now(),
+    });
+    const cut = () => {
+      ends.near?.close('tunnel_closed');
+      ends.far?.close('tunnel_closed');
+    };
+    ends.near = new Endpoint(
+      ports(() => ends.far),
+      { maxWindowBytes: 262_144 },
+    );
+    ends.far = new Endpoint(
+      ports(() => ends.near),
+      {
+        maxWindowBytes: 262_144,
+        accept: (stream, open) =>
+          void serve(stream, open as Extract<StreamOpen, { op: 'process' }>, cut, visit).catch(() => undefined),
+      },
+    );
+    return { open: (request) => ends.near!.open(request), close: cut };
+  };
+}
+
+function recorder(): { io: ProcessIo; out: string[]; said: string[] } {
+  const out: string[] = [];
+  const said: string[] = [];
+  const write = (bytes: Uint8Array) => {
+    out.push(new TextDecoder().decode(bytes));
+    return Promise.resolve();
+  };
+  return { io: { writeStdout: write, writeStderr: write, say: (line) => said.push(line) }, out, said };
+}
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+it('continues output after the last byte that was written, over cuts, and passes the exit on', async () => {
+  const whole = '0123456789'.repeat(5000);
+  const { io, out } = recorder();
+  const follower = new ProcessFollower(
+    farEnd(async (stream, open, cut, visit) => {
+      const from = open.after?.stdout ?? 0;
+      stream.opened({});
+      stream.seek(channels.stdout, from);
+      if (visit < 3) {
+        await stream.write(channels.stdout, bytes(whole.slice(from, from + 7777)));
+        setTimeout(cut, 20);
+        return;
+      }
+      await stream.write(channels.stdout, bytes(whole.slice(from)));
+      await stream.writeControl({ kind: 'exit', exitCode: 3, reason: 'exited' });
+      stream.finish();
+    }),
+    processTarget('main'),
+    io,
+  );
+  expect(await follower.run()).toEqual({ exitCode: 3, signal: undefined, reason: 'exited' });
+  expect(out.join('')).toBe(whole);
+});
+
+it('[S2] writes nothing behind an unannounced hole, nor anything twice, and fetches what is missing', async () => {
+  const { io, out } = recorder();
+  const whole = 'abcdefghij'.repeat(100);
+  const follower = new ProcessFollower(
+    farEnd(async (stream, open, _cut, visit) => {
+      const from = open.after?.stdout ?? 0;
+      stream.opened({});
+      stream.seek(channels.stdout, from);
+      await stream.write(channels.stdout, bytes(whole.slice(from, from + 300)));
+      if (visit === 0) stream.seek(channels.stdout, 500);
+      const at = visit === 0 ? 500 : from + 300;
+      await stream.write(channels.stdout, bytes(whole.slice(at)));
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited' });
+      stream.finish();
+    }),
+    processTarget('main'),
+    io,
+  );
+  expect((await follower.run())?.exitCode).toBe(0);
+  expect(out.join('')).toBe(whole);
+});
+
+it('[S2] gives up on a far end that never continues where it is asked to', async () => {
+  let visits = 0;
+  const follower = new ProcessFollower(
+    farEnd(async (stream) => {
+      visits++;
+      stream.opened({});
+      stream.seek(channels.stdout, 7);
+      await stream.write(channels.stdout, bytes('behind a hole'));
+    }),
+    processTarget('main'),
+    recorder().io,
+  );
+  await expect(follower.run()).rejects.toMatchObject({ code: 'tunnel_frame_invalid' });
+  expect(visits).toBeGreaterThan(2);
+});
+
+it('sends input again from the byte that the far end names', async () => {
+  const input = new InputLog();
+  for (let part = 0; part < 100; part++) input.push(bytes(`line ${part}\n`), () => {});
+  input.end();
+  let got = '';
+  const follower = new ProcessFollower(
+    farEnd(async (stream, _open, cut, visit) => {
+      stream.opened({ inputOffset: got.length });
+      for await (const item of stream.read()) {
+        if (item.channel !== channels.input) continue;
+        expect(item.offset).toBe(got.length);
+        if (item.end) break;
+        const text = new TextDecoder().decode(item.bytes);
+        got += visit < 2 ? text.slice(0, 100) : text;
+        if (visit < 2) {
+          cut();
+          return;
+        }
+      }
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited' });
+      stream.finish();
+    }),
+    processTarget('main', undefined, input),
+    recorder().io,
+  );
+  expect((await follower.run())?.exitCode).toBe(0);
+  expect(got).toBe(Array.from({ length: 100 }, (_, part) => `line ${part}\n`).join(''));
+});
+
+it('tells a refusal that waiting can not cure from one that it can', async () => {
+  const follower = new ProcessFollower(
+    farEnd(async (stream, _open, _cut, visit) => {
+      stream.reset(visit === 0 ? 'agent_unreachable' : 'process_conflict');
+    }),
+    processTarget('prc_x'),
+    recorder().io,
+  );
+  await expect(follower.run()).rejects.toMatchObject({ code: 'process_conflict', status: 125 });
+});
+
+it('says exactly what is missing', async () => {
+  const { io, said } = recorder();
+  const follower = new ProcessFollower(
+    farEnd(async (stream) => {
+      stream.opened({});
+      await stream.writeControl({ kind: 'gap', stream: 'stdout', from: 10, to: 30, reason: 'spool-full' });
+      await stream.writeControl({ kind: 'exit', signal: 'KILL', reason: 'oom' });
+      stream.finish();
+    }),
+    processTarget('main'),
+    io,
+  );
+  expect(statusOf((await follower.run())!)).toBe(137);
+  expect(said).toEqual(['20 bytes of stdout are missing (spool-full): 10 to 30']);
+});

@@ -1,0 +1,271 @@
+/**
+ * A request that is right for each mounted route, with an object of the project `ours` or of the default domain. Whoever
+ * mounts a route adds its sample here: the matrix refuses a route without one.
+ */
+import { clientProtocol } from '../../../schema/protocol/limits.ts';
+import { call, password } from '../client.ts';
+import { passMs } from '../boot-clock.ts';
+import { capacity, Host, hostInfo, newJoinToken, upgrade } from '../agents/host.ts';
+import { type Caller, tokenOf, type World } from './world.ts';
+
+export interface SampleRequest {
+  path: string;
+  body?: unknown;
+  headers?: Record<string, string>;
+  /** Instead of the caller's own: for what spends a token. */
+  token?: string;
+}
+export interface Sample {
+  /** Status for whoever may. */
+  ok: number;
+  /** Whose object it is; callers without a view of it get 404, equal to that for `missing`. */
+  belongsTo?: 'project' | 'domain';
+  /** Made anew for each caller, so that one may use up what it names. */
+  request(world: World, caller: Caller): SampleRequest | Promise<SampleRequest>;
+  /** The same request about what does not exist. */
+  missing?(world: World, caller: Caller): SampleRequest | Promise<SampleRequest>;
+}
+
+let count = 0;
+const fresh = (prefix: string) => `${prefix}-${++count}`;
+const noId = (prefix: string) => `${prefix}_${'0'.repeat(26)}`;
+const batch = { type: 'batch', image: 'busybox', command: ['true'] };
+
+/** A token of the caller, if it may have one; it can be used up. */
+async function spareToken(world: World, caller: Caller): Promise<{ id: string; token: string } | undefined> {
+  const made = await call<{ id: string; token: string }>('POST', '/v1/tokens', {
+    token: tokenOf(world, caller) ?? 'none',
+    body: { name: 'spare' },
+  });
+  return made.status === 201 ? made.body : undefined;
+}
+
+async function spareSession(world: World): Promise<string> {
+  const made = await call('POST', '/v1/sessions', {
+    token: world.member.token,
+    body: { ...batch, project: world.projectId },
+  });
+  if (made.status !== 201) throw new Error(made.text);
+  return String(made.body['id']);
+}
+
+async function enrolBody(world: World) {
+  const [{ token }, { publicKey }] = [await newJoinToken(world.superadmin.token), await Host.make()];
+  return { token, publicKey, capacity, host: hostInfo, agentVersion: '0.1.0' };
+}
+
+const onAgent = (ok: number, tail = ''): Sample => ({
+  ok,
+  belongsTo: 'domain',
+  request: ({ host }) => ({ path: `/v1/agents/${host.agentId}${tail}` }),
+  missing: () => ({ path: `/v1/agents/${noId('agt')}_1${tail}` }),
+});
+const withBody = (tail: string, body: unknown): Pick<Sample, 'request' | 'missing'> => ({
+  request: ({ host }) => ({ path: `/v1/agents/${host.agentId}${tail}`, body }),
+  missing: () => ({ path: `/v1/agents/${noId('agt')}_1${tail}`, body }),
+});
+const onSession = (ok: number, tail = '', more: Omit<SampleRequest, 'path'> = {}): Sample => ({
+  ok,
+  belongsTo: 'project',
+  request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}${tail}`, ...more }),
+  missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1${tail}`, ...more }),
+});
+const plain = (ok: number, path: string, body?: () => unknown): Sample => ({
+  ok,
+  request: () => ({ path, ...(body === undefined ? {} : { body: body() }) }),
+});
+
+export const samples: Record<string, Sample> = {
+  'GET /': plain(200, '/'),
+  'GET /errors': plain(200, '/errors'),
+  'GET /errors/{code}': plain(200, '/errors/internal'),
+  'GET /healthz': plain(200, '/healthz'),
+  'GET /readyz': plain(200, '/readyz'),
+  'GET /openapi.json': plain(200, '/openapi.json'),
+
+  'POST /v1/auth/login': {
+    ok: 200,
+    request: () => {
+      passMs(1000);
+      return { path: '/v1/auth/login', body: { email: 'admin@causeway.test', password } };
+    },
+  },
+  'POST /v1/auth/logout': {
+    ok: 204,
+    request: async (world, caller) => ({ path: '/v1/auth/logout', ...(await spareToken(world, caller)) }),
+  },
+  // The people of these tests are service accounts but for the superadmin, who keeps this password.
+  'POST /v1/auth/password': {
+    ok: 204,
+    request: async (world, caller) => {
+      passMs(1000);
+      const as = (await spareToken(world, caller)) ? { token: world.superadmin.token } : {};
+      return { path: '/v1/auth/password', body: { password, newPassword: password }, ...as };
+    },
+  },
+  'GET /v1/whoami': plain(200, '/v1/whoami'),
+  'POST /v1/bootstrap': plain(409, '/v1/bootstrap', () => ({ email: 'second@causeway.test', password })),
+
+  'POST /v1/tokens': plain(201, '/v1/tokens', () => ({ name: 'new' })),
+  'GET /v1/tokens': plain(200, '/v1/tokens'),
+  'DELETE /v1/tokens/{id}': {
+    ok: 204,
+    request: async (world, caller) => ({ path: `/v1/tokens/${(await spareToken(world, caller))?.id ?? noId('tok')}` }),
+  },
+  'POST /v1/users': plain(201, '/v1/users', () => ({ email: `${fresh('user')}@causeway.test` })),
+  'GET /v1/users': plain(200, '/v1/users'),
+  'GET /v1/users/{id}': {
+    ok: 200,
+    belongsTo: 'domain',
+    request: ({ leaver }) => ({ path: `/v1/users/${leaver.userId}` }),
+    missing: () => ({ path: `/v1/users/${noId('usr')}` }),
+  },
+  'PATCH /v1/users/{id}': {
+    ok: 200,
+    belongsTo: 'domain',
+    request: ({ leaver }) => ({ path: `/v1/users/${leaver.userId}`, body: { active: true } }),
+    missing: () => ({ path: `/v1/users/${noId('usr')}`, body: { active: true } }),
+  },
+  'POST /v1/users/{id}/tokens': {
+    ok: 201,
+    belongsTo: 'domain',
+    request: ({ leaver }) => ({ path: `/v1/users/${leaver.userId}/tokens`, body: { name: 'robot' } }),
+    missing: () => ({ path: `/v1/users/${noId('usr')}/tokens`, body: { name: 'robot' } }),
+  },
+  'POST /v1/projects': plain(201, '/v1/projects', () => ({ name: fresh('project') })),
+  'GET /v1/projects': plain(200, '/v1/projects'),
+  'GET /v1/projects/{id}/members': {
+    ok: 200,
+    belongsTo: 'project',
+    request: ({ projectId }) => ({ path: `/v1/projects/${projectId}/members` }),
+    missing: () => ({ path: `/v1/projects/${noId('prj')}/members` }),
+  },
+  'PUT /v1/projects/{id}/members/{userId}': {
+    ok: 200,
+    belongsTo: 'project',
+    request: ({ projectId, leaver }) => ({
+      path: `/v1/projects/${projectId}/members/${leaver.userId}`,
+      body: { role: 'viewer' },
+    }),
+    missing: ({ leaver }) => ({
+      path: `/v1/projects/${noId('prj')}/members/${leaver.userId}`,
+      body: { role: 'viewer' },
+    }),
+  },
+  'DELETE /v1/projects/{id}/members/{userId}': {
+    ok: 204,
+    belongsTo: 'project',
+    request: ({ projectId, leaver }) => ({ path: `/v1/projects/${projectId}/members/${leaver.userId}` }),
+    missing: ({ leaver }) => ({ path: `/v1/projects/${noId('prj')}/members/${leaver.userId}` }),
+  },
+  'POST /v1/domains': plain(201, '/v1/domains', () => ({ name: fresh('domain') })),
+  'GET /v1/domains': plain(200, '/v1/domains'),
+  'POST /v1/resource-groups': plain(201, '/v1/resource-groups', () => ({ name: fresh('group') })),
+  'GET /v1/resource-groups': plain(200, '/v1/resource-groups'),
+  'POST /v1/resource-groups/{id}/restored': {
+    ok: 204,
+    request: async ({ superadmin }) => {
+      const { token } = superadmin;
+      const made = await call('POST', '/v1/resource-groups', { token, body: { name: fresh('group') } });
+      return { path: `/v1/resource-groups/${String(made.body['id'])}/restored`, body: { snapshotAtMs: 1 } };
+    },
+  },
+
+  'POST /v1/agents/join-tokens': plain(201, '/v1/agents/join-tokens', () => ({ resourceGroup: 'default' })),
+  'GET /v1/agents/join-tokens/{id}': {
+    ok: 200,
+    request: async ({ superadmin }) => ({
+      path: `/v1/agents/join-tokens/${(await newJoinToken(superadmin.token)).id}`,
+    }),
+  },
+  'GET /v1/agents': plain(200, '/v1/agents'),
+  'GET /v1/agents/{id}': onAgent(200),
+  'POST /v1/agents/{id}/approve': onAgent(200, '/approve'),
+  'POST /v1/agents/{id}/drain': onAgent(200, '/drain'),
+  'POST /v1/agents/{id}/undrain': onAgent(200, '/undrain'),
+  // No release is here, and the machine is not connected: whoever may is told so.
+  'POST /v1/agents/{id}/upgrade': { ...onAgent(404, '/upgrade'), ...withBody('/upgrade', {}) },
+  'PUT /v1/agents/{id}/upgrade-policy': {
+    ...onAgent(204, '/upgrade-policy'),
+    ...withBody('/upgrade-policy', { policy: { mode: 'pinned' } }),
+  },
+  'PUT /v1/resource-groups/{id}/upgrade-policy': plain(204, '/v1/resource-groups/default/upgrade-policy', () => ({
+    policy: null,
+  })),
+  'GET /agent/v1/upgrade': plain(200, '/agent/v1/upgrade'),
+  'GET /v1/agents/{id}/upgrade': onAgent(503, '/upgrade'),
+  'DELETE /v1/agents/{id}': {
+    ok: 204,
+    request: async (world) => {
+      const enrolled = await call('POST', '/agent/v1/enrol', { body: await enrolBody(world) });
+      return { path: `/v1/agents/${String(enrolled.body['agentId'])}` };
+    },
+  },
+  'POST /agent/v1/enrol': {
+    ok: 200,
+    request: async (world) => ({ path: '/agent/v1/enrol', body: await enrolBody(world) }),
+  },
+  'POST /agent/v1/challenge': {
+    ok: 200,
+    request: ({ host }) => ({ path: '/agent/v1/challenge', body: { agentId: host.agentId } }),
+  },
+  'GET /agent/v1/tunnel': {
+    ok: 101,
+    request: () => ({ path: '/agent/v1/tunnel?purpose=control', headers: upgrade }),
+  },
+
+  'GET /install.sh': plain(200, '/install.sh'),
+  // Nobody put a release into the bucket here.
+  'GET /agent/v1/release/{arch}/manifest': plain(404, '/agent/v1/release/x64/manifest'),
+  'GET /agent/v1/release/{arch}/parts/{sha256}': plain(404, `/agent/v1/release/x64/parts/${'0'.repeat(64)}`),
+
+  'GET /v1/audit': plain(200, '/v1/audit'),
+  'GET /v1/audit/verify': plain(200, '/v1/audit/verify'),
+
+  'GET /metrics': plain(200, '/metrics'),
+
+  'GET /v1/images': plain(200, '/v1/images'),
+
+  'POST /v1/sessions': {
+    ok: 201,
+    belongsTo: 'project',
+    request: ({ projectId }) => ({ path: '/v1/sessions', body: { ...batch, project: projectId } }),
+    missing: () => ({ path: '/v1/sessions', body: { ...batch, project: noId('prj') } }),
+  },
+  'GET /v1/sessions': plain(200, '/v1/sessions'),
+  'GET /v1/sessions/{id}': onSession(200),
+  'GET /v1/sessions/{id}/history': onSession(200, '/history'),
+  'DELETE /v1/sessions/{id}': {
+    ok: 202,
+    belongsTo: 'project',
+    request: async (world) => ({ path: `/v1/sessions/${await spareSession(world)}` }),
+    missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1` }),
+  },
+  // No Redis here: whoever may is told so. A project that is none of theirs is hidden before.
+  'GET /v1/events': {
+    ok: 503,
+    belongsTo: 'project',
+    request: ({ projectId }) => ({ path: `/v1/events?project=${projectId}` }),
+    missing: () => ({ path: `/v1/events?project=${noId('prj')}` }),
+  },
+
+  // The session waits for an agent: whoever may is told so.
+  'GET /v1/sessions/{id}/logs': onSession(409, '/logs'),
+  'GET /v1/sessions/{id}/exec': onSession(409, '/exec', {
+    headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+  }),
+  'GET /v1/sessions/{id}/files': onSession(409, '/files?path=a'),
+  'PUT /v1/sessions/{id}/files': onSession(409, '/files?path=a&uploadId=upload-1&offset=0&last=true', { body: 'tar' }),
+
+  'GET /v1/admin/orphans': plain(200, '/v1/admin/orphans'),
+  // There is none: whoever may is told so.
+  'DELETE /v1/admin/orphans/{id}': plain(404, `/v1/admin/orphans/${noId('ses')}_1_1`),
+  'POST /v1/admin/rebuild': plain(200, '/v1/admin/rebuild', () => ({ dryRun: true })),
+  'POST /v1/admin/restored': plain(200, '/v1/admin/restored', () => ({
+    snapshotAtMs: 1,
+    revocations: { tokens: [], users: [], agents: [] },
+  })),
+
+  // In production there is no such door.
+  'POST /internal/drain': plain(404, '/internal/drain'),
+};

@@ -1,0 +1,200 @@
+/** A session's bytes through the front door, with an agent's data socket played by the test. */
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { channels, frameTypes } from '../../../schema/protocol/frame.ts';
+import { clientProtocol } from '../../../schema/protocol/limits.ts';
+import { hubHeaders } from '../../../edge/tunnel/rpc.ts';
+import { bootstrapped, call, send } from '../client.ts';
+import { BenchAgent } from '../scheduler/bench-agent.ts';
+import { dialData, Peer } from '../tunnel/peers.ts';
+
+const { open, opened, data, end, reset } = frameTypes;
+const { input, stdout, stderr, control } = channels;
+const text = (bytes: string) => new TextEncoder().encode(bytes);
+
+let token: string;
+let id: string;
+let agent: Peer;
+
+beforeEach(async () => {
+  ({ token } = await bootstrapped());
+  const bench = new BenchAgent(1);
+  await bench.enrol();
+  const made = await call<{ id: string }>('POST', '/v1/sessions', {
+    token,
+    body: { type: 'batch', image: 'busybox', command: ['true'] },
+  });
+  id = made.body.id;
+  const { dataHub, epoch, intents } = await bench.attach();
+  await bench.acknowledge(intents.map(({ intentId }) => intentId));
+  await bench.tell(id, 1, { kind: 'running', containerId: 'c1' });
+  agent = await dialData(dataHub, { agentId: bench.agentId, purpose: 'bulk', epoch });
+});
+
+/** Waits for the OPEN of the request, and gives its stream and what was asked for. */
+async function accept(answer: object = {}): Promise<{ stream: number; asked: unknown }> {
+  const { stream, value } = await agent.until('OPEN', () => agent.jsonOf(open).at(-1));
+  agent.json(opened, stream, answer);
+  return { stream, asked: value['open'] };
+}
+
+/** Ends every channel of the agent, behind anything that was sent on it. */
+function finish(stream: number): void {
+  for (const channel of [stdout, stderr, control]) agent.end(stream, channel, 1_000_000);
+}
+
+describe('logs', () => {
+  it('are the bytes as they were written, with their first offsets in headers', async () => {
+    const answering = send('GET', `/v1/sessions/${id}/logs?stream=stdout&offset=10`, { token });
+    const { stream, asked } = await accept({ keptFrom: { stdout: 100, stderr: 0 } });
+    expect(asked).toMatchObject({ op: 'logs', streams: 'stdout', after: { stdout: 10 }, follow: false });
+    const bytes = crypto.getRandomValues(new Uint8Array(50_000));
+    agent.data(stream, stdout, bytes, 100);
+    finish(stream);
+    const response = await answering;
+    expect(response.headers.get('causeway-stdout-from')).toBe('100');
+    expect(new Uint8Array(await response.arrayBuffer())).toEqual(bytes);
+  });
+
+  it('break off visibly when the agent is lost on the way', async () => {
+    const answering = send('GET', `/v1/sessions/${id}/logs?follow=true`, { token });
+    const { stream } = await accept();
+    agent.data(stream, stdout, text('half'));
+    const response = await answering;
+    agent.socket.close(1001, 'gone');
+    await expect(response.text()).rejects.toThrow();
+  });
+
+  it('break off where bytes are missing, and go on behind them when they are asked for from there', async () => {
+    const gap = text('{"kind":"gap","stream":"stdout","from":3,"to":9,"reason":"retention"}');
+    const answering = send('GET', `/v1/sessions/${id}/logs?stream=stdout`, { token });
+    const { stream } = await accept({ keptFrom: { stdout: 0, stderr: 0 } });
+    agent.data(stream, stdout, text('out'));
+    agent.data(stream, control, gap);
+    const reader = (await answering).body!.getReader();
+    expect((await reader.read()).value).toEqual(text('out'));
+    await expect(reader.read()).rejects.toThrow();
+    const before = agent.jsonOf(open).length;
+    const again = send('GET', `/v1/sessions/${id}/logs?stream=stdout&offset=3`, { token });
+    await agent.until('the second OPEN', () => agent.jsonOf(open).length > before);
+    const next = await accept({ keptFrom: { stdout: 9, stderr: 0 } });
+    agent.data(next.stream, control, gap);
+    agent.data(next.stream, stdout, text('more'), 9);
+    finish(next.stream);
+    const response = await again;
+    expect(response.headers.get('causeway-stdout-from')).toBe('9');
+    expect(await response.text()).toBe('more');
+  });
+
+  it('as events end after fifteen minutes with the cursor that goes on behind what was sent', async () => {
+    const real = setTimeout;
+    const timers = vi
+      .spyOn(globalThis, 'setTimeout')
+      .mockImplementation(((task: () => void, ms = 0) =>
+        real(task, ms === 15 * 60_000 ? 500 : ms)) as typeof setTimeout);
+    const headers = { accept: 'text/event-stream' };
+    const answering = send('GET', `/v1/sessions/${id}/logs?follow=true`, { token, headers });
+    const { stream } = await accept();
+    agent.data(stream, stdout, text('out'));
+    const reader = (await answering).body!.pipeThrough(new TextDecoderStream()).getReader();
+    timers.mockRestore();
+    let said = '';
+    for (let part = await reader.read(); !part.done; part = await reader.read()) said += part.value;
+    expect(said).toMatch(/event: cursor\nid: 1\.3\.0\ndata: .*"stdout":3.*\n\n$/);
+  });
+
+  it('are events with a cursor when asked for, gaps and exit included, and continue behind it', async () => {
+    const headers = { accept: 'text/event-stream' };
+    const answering = send('GET', `/v1/sessions/${id}/logs`, { token, headers });
+    const { stream } = await accept();
+    agent.data(stream, stdout, text('out'));
+    agent.data(stream, stderr, text('err'));
+    agent.data(stream, control, text('{"kind":"gap","stream":"stdout","from":3,"to":9,"reason":"retention"}'));
+    finish(stream);
+    const body = await (await answering).text();
+    expect(body).toContain(`event: output\nid: 1.3.0\ndata: {"stream":"stdout","offset":0,"base64":"${btoa('out')}"}`);
+    expect(body).toContain('id: 1.3.3\n');
+    expect(body).toContain('event: gap\n');
+    const before = agent.jsonOf(open).length;
+    const again = send('GET', `/v1/sessions/${id}/logs`, { token, headers: { ...headers, 'last-event-id': '1.3.3' } });
+    await agent.until('the second OPEN', () => agent.jsonOf(open).length > before);
+    const next = await accept();
+    expect(next.asked).toMatchObject({ after: { stdout: 3, stderr: 3 } });
+    finish(next.stream);
+    await (await again).text();
+  });
+
+  it('answer the code of the agent before the first byte', async () => {
+    const answering = call('GET', `/v1/sessions/${id}/logs`, { token });
+    const { stream } = await agent.until('OPEN', () => agent.jsonOf(open)[0]);
+    agent.json(reset, stream, { code: 'session_output_gone', detail: 'gone' });
+    expect(await answering).toMatchObject({ status: 410, body: { code: 'session_output_gone' } });
+  });
+
+  it('refuse an offset that belongs to no one stream', async () => {
+    expect((await call('GET', `/v1/sessions/${id}/logs?offset=5`, { token })).status).toBe(400);
+  });
+});
+
+describe('sockets', () => {
+  it.each(['exec', 'logs'])('[K3] [K4] %s speaks the client protocol only', async (kind) => {
+    const path = `/v1/sessions/${id}/${kind}`;
+    const wrong = { upgrade: 'websocket', 'sec-websocket-protocol': 'causeway.client.v9' };
+    expect((await call('GET', path, { token, headers: wrong })).status).toBe(426);
+    if (kind === 'exec') expect((await call('GET', path, { token })).status).toBe(426);
+    const right = { upgrade: 'websocket', 'sec-websocket-protocol': clientProtocol };
+    const response = await send('GET', path, { token, headers: right });
+    expect(response.status).toBe(101);
+    expect(response.headers.get('sec-websocket-protocol')).toBe(clientProtocol);
+    const client = new Peer(response.webSocket!);
+    client.json(open, 1, { op: 'get', path: '' });
+    expect((await client.until('RESET', () => client.jsonOf(reset)[0])).value['code']).toBe('tunnel_op_unknown');
+    client.socket.close(1000, 'done');
+  });
+
+  it("of a client that claims to be an agent are a client's all the same", async () => {
+    const forged = JSON.stringify({ agentId: 'agt_1', groupNumber: 1, purpose: 'bulk', epoch: 1 });
+    const headers = {
+      upgrade: 'websocket',
+      'sec-websocket-protocol': clientProtocol,
+      [hubHeaders.agent]: forged,
+      [hubHeaders.client]: '{}',
+    };
+    const response = await send('GET', `/v1/sessions/${id}/exec`, { token, headers });
+    expect(response.headers.get('sec-websocket-protocol')).toBe(clientProtocol);
+    const client = new Peer(response.webSocket!);
+    client.json(open, 1, { op: 'get', path: '' });
+    expect((await client.until('RESET', () => client.jsonOf(reset)[0])).value['code']).toBe('tunnel_op_unknown');
+    client.socket.close(1000, 'done');
+  });
+});
+
+describe('files', () => {
+  it('go out as they come', async () => {
+    const answering = send('GET', `/v1/sessions/${id}/files?path=a/b`, { token });
+    const { stream, asked } = await accept();
+    expect(asked).toEqual({ op: 'get', path: 'a/b' });
+    agent.data(stream, stdout, text('tar'));
+    finish(stream);
+    expect(await (await answering).text()).toBe('tar');
+  });
+
+  it('come in at the offset of the part, and are answered when the agent has them', async () => {
+    const query = 'path=a&uploadId=upload-1&offset=7&last=true';
+    const answering = call('PUT', `/v1/sessions/${id}/files?${query}`, { token, body: 'part' });
+    const { stream, asked } = await accept({ inputOffset: 7 });
+    expect(asked).toEqual({ op: 'put', path: 'a', uploadId: 'upload-1', offset: 7, last: true });
+    const part = await agent.until('DATA', () => agent.frames.find(({ type }) => type === data));
+    expect(part).toMatchObject({ offset: 7, flags: input, payload: text('part') });
+    await agent.until('END', () => agent.frames.filter(({ type }) => type === end).length === 2);
+    finish(stream);
+    expect((await answering).status).toBe(204);
+  });
+
+  it('answer the refusal of the agent', async () => {
+    const query = 'path=a&uploadId=upload-1&offset=7&last=true';
+    const answering = call('PUT', `/v1/sessions/${id}/files?${query}`, { token, body: 'part' });
+    const { stream } = await agent.until('OPEN', () => agent.jsonOf(open)[0]);
+    agent.json(reset, stream, { code: 'session_file_offset', detail: 'continue at 3' });
+    expect(await answering).toMatchObject({ status: 409, body: { code: 'session_file_offset' } });
+  });
+});

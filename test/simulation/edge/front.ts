@@ -1,0 +1,79 @@
+/** The edge as one host reaches it: the agent's own ports for sockets and HTTP, over the host's way. */
+import { EdgeRefusal, type Post } from '../../../agent-daemon/tunnel/edge-api.ts';
+import type { Dial, Socket } from '../../../agent-daemon/tunnel/socket.ts';
+import { Challenge, Enrol } from '../../../schema/api/agent.ts';
+import type { Chance } from '../chance.ts';
+import type { VirtualTime } from '../clock.ts';
+import { DialRefused, type SimEdge } from './edge.ts';
+import type { Link, Way } from './links.ts';
+
+export interface FrontPorts {
+  edge: SimEdge;
+  way: Way;
+  time: VirtualTime;
+  chance: Chance;
+  /** What enrolment of this host answers. */
+  enrolled: { agentId: string; name: string; controlHub: string };
+}
+
+/** Dials as `ws` does: the socket is there for its listener before it is open. */
+export function dialOf({ edge, way }: FrontPorts): Dial {
+  return (request, listen) =>
+    new Promise((resolve, reject) => {
+      let link: Link | undefined;
+      const socket: Socket = {
+        send: (bytes, sent) => link?.agentSend(bytes, sent),
+        sendText: (text) => link?.agentText(text),
+        bufferedBytes: () => 0,
+        close: (code, reason) => link?.agentClose(code, reason),
+        destroy: () => link?.agentDestroy(),
+      };
+      const { signal } = request;
+      const abort = () => {
+        link?.agentDestroy();
+        reject(signal.reason as Error);
+      };
+      if (signal.aborted) {
+        abort();
+        return;
+      }
+      signal.addEventListener('abort', abort, { once: true });
+      edge.dial(way, new URL(request.url), request.headers, listen(socket)).then(
+        (opened) => {
+          link = opened;
+          if (signal.aborted) opened.agentDestroy();
+          signal.removeEventListener('abort', abort);
+          resolve(socket);
+        },
+        (error: unknown) => {
+          signal.removeEventListener('abort', abort);
+          reject(
+            error instanceof DialRefused
+              ? new EdgeRefusal(error.status, error.code, undefined, undefined)
+              : (error as Error),
+          );
+        },
+      );
+    });
+}
+
+/** The two calls that an agent makes over plain HTTP. */
+export function postOf({ edge, way, time, chance, enrolled }: FrontPorts): Post {
+  return (url, body, signal) =>
+    new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      time.after(chance.delayMs(2 * way.latencyMs), () => {
+        if (way.upIsCut || way.downIsCut) return; // packets are dropped: the caller's own time-out speaks
+        resolve({ status: 200, retryAfter: undefined, text: JSON.stringify(answer(url.pathname, body)) });
+      });
+    });
+
+  function answer(path: string, body: string): object {
+    if (path === '/agent/v1/challenge') {
+      const { agentId } = Challenge.parse(JSON.parse(body));
+      return { nonce: `nonce-of-${agentId}`, expiresAtMs: edge.clock.nowMs() + 30_000 };
+    }
+    Enrol.parse(JSON.parse(body));
+    return { ...enrolled, instance: 'simulated', resourceGroup: 'default', approved: true };
+  }
+}

@@ -1,0 +1,179 @@
+/** What may happen to a simulated world, each kind by itself. A swarm of a seed uses some of them, with weights of its own. */
+import type { Chance } from './chance.ts';
+import type { Stage } from './stage.ts';
+
+export interface FaultKind {
+  name: string;
+  weight: number;
+  strike(world: Stage, chance: Chance): void;
+}
+
+const seconds = (chance: Chance, least: number, most: number) => chance.integer(least * 1000, most * 1000);
+
+export const faultKinds: readonly FaultKind[] = [
+  {
+    name: 'agent killed',
+    weight: 3,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts.filter(({ isRunning }) => isRunning));
+      if (!host) return;
+      host.crash();
+      world.sometimes.reached('an agent process was killed');
+      world.later(seconds(chance, 0, 60), () => host.start());
+    },
+  },
+  {
+    name: 'power lost',
+    weight: 2,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts);
+      if (!host) return;
+      host.powerLoss();
+      world.sometimes.reached('a host lost its power');
+      world.later(seconds(chance, 5, 180), () => host.start());
+    },
+  },
+  {
+    name: 'way cut',
+    weight: 3,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts);
+      const way = host && world.ways.get(host.name);
+      if (!way) return;
+      const which = chance.integer(0, 2);
+      way.upIsCut = which !== 1;
+      way.downIsCut = which !== 0;
+      if (which < 2) world.sometimes.reached('a partition was one way');
+      world.later(seconds(chance, 1, 200), () => way.heal());
+    },
+  },
+  {
+    name: 'connection reset',
+    weight: 3,
+    strike(world, chance) {
+      const links = [...world.ways.values()].flatMap((way) => [...way.links]);
+      chance.pick(links)?.cut();
+    },
+  },
+  {
+    name: 'herd',
+    weight: 1,
+    strike(world) {
+      for (const way of world.ways.values()) for (const link of way.links) link.cut();
+      world.sometimes.reached('a herd of agents dialled at once');
+    },
+  },
+  {
+    name: 'slow way',
+    weight: 1,
+    strike(world, chance) {
+      const way = chance.pick([...world.ways.values()]);
+      if (way) way.latencyMs = chance.pick([1, 20, 200, 1000])!;
+    },
+  },
+  {
+    name: 'engine hangs',
+    weight: 1,
+    strike(world, chance) {
+      chance.pick(world.hosts)?.hangEngine(seconds(chance, 5, 120));
+      world.sometimes.reached('dockerd hung');
+    },
+  },
+  {
+    name: 'engine killed',
+    weight: 1,
+    strike(world, chance) {
+      chance.pick(world.hosts)?.killEngine(seconds(chance, 1, 30));
+      world.sometimes.reached('dockerd was killed');
+    },
+  },
+  {
+    name: 'disk full',
+    weight: 1,
+    strike(world, chance) {
+      chance.pick(world.hosts)?.fillDisk(seconds(chance, 5, 60));
+      world.sometimes.reached('a disk was full');
+    },
+  },
+  {
+    name: 'clock jumps',
+    weight: 1,
+    strike(world, chance) {
+      chance.pick(world.hosts)?.jumpClock(chance.pick([-86_400_000, -5_000, 5_000, 3_600_000, 86_400_000])!);
+      world.sometimes.reached('a clock jumped');
+    },
+  },
+  {
+    name: 'edge killed',
+    weight: 2,
+    strike: (world) => world.edge.crash(),
+  },
+  {
+    name: 'object killed',
+    weight: 4,
+    strike(world, chance) {
+      const awake = [...world.edge.cells.values()].filter(({ isAwake }) => isAwake);
+      const cell = chance.pick(awake);
+      if (cell) world.edge.kill(cell.name);
+    },
+  },
+  {
+    name: 'objects evicted',
+    weight: 6,
+    strike(world, chance) {
+      for (const cell of world.edge.cells.values()) if (chance.isTrue(0.5)) world.edge.evict(cell.name);
+    },
+  },
+  {
+    name: 'redis flushed',
+    weight: 1,
+    strike: (world) => world.edge.redis.flush(),
+  },
+  {
+    name: 'agent drained',
+    weight: 1,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts);
+      if (!host) return;
+      world.operate(host.agentId, { draining: true });
+      world.sometimes.reached('an agent was drained');
+      world.later(seconds(chance, 5, 120), () => world.operate(host.agentId, { draining: false }));
+    },
+  },
+  {
+    name: 'agent revoked',
+    weight: 0.3,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts);
+      if (!host || world.hosts.length < 4) return;
+      if (host.running().length > 0) world.sometimes.reached('an agent was revoked with sessions on it');
+      world.revoke(host.agentId);
+    },
+  },
+  {
+    name: 'limits changed',
+    weight: 1,
+    strike(world, chance) {
+      world.limit(
+        chance.pick([{ concurrentSessions: chance.integer(1, 6) }, { liveSessions: chance.integer(5, 30) }, {}])!,
+      );
+    },
+  },
+];
+
+/** A swarm: some kinds are absent, others come often. */
+export function drawSwarm(chance: Chance): FaultKind[] {
+  const swarm = faultKinds.flatMap((kind) =>
+    chance.isTrue(0.5) ? [{ ...kind, weight: kind.weight * chance.next() }] : [],
+  );
+  return swarm.length > 0 ? swarm : [faultKinds[0]!];
+}
+
+export function drawFault(chance: Chance, swarm: readonly FaultKind[]): FaultKind {
+  let left = chance.next() * swarm.reduce((sum, { weight }) => sum + weight, 0);
+  for (const kind of swarm) {
+    left -= kind.weight;
+    if (left <= 0) return kind;
+  }
+  return swarm.at(-1)!;
+}

@@ -1,0 +1,135 @@
+/** A host of the world with the agent's production code on it: connects `host/` with the edge and with what may happen. */
+import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
+import type { ContainerLife } from '../support/invariant-rules.ts';
+import { dialOf, postOf } from './edge/front.ts';
+import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
+import { SimHost } from './host/agent.ts';
+import type { WorldHost } from './host-port.ts';
+import type { World } from './world.ts';
+
+/** A host of `world`; its clocks are its own. */
+export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent): WorldHost {
+  const { time, edge, weather, sometimes, invariants } = world;
+  const chance = world.chance.fork(name);
+  const way = world.ways.get(name)!;
+  let skewMs = 0;
+  const front = {
+    edge,
+    way,
+    time,
+    chance: chance.fork('front'),
+    enrolled: { agentId: enrolled.agentId, name, controlHub: enrolled.controlHub },
+  };
+  const steps = chance.fork('steps');
+  const slowness = chance.fork('disk');
+  const diskMs = (op: string): number => {
+    if (op !== 'sync' && op !== 'write') return 0;
+    if (slowness.isTrue(weather.slowDisk)) return slowness.delayMs(200);
+    return op === 'sync' ? 1 : 0;
+  };
+  const host = new SimHost({
+    name,
+    clock: { nowMs: () => edge.clock.nowMs() + skewMs, bootMs: () => Math.floor(time.nowMs) },
+    timers: { after: (delayMs, task) => time.after(delayMs, task) },
+    random: chance.fork('random').port(),
+    log: world.log,
+    now: () => time.nowMs,
+    dial: dialOf(front),
+    post: postOf(front),
+    token: 'join-token',
+    engine: { cpus: enrolled.approved['cpu']! / 1000, memoryBytes: enrolled.approved['mem']! },
+    disk: { latencyMs: (op) => diskMs(op) },
+    restartMs: undefined,
+    faultAt: () => {
+      if (!steps.isTrue(weather.agentStep / 3)) return false;
+      sometimes.reached('an agent process was killed within a step');
+      world.later(steps.integer(100, 20_000), () => revive());
+      return true;
+    },
+    trace: (line) => {
+      time.trace(line);
+      if (line.includes('container start')) queueMicrotask(noteStart);
+    },
+  });
+  host.engine.addImage({ name: 'busybox:latest' });
+  host.engine.addImage({ name: 'busybox' });
+  let isDark = false;
+
+  function revive(): void {
+    if (running().length > 0) sometimes.reached('a container was adopted');
+    if (isDark) {
+      isDark = false;
+      host.powerOn();
+    } else host.start();
+  }
+
+  function noteStart(): void {
+    const run = host.history.at(-1);
+    if (run?.sessionId !== undefined) invariants.started(adapter, world.hosts, run.sessionId, run.generation);
+  }
+
+  const running = () =>
+    host.history.flatMap(({ sessionId, generation, name: container, endedAtMs }) =>
+      sessionId === undefined || endedAtMs !== undefined ? [] : [{ sessionId, generation, name: container }],
+    );
+
+  const adapter: WorldHost = {
+    name,
+    agentId: enrolled.agentId,
+    get isRunning() {
+      return host.isRunning;
+    },
+    start: revive,
+    crash: () => host.crash(),
+    powerLoss() {
+      isDark = true;
+      world.hadPowerLoss = true;
+      for (const link of way.links) link.hostVanishes();
+      host.powerLoss();
+    },
+    killEngine(ms) {
+      host.engine.kill();
+      world.later(ms, () => host.engine.start());
+    },
+    hangEngine(ms) {
+      host.engine.hang();
+      world.later(ms, () => host.engine.resume());
+    },
+    fillDisk(ms) {
+      host.disk.limitBytes = host.disk.usedBytes;
+      world.later(ms, () => {
+        host.disk.limitBytes = Number.POSITIVE_INFINITY;
+      });
+    },
+    jumpClock(ms) {
+      skewMs += ms;
+    },
+    lives: () => livesOf(host),
+    running,
+    leftovers: () => ({
+      containers: host.containers().flatMap((container) => {
+        const sessionId = container.labels[labels.session];
+        return sessionId === undefined
+          ? []
+          : [{ sessionId, name: container.name, running: container.status === 'running' }];
+      }),
+      networks: host.engine.networks.map(({ name: network, labels: own }) => ({
+        sessionId: own[labels.session],
+        name: network,
+      })),
+    }),
+    inventory: () => host.agent?.status().sessions ?? [],
+  };
+  return adapter;
+}
+
+function livesOf(host: SimHost): ContainerLife[] {
+  const lives = new Map<string, ContainerLife>();
+  for (const { containerId, name, sessionId, generation, startedAtMs, endedAtMs } of host.history) {
+    if (sessionId === undefined) continue;
+    const life = lives.get(containerId) ?? { containerId, name, sessionId, generation, runs: [] };
+    life.runs.push({ startMs: startedAtMs, ...(endedAtMs === undefined ? {} : { endMs: endedAtMs }) });
+    lives.set(containerId, life);
+  }
+  return [...lives.values()];
+}

@@ -1,0 +1,32 @@
+/** A host with an agent, as the world moves it. `host/` implements it with the agent's production code. */
+import type { ContainerLife } from '../support/invariant-rules.ts';
+
+export interface WorldHost {
+  readonly name: string;
+  readonly agentId: string;
+  readonly isRunning: boolean;
+  /** Starts the agent's process. */
+  start(): void;
+  /** kill -9 of the agent: containers live on. */
+  crash(): void;
+  /** Everything on the host is gone but what its disk had synced; torn tails. */
+  powerLoss(): void;
+  /** kill -9 of the engine; it comes back after `ms`. Containers live on. */
+  killEngine(ms: number): void;
+  /** The engine answers nothing for `ms`. */
+  hangEngine(ms: number): void;
+  /** The disk takes nothing more for `ms`. */
+  fillDisk(ms: number): void;
+  /** Its wall clock jumps. */
+  jumpClock(ms: number): void;
+  /** Containers that were ever made here. */
+  lives(): readonly ContainerLife[];
+  running(): { sessionId: string; generation: number; name: string }[];
+  /** What is left: containers and networks by session. */
+  leftovers(): {
+    containers: { sessionId: string | undefined; name: string; running: boolean }[];
+    networks: { sessionId: string | undefined; name: string }[];
+  };
+  /** The agent's own list. */
+  inventory(): { sessionId: string; generation: number; state: string }[];
+}

@@ -1,0 +1,45 @@
+/** The simulator as `npm run simulate` runs it: worlds without a violation, and planted bugs that it finds. */
+import { spawn, spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { byTier } from '../support/tier.ts';
+import { mutantNames } from './mutants.ts';
+
+const root = join(import.meta.dirname, '../..');
+const seeds = byTier({ daily: 100, full: 20_000 });
+const planted = byTier({ daily: 1, full: mutantNames().length });
+
+/** Runs it to its end; answers the exit status and what was printed. */
+function simulate(args: readonly string[]): Promise<{ status: number | null; said: string }> {
+  const child = spawn(process.execPath, [join(root, 'test/simulation/run.ts'), ...args], { cwd: root });
+  let said = '';
+  child.stdout.on('data', (text: Buffer) => (said += text.toString()));
+  child.stderr.resume();
+  return new Promise((resolve) => child.on('close', (status) => resolve({ status, said })));
+}
+
+/** Some mutants, others at each commit. */
+function chosenMutants(): string[] {
+  const names = mutantNames();
+  const { stdout } = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: root, encoding: 'utf8' });
+  const first = Number.parseInt(stdout.slice(0, 6) || '0', 16) % names.length;
+  return Array.from({ length: planted }, (_, at) => names[(first + at) % names.length]!);
+}
+
+it(`holds every invariant in ${seeds} worlds`, { timeout: 4 * 3_600_000 }, async () => {
+  const { status, said } = await simulate(['--seeds', String(seeds)]);
+  expect(said).toMatch(/seeds=\d+ events=\d+ violations=0 sometimes=\d+\/\d+\n$/);
+  expect(status).toBe(0);
+});
+
+it('replays a seed exactly', async () => {
+  const worlds = await Promise.all([simulate(['--seed', '7', '--verbose']), simulate(['--seed', '7', '--verbose'])]);
+  expect(worlds[0].said).toMatch(/"hash": "[0-9a-f]{16}"/);
+  expect(worlds[1].said).toBe(worlds[0].said);
+});
+
+it.for(chosenMutants())('finds the planted bug %s', { timeout: 3_600_000 }, async (name) => {
+  const { status, said } = await simulate(['--mutants', name]);
+  expect(said).toMatch(/^found /m);
+  expect(status).toBe(0);
+});

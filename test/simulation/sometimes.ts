@@ -1,0 +1,73 @@
+/**
+ * Named rare cases. A run that never reaches one of them proves nothing about it, so the simulator counts them over all
+ * seeds and fails when one is missing.
+ */
+export const rareCases = [
+  // edge
+  'an object was evicted and woke again',
+  'an object died within a step',
+  'the edge died with everything in it',
+  'the answer of an object was lost',
+  'a request to an object was lost',
+  'D1 failed before it wrote',
+  'D1 wrote and its answer was lost',
+  'Redis failed',
+  'Redis was flushed',
+  'an alarm rang again after a death',
+  'an old version of the edge ran beside the new one',
+  // admission
+  'a create was repeated with its key',
+  'a create was refused for its name',
+  'a session waited for quota',
+  'a session went on when quota was free',
+  'a session was refused over the hard limit',
+  'a session was cancelled while it waited',
+  'a stop followed a session that was on its way',
+  // ledger
+  'a session waited for room',
+  'a session was placed a second time',
+  'a restartable session was placed on another host',
+  'an order was taken back before it was sent',
+  'an order was sent again',
+  'an agent was lost',
+  'an agent came back',
+  'an inventory named a container to destroy',
+  'an inventory lacked a placement',
+  'a session was UNREACHABLE and RUNNING again',
+  'a session was stopped while UNREACHABLE',
+  'a start failed and was tried again',
+  'a stale epoch was refused',
+  'an agent was revoked with sessions on it',
+  'an agent was drained',
+  // agent
+  'an agent process was killed',
+  'an agent process was killed within a step',
+  'a host lost its power',
+  'a journal was torn',
+  'a container was adopted',
+  'a run lease ran out in the container',
+  'dockerd hung',
+  'dockerd was killed',
+  'a disk was full',
+  'a clock jumped',
+  // network
+  'a connection was half open',
+  'a partition was one way',
+  'a message was lost with its connection',
+  'a message was duplicated',
+  'a message was reordered',
+  'a herd of agents dialled at once',
+  // bytes
+  'output was read over a cut',
+  'output had a gap that was announced',
+  'a slow reader was waited for',
+] as const;
+export type RareCase = (typeof rareCases)[number];
+
+export class Sometimes {
+  readonly counts = new Map<RareCase, number>();
+
+  reached(rare: RareCase): void {
+    this.counts.set(rare, (this.counts.get(rare) ?? 0) + 1);
+  }
+}

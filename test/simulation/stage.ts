@@ -1,0 +1,23 @@
+/** What faults may touch of a world. */
+import type { ProjectLimits } from '../../edge/manager/admission/rpc.ts';
+import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
+import type { SimEdge } from './edge/edge.ts';
+import type { Way } from './edge/links.ts';
+import type { WorldHost } from './host-port.ts';
+import type { Sometimes } from './sometimes.ts';
+
+export interface Stage {
+  readonly hosts: readonly WorldHost[];
+  /** By the names of hosts and readers. */
+  readonly ways: ReadonlyMap<string, Way>;
+  readonly edge: SimEdge;
+  readonly sometimes: Sometimes;
+  /** Runs a task later; in calm weather all of them are due at once. */
+  later(delayMs: number, task: () => void): void;
+  /** An operator changes an agent; the ledger is told until it knows. */
+  operate(agentId: string, change: Partial<Pick<EnrolledAgent, 'draining' | 'state' | 'approval'>>): void;
+  /** An operator revokes an agent for good. */
+  revoke(agentId: string): void;
+  /** New limits for all projects of some domain. */
+  limit(limits: ProjectLimits): void;
+}
