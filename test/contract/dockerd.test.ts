@@ -1,8 +1,9 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import type Docker from 'dockerode';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Dockerd, startDockerd } from '../support/dockerd.ts';
+import { type Dockerd, type DockerdOptions, startDockerd } from '../support/dockerd.ts';
 import { busyboxImage, emptyImage, importBusybox, importEmpty, importMusl, muslImage } from '../support/images.ts';
+import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
 
 let engine: Dockerd;
@@ -74,7 +75,27 @@ it('loses its containers but not its images in a power loss', async () => {
 });
 
 it('leaves no process, mount, namespace, control group or file behind', async () => {
-  const own = await startDockerd();
+  await expectNothingLeft({});
+});
+
+// gVisor's sandboxes are in no control group of the engine's.
+const hasGvisor = existsSync('/usr/bin/runsc');
+it.runIf(tier === 'full' && hasGvisor)(
+  'leaves nothing of gVisor behind, and lets the sandbox of another be',
+  async () => {
+    await using other = await startDockerd({ gvisor: true });
+    await importBusybox(other.docker);
+    const container = await create(['sleep', '600'], {}, other.docker);
+    await container.start();
+    const { Pid } = (await container.inspect()).State;
+    await expectNothingLeft({ gvisor: true });
+    expect(commandLine(String(Pid))).toContain('runsc-sandbox');
+    expect((await container.inspect()).State.Running).toBe(true);
+  },
+);
+
+async function expectNothingLeft(options: DockerdOptions): Promise<void> {
+  const own = await startDockerd(options);
   await importBusybox(own.docker);
   const container = await create(['sleep', '600'], {}, own.docker);
   await container.start();
@@ -89,7 +110,7 @@ it('leaves no process, mount, namespace, control group or file behind', async ()
   const left = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && commandLine(pid).includes(root));
   expect(left.map(commandLine)).toEqual([]);
   expect(readdirSync('/sys/fs/cgroup/memory').filter((name) => name === own.netns)).toEqual([]);
-});
+}
 
 async function create(cmd: string[], options: Docker.ContainerCreateOptions = {}, docker = engine.docker) {
   return docker.createContainer({ Image: busyboxImage, Cmd: cmd, ...options });

@@ -40,8 +40,10 @@ export async function removeTraces(traces: Traces, { keepData }: { keepData: boo
 async function endProcesses(traces: Traces): Promise<void> {
   await until(
     () => {
-      const shims = shimsOf(traces.address);
-      const pids = [...shims.keys(), ...controlGroups(traces.cgroup).flatMap(processesIn)];
+      const running = commandLines();
+      const shims = shimsOf(running, traces.address);
+      const sandboxes = sandboxesOf(running, traces.root);
+      const pids = [...shims.keys(), ...sandboxes, ...controlGroups(traces.cgroup).flatMap(processesIn)];
       for (const id of shims.values()) rmSync(shimSocket(traces.address, id), { force: true });
       for (const pid of pids) killQuietly(pid);
       return pids.length === 0;
@@ -50,16 +52,24 @@ async function endProcesses(traces: Traces): Promise<void> {
   );
 }
 
+/** Process id and arguments of every process. */
+type Running = [pid: number, argv: string[]][];
+
+function commandLines(): Running {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map((pid) => [Number(pid), readQuietly(`/proc/${pid}/cmdline`).split('\0')]);
+}
+
 /** Process id to container id of each containerd shim that serves this address. */
-function shimsOf(address: string): Map<number, string> {
-  const found = new Map<number, string>();
-  for (const entry of readdirSync('/proc')) {
-    if (!/^\d+$/.test(entry)) continue;
-    const argv = readQuietly(`/proc/${entry}/cmdline`).split('\0');
-    if (!argv.includes(address) || !argv[0]?.includes('shim')) continue;
-    found.set(Number(entry), argv[argv.indexOf('-id') + 1] ?? '');
-  }
-  return found;
+function shimsOf(running: Running, address: string): Map<number, string> {
+  const shims = running.filter(([, argv]) => argv.includes(address) && argv[0]?.includes('shim'));
+  return new Map(shims.map(([pid, argv]) => [pid, argv[argv.indexOf('-id') + 1] ?? '']));
+}
+
+/** Process ids of gVisor's sandboxes and file servers: `--ignore-cgroups` leaves them in no control group of the engine. */
+function sandboxesOf(running: Running, root: string): number[] {
+  return running.filter(([, argv]) => argv.some((flag) => flag.startsWith(`--root=${root}/`))).map(([pid]) => pid);
 }
 
 /** Where containerd 1.7 puts a shim's socket, whatever its own state directory. */
