@@ -8,10 +8,16 @@ import type { VirtualTime } from './clock.ts';
 export class Life {
   readonly name: string;
   isAlive = true;
+  #waits = 0;
   readonly #onEnd = new Set<() => void>();
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  /** It waits for an answer or a timer: the runtime lets nobody sleep who does. */
+  get isWaiting(): boolean {
+    return this.#waits > 0;
   }
 
   /** Idempotent. */
@@ -30,11 +36,14 @@ export class Life {
 
   /** Settles like `work`, but only while this life goes on. */
   guard<Result>(work: Promise<Result>): Promise<Result> {
+    this.#waits += 1;
     return new Promise((resolve, reject) => {
-      work.then(
-        (result) => this.isAlive && resolve(result),
-        (error: unknown) => this.isAlive && reject(error instanceof Error ? error : new Error(String(error))),
-      );
+      work
+        .finally(() => (this.#waits -= 1))
+        .then(
+          (result) => this.isAlive && resolve(result),
+          (error: unknown) => this.isAlive && reject(error instanceof Error ? error : new Error(String(error))),
+        );
     });
   }
 
@@ -43,7 +52,20 @@ export class Life {
     return {
       after: (delayMs, task) => {
         if (!this.isAlive) return () => undefined;
-        return time.after(Math.max(0, delayMs), () => this.isAlive && task());
+        this.#waits += 1;
+        let isOver = false;
+        const over = (): void => {
+          if (!isOver) this.#waits -= 1;
+          isOver = true;
+        };
+        const cancel = time.after(Math.max(0, delayMs), () => {
+          over();
+          if (this.isAlive) task();
+        });
+        return () => {
+          over();
+          cancel();
+        };
       },
     };
   }

@@ -73,9 +73,12 @@ export class Cell {
   get isAwake(): boolean {
     return this.#running !== undefined;
   }
-  /** Nothing is under way: it may be evicted without anybody noticing. */
+  /**
+   * Nothing is under way: it may be evicted without anybody noticing. Whoever waits for the answer of another, or for a
+   * timer, is never hibernated by the runtime.
+   */
   get isIdle(): boolean {
-    return this.#open.size === 0 && !this.#ringing;
+    return this.#open.size === 0 && !this.#ringing && this.#running?.life.isWaiting !== true;
   }
 
   instance(): Instance {
