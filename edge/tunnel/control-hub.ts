@@ -198,7 +198,7 @@ export class ControlHub {
   }
 
   async #attach(socket: ControlSocket, hello: ToEdgeHello): Promise<void> {
-    const { agentId, groupNumber } = socket.state;
+    const { agentId, groupNumber, openedAtMs } = socket.state;
     if (hello.minVersion > limits.version || hello.version < limits.minVersion) {
       const detail = `This control plane speaks versions ${limits.minVersion} to ${limits.version}: update the agent.`;
       this.#refuse(socket, { code: 'agent_version_unsupported', detail });
@@ -206,7 +206,7 @@ export class ControlHub {
     }
     let answer;
     try {
-      answer = await this.#ports.ledger(groupNumber).attach(agentId, this.#ports.hub, hello);
+      answer = await this.#ports.ledger(groupNumber).attach(agentId, this.#ports.hub, hello, openedAtMs);
     } catch (error) {
       this.#ports.log.warn('attach failed', { agentId, error: String(error) });
       const detail = 'The ledger did not answer; the same attempt may be sent again.';

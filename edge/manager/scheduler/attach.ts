@@ -20,8 +20,16 @@ export type JoinVerdict =
   | { kind: 'refuse'; code: string; detail: string }
   | { kind: 'suspend'; code: 'agent_identity_conflict'; detail: string };
 
-/** Judges a hello's join counter. In a new incarnation of the ledger the first attach of an agent is taken as it is. */
-export function judgeJoin(row: AgentRow, meta: LedgerMeta, hello: { counter: number; attemptId: string }): JoinVerdict {
+/**
+ * Judges the join counter of a hello on a socket that was opened at `openedAtMs`. In a new incarnation of the ledger the
+ * first attach of an agent is taken as it is.
+ */
+export function judgeJoin(
+  row: AgentRow,
+  meta: LedgerMeta,
+  hello: { counter: number; attemptId: string },
+  openedAtMs: number,
+): JoinVerdict {
   if (row.state === 'revoked') return { kind: 'refuse', code: 'agent_revoked', detail: 'Join again with a new token.' };
   if (row.state === 'pending')
     return {
@@ -39,6 +47,10 @@ export function judgeJoin(row: AgentRow, meta: LedgerMeta, hello: { counter: num
   const isNext = hello.counter === row.joinCounter + 1;
   const isRepeat = hello.counter === row.joinCounter && hello.attemptId === row.attemptId;
   if (isNext || isRepeat) return { kind: 'accept' };
+  // The hello may have been long on its way, and overtaken by those of newer sockets: an honest agent's counter is old then.
+  // A copy comes again, on a socket that is newer, and is found out then.
+  if (openedAtMs < (row.connectedAtMs ?? 0))
+    return { kind: 'refuse', code: 'agent_epoch_stale', detail: 'A newer connection was accepted meanwhile: dial again.' };
   return {
     kind: 'suspend',
     code: 'agent_identity_conflict',

@@ -120,13 +120,19 @@ function revoke(turn: Turn, entry: AgentEntry): void {
   turn.reindex(entry, false);
 }
 
-/** A control socket asks to be the agent's. */
-export function attach(turn: Turn, agentId: string, controlHub: string, hello: ToEdgeHello): AttachAnswer {
+/** A control socket asks to be the agent's. `openedAtMs`: when, by the clock of its hub. */
+export function attach(
+  turn: Turn,
+  agentId: string,
+  controlHub: string,
+  hello: ToEdgeHello,
+  openedAtMs: number,
+): AttachAnswer {
   const entry = turn.heap.agents.get(agentId);
   if (!entry) return { accepted: false, code: 'agent_not_found', detail: 'This resource group has no such agent.' };
   if (entry.row.controlHub !== controlHub)
     return { accepted: false, code: 'agent_not_found', detail: `The agent belongs to hub ${entry.row.controlHub}.` };
-  const verdict = judgeJoin(entry.row, turn.meta, hello);
+  const verdict = judgeJoin(entry.row, turn.meta, hello, openedAtMs);
   if (verdict.kind === 'suspend') {
     turn.touch(entry).state = 'suspended';
     loseAgent(turn, entry, verdict.detail);

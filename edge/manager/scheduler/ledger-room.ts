@@ -206,8 +206,8 @@ export class LedgerRoom implements LedgerRpc {
   async agents() {
     return this.#core.agents();
   }
-  attach(...[agentId, controlHub, hello]: Parameters<LedgerRpc['attach']>) {
-    return this.#step('ledger.attach', () => this.#core.attach(agentId, controlHub, hello));
+  attach(...given: Parameters<LedgerRpc['attach']>) {
+    return this.#step('ledger.attach', () => this.#core.attach(...given));
   }
   events(...[agentId, epoch, journalId, events]: Parameters<LedgerRpc['events']>) {
     return this.#step('ledger.event', () => this.#core.events(agentId, epoch, journalId, events));

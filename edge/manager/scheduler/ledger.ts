@@ -186,10 +186,10 @@ export class Ledger {
     });
   }
 
-  attach(agentId: string, controlHub: string, hello: ToEdgeHello): AttachAnswer {
+  attach(agentId: string, controlHub: string, hello: ToEdgeHello, openedAtMs: number): AttachAnswer {
     return this.#turn((turn) => {
       if (!turn.heap.meta) return { accepted: false, code: 'agent_not_found', detail: 'This group has no agents.' };
-      const answer = attach(turn, agentId, controlHub, hello);
+      const answer = attach(turn, agentId, controlHub, hello, openedAtMs);
       if (!answer.accepted) return answer;
       dispatch(turn);
       return { ...answer, intents: intentsBehindWelcome(turn, agentId) };

@@ -193,8 +193,8 @@ export interface LedgerRpc {
   putAgent(groupNumber: number, agent: EnrolledAgent): Promise<void>;
   agents(): Promise<LedgerAgent[]>;
 
-  /** From a control hub. */
-  attach(agentId: string, controlHub: string, hello: ToEdgeHello): Promise<AttachAnswer>;
+  /** From a control hub, of a socket that it opened at `openedAtMs`. */
+  attach(agentId: string, controlHub: string, hello: ToEdgeHello, openedAtMs: number): Promise<AttachAnswer>;
   /** Commits events in order; answers the highest index committed, or `stale` for an old epoch. */
   events(
     agentId: string,

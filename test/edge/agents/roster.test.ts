@@ -12,8 +12,8 @@ const fresh = (kind: 'attempt' | 'journal') => newId(kind, Date.now(), systemRan
 
 /** Says hello to the ledger as the agent's control hub would. */
 async function attach(agentId: string, counter: number, offered: Record<string, number> = capacity) {
-  return ledgerObject(env, 1).attach(agentId, '0', {
-    type: 'hello',
+  const hello = {
+    type: 'hello' as const,
     version: 1,
     minVersion: 1,
     agentVersion: '0.1.0',
@@ -24,7 +24,8 @@ async function attach(agentId: string, counter: number, offered: Record<string, 
     host: hostInfo,
     inventory: [],
     images: [],
-  });
+  };
+  return ledgerObject(env, 1).attach(agentId, '0', hello, Date.now());
 }
 
 async function joined(options: Record<string, unknown> = {}) {

@@ -64,8 +64,8 @@ export class BenchAgent {
   /** Says hello with the next join counter. */
   async attach(inventory: ToEdgeHello['inventory'] = []): Promise<Extract<AttachAnswer, { accepted: true }>> {
     this.counter += 1;
-    const answer = await this.ledger.attach(this.agentId, 'bench-hub', {
-      type: 'hello',
+    const hello = {
+      type: 'hello' as const,
       version: 1,
       minVersion: 1,
       agentVersion: 'test',
@@ -76,7 +76,8 @@ export class BenchAgent {
       host: { hostname: 'bench', os: 'test', kernel: 'test', arch: 'x86_64', engine: 'none' },
       inventory,
       images: [],
-    });
+    };
+    const answer = await this.ledger.attach(this.agentId, 'bench-hub', hello, Date.now());
     if (!answer.accepted) throw new Error(`refused: ${answer.code} ${answer.detail}`);
     this.epoch = answer.epoch;
     return answer;

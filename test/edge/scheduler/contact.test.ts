@@ -80,6 +80,26 @@ describe('[M2] the join counter', () => {
     expect(world.state(id)).toBe('RUNNING');
   });
 
+  it('says nothing about copies when newer sockets were accepted while the hello was on its way', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.attach();
+    const openedAtMs = world.nowMs;
+    const { counter, lastAttempt } = agent;
+    const late = () => agent.hello(counter, lastAttempt, [], agent.approved, openedAtMs);
+    // The socket was lost before its hello was answered; two more came through.
+    world.nowMs += 1;
+    agent.attach();
+    agent.attach();
+    const id = world.admit();
+    agent.run(id);
+    expect(late()).toMatchObject({ accepted: false, code: 'agent_epoch_stale' });
+    expect(world.state(id)).toBe('RUNNING');
+    expect(world.ledger.agents()[0]).toMatchObject({ state: 'active', reachable: true });
+    // A copy that said it does not stay away, and its next socket is newer.
+    expect(agent.hello(counter, lastAttempt)).toMatchObject({ accepted: false, code: 'agent_identity_conflict' });
+  });
+
   it('refuses who is not enrolled here, waits for approval, or was revoked', () => {
     const world = new World();
     const agent = new FakeAgent(world);
@@ -91,9 +111,11 @@ describe('[M2] the join counter', () => {
     const elsewhere = new World();
     elsewhere.bytes(99);
     const stranger = new FakeAgent(elsewhere);
-    expect(world.ledger.attach(stranger.agentId, 'hub', {} as Parameters<typeof world.ledger.attach>[2])).toMatchObject(
-      { accepted: false, code: 'agent_not_found' },
-    );
+    const nothing = {} as Parameters<typeof world.ledger.attach>[2];
+    expect(world.ledger.attach(stranger.agentId, 'hub', nothing, world.nowMs)).toMatchObject({
+      accepted: false,
+      code: 'agent_not_found',
+    });
   });
 });
 

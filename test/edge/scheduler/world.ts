@@ -157,9 +157,16 @@ export class FakeAgent {
     });
   }
 
-  hello(counter: number, attemptId: string, inventory: InventoryItem[] = [], capacity = this.approved): AttachAnswer {
-    return this.world.ledger.attach(this.agentId, 'hub', {
-      type: 'hello',
+  /** Says hello on a socket that was opened at `openedAtMs`. */
+  hello(
+    counter: number,
+    attemptId: string,
+    inventory: InventoryItem[] = [],
+    capacity = this.approved,
+    openedAtMs = this.world.nowMs,
+  ): AttachAnswer {
+    const hello = {
+      type: 'hello' as const,
       version: 1,
       minVersion: 1,
       agentVersion: '1',
@@ -170,7 +177,8 @@ export class FakeAgent {
       host: { hostname: 'h', os: 'o', kernel: 'k', arch: 'x86_64', engine: 'e' },
       inventory,
       images: [],
-    });
+    };
+    return this.world.ledger.attach(this.agentId, 'hub', hello, openedAtMs);
   }
 
   attach(inventory: InventoryItem[] = [], capacity = this.approved): Extract<AttachAnswer, { accepted: true }> {

@@ -128,6 +128,18 @@ describe('the control hub', () => {
     expect(await copy.until('refusal', () => find(copy, 'refused'))).toMatchObject({ code: 'agent_identity_conflict' });
   });
 
+  it('[M2] a hello that newer sockets overtook is refused, and suspends nobody', async () => {
+    const late = await dialControl(hub, agentId);
+    const openedBeforeMs = Date.now();
+    await expect.poll(() => Date.now()).toBeGreaterThan(openedBeforeMs);
+    await attach(1);
+    const { peer } = await attach(2);
+    late.json(message, 0, hello(1));
+    expect(await late.until('refusal', () => find(late, 'refused'))).toMatchObject({ code: 'agent_epoch_stale' });
+    await attach(3);
+    expect((await peer.closed).code).toBe(4409);
+  });
+
   it('[M8] carries a call and its answer, and answers at once for an agent that is not there', async () => {
     const { peer } = await attach(1);
     const callId = ids.fresh('call');
