@@ -50,7 +50,11 @@ export function judgeJoin(
   // The hello may have been long on its way, and overtaken by those of newer sockets: an honest agent's counter is old then.
   // A copy comes again, on a socket that is newer, and is found out then.
   if (openedAtMs < (row.connectedAtMs ?? 0))
-    return { kind: 'refuse', code: 'agent_epoch_stale', detail: 'A newer connection was accepted meanwhile: dial again.' };
+    return {
+      kind: 'refuse',
+      code: 'agent_epoch_stale',
+      detail: 'A newer connection was accepted meanwhile: dial again.',
+    };
   return {
     kind: 'suspend',
     code: 'agent_identity_conflict',

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { systemRandom } from '../../../edge/platform/random.ts';
 import { ledgerObject } from '../../../edge/platform/objects.ts';
 import { newId } from '../../../schema/ids.ts';
+import type { ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import { makePeople } from '../accounts/people.ts';
 import { bootstrapped, call } from '../client.ts';
 import { capacity, Host, hostInfo, newJoinToken } from './host.ts';
@@ -12,8 +13,8 @@ const fresh = (kind: 'attempt' | 'journal') => newId(kind, Date.now(), systemRan
 
 /** Says hello to the ledger as the agent's control hub would. */
 async function attach(agentId: string, counter: number, offered: Record<string, number> = capacity) {
-  const hello = {
-    type: 'hello' as const,
+  const hello: ToEdgeHello = {
+    type: 'hello',
     version: 1,
     minVersion: 1,
     agentVersion: '0.1.0',

@@ -64,8 +64,8 @@ export class BenchAgent {
   /** Says hello with the next join counter. */
   async attach(inventory: ToEdgeHello['inventory'] = []): Promise<Extract<AttachAnswer, { accepted: true }>> {
     this.counter += 1;
-    const hello = {
-      type: 'hello' as const,
+    const hello: ToEdgeHello = {
+      type: 'hello',
       version: 1,
       minVersion: 1,
       agentVersion: 'test',

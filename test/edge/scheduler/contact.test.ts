@@ -1,4 +1,4 @@
-/** Agents that come, go silent, come back, are copied, revoked, or know more than a restored ledger. */
+/** Agents that go silent, come back, are revoked, or know more than a restored ledger. */
 import { describe, expect, it } from 'vitest';
 import { newId, newSessionId } from '../../../schema/ids.ts';
 import { FakeAgent, group, World } from './world.ts';
@@ -16,108 +16,6 @@ function running(spec: Parameters<World['admit']>[0] = {}) {
   world.effects = [];
   return { world, agent, id };
 }
-
-describe('the epoch', () => {
-  it('is issued by the ledger, above every one before, also after a restore', () => {
-    const world = new World();
-    const agent = new FakeAgent(world);
-    const epochs = [agent.attach().epoch, agent.attach().epoch];
-    world.crash();
-    epochs.push(agent.attach().epoch);
-    world.ledger.restored(group, world.nowMs - 1000);
-    epochs.push(agent.attach().epoch);
-    expect(epochs).toEqual([...epochs].sort((a, b) => a - b));
-    expect(new Set(epochs).size).toBe(4);
-    expect(Math.floor(epochs[0]! / 2 ** 20)).toBe(Math.floor(Date.UTC(2026, 10, 24) / 1000));
-  });
-
-  it('has older sockets fenced when a newer one is accepted', () => {
-    const world = new World();
-    const agent = new FakeAgent(world);
-    const { epoch } = agent.attach();
-    world.take('fence');
-    agent.attach();
-    expect(world.take('fence')).toEqual([{ kind: 'fence', controlHub: 'hub', agentId: agent.agentId, epoch }]);
-  });
-});
-
-describe('[M2] the join counter', () => {
-  it('is taken when it is the next, or the same attempt once more', () => {
-    const world = new World();
-    const agent = new FakeAgent(world);
-    agent.attach();
-    expect(agent.hello(agent.counter, agent.lastAttempt)).toMatchObject({ accepted: true });
-    expect(agent.hello(agent.counter + 1, newId('attempt', world.nowMs, world.bytes(10)))).toMatchObject({
-      accepted: true,
-    });
-  });
-
-  it.each([
-    ['a counter that another attempt used', 0],
-    ['an older counter', -1],
-    ['a counter that skips one', 2],
-  ])('suspends the identity for %s, and closes the older socket too', (_, ahead) => {
-    const world = new World();
-    const agent = new FakeAgent(world);
-    agent.attach();
-    agent.attach();
-    const id = world.admit();
-    agent.run(id);
-    world.effects = [];
-    const copy = newId('attempt', world.nowMs, world.bytes(10));
-    expect(agent.hello(agent.counter + ahead, copy)).toMatchObject({
-      accepted: false,
-      code: 'agent_identity_conflict',
-    });
-    expect(world.take('fence')).toHaveLength(1);
-    expect(world.state(id)).toBe('UNREACHABLE');
-    expect(agent.hello(agent.counter + 1, copy)).toMatchObject({ accepted: false, code: 'agent_suspended' });
-    agent.put({ approval: 1 });
-    expect(agent.hello(agent.counter + 1, copy)).toMatchObject({ accepted: false, code: 'agent_suspended' });
-    agent.put({ approval: 2 });
-    agent.counter += 40;
-    agent.attach(agent.holding([id, 1]));
-    expect(world.state(id)).toBe('RUNNING');
-  });
-
-  it('says nothing about copies when newer sockets were accepted while the hello was on its way', () => {
-    const world = new World();
-    const agent = new FakeAgent(world);
-    agent.attach();
-    const openedAtMs = world.nowMs;
-    const { counter, lastAttempt } = agent;
-    const late = () => agent.hello(counter, lastAttempt, [], agent.approved, openedAtMs);
-    // The socket was lost before its hello was answered; two more came through.
-    world.nowMs += 1;
-    agent.attach();
-    agent.attach();
-    const id = world.admit();
-    agent.run(id);
-    expect(late()).toMatchObject({ accepted: false, code: 'agent_epoch_stale' });
-    expect(world.state(id)).toBe('RUNNING');
-    expect(world.ledger.agents()[0]).toMatchObject({ state: 'active', reachable: true });
-    // A copy that said it does not stay away, and its next socket is newer.
-    expect(agent.hello(counter, lastAttempt)).toMatchObject({ accepted: false, code: 'agent_identity_conflict' });
-  });
-
-  it('refuses who is not enrolled here, waits for approval, or was revoked', () => {
-    const world = new World();
-    const agent = new FakeAgent(world);
-    const attempt = newId('attempt', world.nowMs, world.bytes(10));
-    agent.put({ state: 'pending' });
-    expect(agent.hello(1, attempt)).toMatchObject({ accepted: false, code: 'agent_pending' });
-    agent.put({ state: 'revoked' });
-    expect(agent.hello(1, attempt)).toMatchObject({ accepted: false, code: 'agent_revoked' });
-    const elsewhere = new World();
-    elsewhere.bytes(99);
-    const stranger = new FakeAgent(elsewhere);
-    const nothing = {} as Parameters<typeof world.ledger.attach>[2];
-    expect(world.ledger.attach(stranger.agentId, 'hub', nothing, world.nowMs)).toMatchObject({
-      accepted: false,
-      code: 'agent_not_found',
-    });
-  });
-});
 
 describe('an agent that goes silent', () => {
   it('is out of reach within 45 s, its sessions with it, and is fenced', () => {

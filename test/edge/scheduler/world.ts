@@ -10,7 +10,7 @@ import type { Effect } from '../../../edge/manager/scheduler/turn.ts';
 import { newAgentId, newId, newSessionId } from '../../../schema/ids.ts';
 import type { AgentEvent } from '../../../schema/protocol/events.ts';
 import type { Intent, KernelSpec } from '../../../schema/protocol/intents.ts';
-import type { InventoryItem, Slots } from '../../../schema/protocol/messages.ts';
+import type { InventoryItem, Slots, ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import { anySpec } from './rows.ts';
 
 const gib = 1024 ** 3;
@@ -165,8 +165,8 @@ export class FakeAgent {
     capacity = this.approved,
     openedAtMs = this.world.nowMs,
   ): AttachAnswer {
-    const hello = {
-      type: 'hello' as const,
+    const hello: ToEdgeHello = {
+      type: 'hello',
       version: 1,
       minVersion: 1,
       agentVersion: '1',
