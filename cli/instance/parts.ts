@@ -46,6 +46,7 @@ export function edgePart(
   home: Home,
   settings: Pick<Settings, 'host' | 'port' | 'tls' | 'publicUrl'>,
   redis: RedisAddress | undefined,
+  onLine: (line: PartLine) => void = () => undefined,
 ): PartSpec {
   const address = ['--host', settings.host, '--port', String(settings.port)];
   const files = ['--state', home.at('edge'), '--keys', homePaths(home.path).keys, ...tlsFlags(home, settings)];
@@ -53,6 +54,7 @@ export function edgePart(
     name: 'edge',
     readyLine: 'ready',
     graceMs: 12_000,
+    onLine,
     command: async () => ({
       args: [...SMALL_HEAP, join(root, 'edge/serve/index.ts'), ...files, ...address],
       env: {
@@ -71,41 +73,46 @@ function tlsFlags(home: Home, { tls }: Pick<Settings, 'tls'>): string[] {
   return ['--tls-dir', home.at('tls'), ...tls.names.flatMap((name) => ['--tls-name', name])];
 }
 
-/** What the edge says of its TLS when it is ready. */
+/** What the edge says of its TLS when it is ready, and when another certificate is served. */
 export const ServedTls = z.object({ pin: Pin, endsAtMs: z.int(), public: z.boolean() });
 
-export type AgentOptions = EdgeAddress & {
+export type AgentOptions = {
   home: Home;
+  /** Where the edge is now, and by what it is known. */
+  edge: () => EdgeAddress;
   engine: Engine;
   admin: Admin;
   onLine: (line: PartLine) => void;
 };
 
 /** The agent of this machine. It joins as any machine does: with a token that the API gives out, once. */
-export function agentPart({ home, url, pin, engine, admin, onLine }: AgentOptions): PartSpec {
+export function agentPart({ home, edge, engine, admin, onLine }: AgentOptions): PartSpec {
   const state = home.at('agent');
   return {
     name: 'agent',
     readyLine: 'connected',
     graceMs: 15_000,
     onLine,
-    command: async () => ({
-      args: [
-        join(root, 'agent-daemon/index.ts'),
-        '--url',
-        url,
-        '--state',
-        state,
-        '--name',
-        home.identity.agentName,
-        ...(pin === undefined ? [] : ['--pin', pin]),
-      ],
-      env: {
-        DOCKER_HOST: `unix://${engine.socket}`,
-        CAUSEWAY_NETWORK_POOL: home.identity.networkPool,
-        ...(findAgentId(home) !== undefined ? {} : { CAUSEWAY_JOIN_TOKEN: await newJoinToken({ url, pin }, admin) }),
-      },
-    }),
+    command: async () => {
+      const { url, pin } = edge();
+      return {
+        args: [
+          join(root, 'agent-daemon/index.ts'),
+          '--url',
+          url,
+          '--state',
+          state,
+          '--name',
+          home.identity.agentName,
+          ...(pin === undefined ? [] : ['--pin', pin]),
+        ],
+        env: {
+          DOCKER_HOST: `unix://${engine.socket}`,
+          CAUSEWAY_NETWORK_POOL: home.identity.networkPool,
+          ...(findAgentId(home) !== undefined ? {} : { CAUSEWAY_JOIN_TOKEN: await newJoinToken({ url, pin }, admin) }),
+        },
+      };
+    },
   };
 }
 

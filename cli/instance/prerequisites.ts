@@ -177,7 +177,7 @@ const findPort: Look = async ({ home, host, port }) => {
   return { name: 'port', verdict: 'missing', what, remedy: `PORT=${port + 1} causeway up` };
 };
 
-/** Before its end a certificate should have been made anew: by a restart, or by whoever looks after its file. */
+/** Long before its end a certificate should have been made anew: by an edge that runs, or by whoever looks after its file. */
 const renewMs = 30 * 86_400_000;
 
 const findTls: Look = ({ home, host, isLoopback, tls }) => {
@@ -198,7 +198,7 @@ const findTls: Look = ({ home, host, isLoopback, tls }) => {
   }
   const what = `TLS, certificate good until ${endsAt.toISOString().slice(0, 10)}`;
   if (endsAt.getTime() > Date.now() + renewMs) return { name, verdict: 'ok', what };
-  const remedy = tls.kind === 'own' ? 'causeway down, then causeway up: it is made anew' : 'renew it, then restart';
+  const remedy = tls.kind === 'own' ? 'causeway up: it is made anew' : 'renew it: a running edge takes the new file';
   return { name, verdict: 'weak', what, remedy };
 };
 

@@ -105,6 +105,7 @@ function print(home: string, state: InstanceState | undefined, agents: Agent[] |
   say('');
   say(`engine   ${state.engine ? `Docker ${state.engine.version} at ${state.engine.socket}` : 'none yet'}`);
   if (state.publicUrl !== undefined) say(`others   ${state.publicUrl}${tlsText(state.tls)}`);
+  else if (state.tls) say(`edge  ${tlsText(state.tls)}`);
   if (state.redis?.mode === 'upstash') say('redis    Upstash');
   if (state.image) say(`image    causeway/python ${imageText(state.image)}`);
   if (agents)

@@ -167,8 +167,8 @@ export class Supervisor {
     await this.#report.step('edge', async (say) => {
       await requireFreePort(this.#settings);
       say('starting workerd');
-      const ready = await this.#startPart(edgePart(this.#home, this.#settings, redis));
-      this.#tls = ready['tls'] === undefined ? undefined : ServedTls.parse(ready['tls']);
+      const onLine = (line: PartLine) => this.#hearEdge(line);
+      await this.#startPart(edgePart(this.#home, this.#settings, redis, onLine));
       await waitForHealth(this.#edge);
       const how = this.#tls === undefined ? '' : ', TLS';
       return { line: `control plane at ${this.#settings.url}${how}`, value: undefined };
@@ -181,6 +181,30 @@ export class Supervisor {
       );
   }
 
+  /** It tells at each start, and when it serves another certificate; one of another key has to be made known on this machine. */
+  #hearEdge({ tls }: PartLine): void {
+    if (tls === undefined) return;
+    const former = this.#tls;
+    this.#tls = ServedTls.parse(tls);
+    this.#changed();
+    if (former === undefined || former.pin === this.#tls.pin || this.#phase !== 'running') return;
+    void this.#followKey().catch((error: unknown) => this.#report.warn(`another key is served: ${String(error)}`));
+  }
+
+  async #followKey(): Promise<void> {
+    await waitForHealth(this.#edge);
+    const { admin, isNew } = await this.#ensureAdmin();
+    if (isNew) signIn(admin);
+    const agent = this.#parts.find((part) => part.view.name === 'agent');
+    await agent?.stop();
+    if (this.#phase === 'running') await agent?.start();
+  }
+
+  #ensureAdmin(): ReturnType<typeof ensureAdmin> {
+    const file = homePaths(this.#home.path).admin;
+    return ensureAdmin({ file, ...this.#edge, bootstrapSecret: this.#home.secrets.bootstrap });
+  }
+
   /** Where our own edge is, and by what it is known. */
   get #edge(): EdgeAddress {
     return { url: this.#settings.url, pin: this.#tls?.pin };
@@ -188,10 +212,9 @@ export class Supervisor {
 
   async #makeAdmin(): Promise<Admin> {
     return this.#report.step('accounts', async () => {
-      const file = homePaths(this.#home.path).admin;
-      const { bootstrap: bootstrapSecret } = this.#home.secrets;
-      const { admin, isNew, isStale } = await ensureAdmin({ file, ...this.#edge, bootstrapSecret });
+      const { admin, isNew, isStale } = await this.#ensureAdmin();
       if (isNew) signIn(admin);
+      const file = homePaths(this.#home.path).admin;
       if (isStale)
         return { line: `neither token nor password in ${file} are good any more: causeway login`, value: admin };
       return { line: `administrator ${admin.email}, signed in on this machine`, value: admin };
@@ -203,7 +226,7 @@ export class Supervisor {
     await this.#report.step('agent', async (say) => {
       say('joining this machine');
       const onLine = (line: PartLine) => this.#hearAgent(line);
-      const part = this.#addPart(agentPart({ home: this.#home, ...this.#edge, engine, admin, onLine }));
+      const part = this.#addPart(agentPart({ home: this.#home, edge: () => this.#edge, engine, admin, onLine }));
       part.start().catch(() => undefined); // it is tried again; how it ended is in its state
       for (const until = Date.now() + CONNECT_MS; Date.now() < until && this.#phase === 'starting'; await sleep(50))
         if (this.#agent?.connected) return { line: `${agentName} is connected`, value: undefined };

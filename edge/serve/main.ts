@@ -7,7 +7,7 @@ import { type Fetch, fetchBy } from '../../wire/http.ts';
 import { Way } from '../../wire/way.ts';
 import { bundleWorker } from './bundle.ts';
 import { serveTls } from './direct-socket.ts';
-import { drain } from './drain.ts';
+import { drain, drainWorkerd } from './drain.ts';
 import { readOrMakeKeys, withReleaseKey } from './keys.ts';
 import { migrate } from './migrate.ts';
 import { ENTRYPOINT, readWrangler, toMiniflareOptions } from './options.ts';
@@ -16,7 +16,10 @@ import { startReleaseServer } from './release/server.ts';
 import { revocationJournal } from './revocations.ts';
 import { say } from './say.ts';
 import { prepareState, StateInUse } from './state.ts';
-import { findTls, type TlsFlags, tlsOptions } from './tls/flags.ts';
+import { findProcessUse } from './process-use.ts';
+import { type TlsFlags, tlsOptions, tlsSource } from './tls/flags.ts';
+import type { TlsMaterial } from './tls/material.ts';
+import { Renewal } from './tls/renewal.ts';
 import { watchWorkerd } from './watch.ts';
 
 /** A workerd that dies this often within a minute has a reason that a restart does not cure. */
@@ -24,6 +27,12 @@ const MAX_RESTARTS_PER_MINUTE = 10;
 
 const root = join(import.meta.dirname, '../..');
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** How often the certificate is looked at. */
+const TLS_LOOK_MS = 60_000;
+/** Fewer reads and writes of workerd in that time are quiet: two idle agents make 440, a reader of ten lines a second 530. */
+const QUIET_CALLS = 3_000;
+/** Has it looked at now, and taken, quiet or not. */
+const LOOK_SIGNAL = 'SIGUSR2';
 
 /** Miniflare's own remarks, as lines like all others; silent once the end has begun. */
 class LineLog extends Log {
@@ -102,7 +111,8 @@ export async function main(args: string[]): Promise<void> {
 
 async function serve({ worker, state, keys, host, port, tls: tlsFlags }: Flags, started: number): Promise<void> {
   const given = takeVars();
-  const tls = findTls(tlsFlags, Date.now());
+  const source = tlsSource(tlsFlags);
+  const tls = source?.(Date.now());
   if (tls) serveTls(tls.privateKey, tls.certificateChain);
   const vars = {
     CAUSEWAY_LAYOUT: 'machine',
@@ -144,8 +154,9 @@ async function serve({ worker, state, keys, host, port, tls: tlsFlags }: Flags, 
     fetch: fetchBy(new Way({}, tls === undefined ? undefined : [tls.pin])),
     url: undefined,
     stopWatching: () => {},
+    lookAtTls: () => {},
   };
-  replaceSignals(running);
+  const stop = replaceSignals(running);
   await mf.ready;
   for (const database of wrangler.d1_databases) {
     const applied = await migrate(mf, database.binding, join(root, database.migrations_dir));
@@ -161,8 +172,48 @@ async function serve({ worker, state, keys, host, port, tls: tlsFlags }: Flags, 
     onGone: () => leave(70, 'workerd is gone'),
   });
   const ms = Math.round(performance.now() - started);
-  const shown = tls && { pin: tls.pin, names: tls.names, endsAtMs: tls.endsAtMs, public: tls.public };
-  say({ msg: 'ready', url: running.url.origin, ...(shown ? { tls: shown } : {}), workerdPid: workerdPid(), ms });
+  if (tls && source) renewTls(running, new Renewal(tls, source, refusedTls), tls, stop);
+  say({ msg: 'ready', url: running.url.origin, ...(tls ? { tls: shown(tls) } : {}), workerdPid: workerdPid(), ms });
+}
+
+const shown = ({ pin, names, endsAtMs, public: everybodys }: TlsMaterial) => ({
+  pin,
+  names,
+  endsAtMs,
+  public: everybodys,
+});
+
+const refusedTls = (error: string): void => say({ msg: 'the certificate can not be renewed', level: 'error', error });
+
+/**
+ * Looks at the certificate from time to time. For the same key another workerd serves the new one; another key is what the
+ * Worker's bindings and whoever started this process have to learn, so then it ends, to be started anew.
+ */
+function renewTls(running: Running, renewal: Renewal, first: TlsMaterial, stop: (why: string) => void): void {
+  let before = useOf(running);
+  let taking: Promise<void> | undefined;
+  const look = (isAsked: boolean): void => {
+    const now = useOf(running);
+    const isQuiet = now.pid === before.pid && now.ioCalls - before.ioCalls < QUIET_CALLS;
+    before = now;
+    if (taking) return;
+    const next = renewal.look(Date.now(), isAsked || isQuiet);
+    if (next === undefined) return;
+    if (next.pin !== first.pin || next.public !== first.public) return stop('it is known by another key');
+    serveTls(next.privateKey, next.certificateChain);
+    say({ msg: 'draining', why: 'another certificate' });
+    taking = drainWorkerd({ ...running, workerdPid: running.workerdPid() }).then((done) => {
+      say({ msg: 'certificate renewed', tls: shown(next), ...done });
+      taking = undefined;
+    });
+  };
+  setInterval(look, TLS_LOOK_MS, false).unref();
+  running.lookAtTls = () => look(true);
+}
+
+function useOf({ workerdPid }: Running): { pid: number | undefined; ioCalls: number } {
+  const pid = workerdPid();
+  return { pid, ioCalls: (pid === undefined ? undefined : findProcessUse(pid)?.ioCalls) ?? 0 };
 }
 
 function countRestarts(workerdPid: () => number | undefined): () => void {
@@ -184,17 +235,18 @@ type Running = {
   fetch: Fetch;
   url: URL | undefined;
   stopWatching: () => void;
+  lookAtTls: () => void;
 };
 
-/** Miniflare's constructor installed handlers that exit at once: ours replace them (its 'exit' hook stays). */
-function replaceSignals(running: Running): void {
+/** Miniflare's constructor installed handlers that exit at once: ours replace them (its 'exit' hook stays). Returns what they do. */
+function replaceSignals(running: Running): (why: string) => void {
   let stopping = false;
-  const stop = (signal: string) => {
+  const stop = (why: string) => {
     if (stopping) return;
     stopping = true;
     running.stopWatching();
     running.log.silent = true;
-    say({ msg: 'draining', signal });
+    say({ msg: 'draining', why });
     void drain({ ...running, workerdPid: running.workerdPid() }).then(
       (done) => {
         say({ msg: 'stopped', ...done });
@@ -207,4 +259,6 @@ function replaceSignals(running: Running): void {
     process.removeAllListeners(signal);
     process.on(signal, () => stop(signal));
   }
+  process.on(LOOK_SIGNAL, () => running.lookAtTls());
+  return stop;
 }

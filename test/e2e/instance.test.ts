@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
@@ -7,10 +7,12 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { thisHost } from '../../agent-daemon/host.ts';
 import { HostGuard } from '../../agent-daemon/networks/guard.ts';
+import { ensureMaterial } from '../../edge/serve/tls/material.ts';
 import { endDockerd, findOwnDockerd, recordDockerd } from '../../cli/instance/own-dockerd.ts';
 import { type Dockerd, startDockerd } from '../support/dockerd.ts';
 import { busyboxImage, importBusybox } from '../support/images.ts';
 import { type Exit, start } from '../support/process.ts';
+import { tier } from '../support/tier.ts';
 import { abandonedDirs, type TmpDir, tmpDir } from '../support/tmp.ts';
 import { until } from '../support/wait.ts';
 
@@ -23,7 +25,7 @@ let ports: number[];
 type Status = {
   ready: boolean;
   url: string;
-  tls?: { pin: string };
+  tls?: { pin: string; endsAtMs: number };
   instance: string;
   redis: { mode: string };
   agents: { name: string; state: string }[];
@@ -183,6 +185,35 @@ it('lets a second instance live beside the first, on the same engine, that serve
   await causeway('two', ['down']);
   expect(await status('two')).toMatchObject({ ready: false });
   expect(await status('one')).toMatchObject({ ready: true, pids: one.pids });
+});
+
+it.skipIf(tier === 'daily')('takes certificate files that were changed while it runs, of another key too', async () => {
+  const [at, other] = [join(folder.path, 'files'), join(folder.path, 'other')];
+  const first = ensureMaterial(at, ['127.0.0.1'], Date.now());
+  await up('two', '--tls-cert', join(at, 'server.pem'), '--tls-key', join(at, 'server.key'));
+  const before = await untilReady('two');
+  expect(before).toMatchObject({ tls: { pin: first.pin } });
+  expect((await causeway('two', ['status'])).stdout).toMatch(/TLS until \d{4}-\d\d-\d\d, pin sha256:/);
+
+  rmSync(join(at, 'server.pem'));
+  const renewed = ensureMaterial(at, ['127.0.0.1'], Date.now() + 86_400_000);
+  process.kill(before.pids['edge'] ?? 0, 'SIGUSR2');
+  const same = await untilReady('two', ({ tls }) => tls?.endsAtMs === renewed.endsAtMs);
+  expect(same).toMatchObject({ tls: { pin: first.pin }, pids: before.pids });
+
+  const another = ensureMaterial(other, ['127.0.0.1'], Date.now());
+  for (const name of ['server.pem', 'server.key']) copyFileSync(join(other, name), join(at, name));
+  process.kill(before.pids['edge'] ?? 0, 'SIGUSR2');
+  const after = await untilReady(
+    'two',
+    ({ tls, pids }) => tls?.pin === another.pin && pids['agent'] !== before.pids['agent'],
+  );
+  expect(after).toMatchObject({ tls: { pin: another.pin }, agents: [{ state: 'connected' }] });
+  const said = await causeway('two', ['run', '-q', '--image', busyboxImage, '--', 'echo', 'by another key'], {
+    CAUSEWAY_URL: after.url,
+  });
+  expect(said, said.stderr).toMatchObject({ code: 0, stdout: 'by another key' });
+  await causeway('two', ['down']);
 });
 
 it('takes its parts with it when the supervisor is killed, and the next up brings the same instance back', async () => {

@@ -1,6 +1,9 @@
 /** A machine elsewhere joins over TLS: by a pasted line, through a proxy, by an authority of somebody's own; and not otherwise. */
+import type { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readFileSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { toCurlPin } from '../../schema/pin.ts';
 import { Cli } from '../support/cli.ts';
@@ -175,6 +178,49 @@ it('believes an authority that SSL_CERT_FILE names', async () => {
     stdout: expect.stringContaining('authority'),
   });
 });
+
+it.skipIf(tier === 'daily')(
+  'serves another certificate while it runs, and no byte of an open stream is lost',
+  async () => {
+    const { checkoutLine } = await joinLines();
+    await using agent = paste('patient', checkoutLine);
+    await connected(agent);
+    const served = await peerOf(stack.url);
+    const count = 'i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); sleep 0.1; done';
+    const args = ['run', '-q', '--name', 'renewal', '--image', busyboxImage, '--', 'sh', '-c', count];
+    const following = cli.run(args);
+    await until(async () => (await cli.run(['logs', 'renewal'])).stdout.includes('\n10\n'), {
+      what: 'the session to count',
+    });
+    const workerd = stack.edge.workerdPid;
+    unlinkSync(join(stack.dir, 'tls/server.pem'));
+    stack.edge.process.kill('SIGUSR2');
+    expect(await stack.edge.process.line('certificate renewed')).toMatchObject({
+      told: true,
+      tls: { pin: stack.edge.pin },
+    });
+    await until(() => stack.edge.workerdPid !== workerd, { what: 'another workerd' });
+    await stack.edge.untilHealthy();
+    const renewed = await peerOf(stack.url);
+    expect(renewed.fingerprint256).not.toBe(served.fingerprint256);
+    expect(renewed.publicKey.equals(served.publicKey)).toBe(true);
+    expect(await following).toMatchObject({
+      status: 0,
+      stdout: Array.from({ length: 200 }, (_, n) => `${n}\n`).join(''),
+    });
+    expect(stack.edge.process.output()).not.toContain('workerd hangs');
+  },
+);
+
+/** The certificate that a server shows, whoever it is. */
+async function peerOf(url: string): Promise<X509Certificate> {
+  const { hostname, port } = new URL(url);
+  const socket = connectTls({ host: hostname, port: Number(port), rejectUnauthorized: false });
+  await once(socket, 'secureConnect');
+  const peer = socket.getPeerX509Certificate();
+  socket.destroy();
+  return peer!;
+}
 
 it.skipIf(tier === 'daily')(
   'installs itself there by the pasted line alone, known by the pin from its first byte',

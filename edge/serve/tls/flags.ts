@@ -17,11 +17,16 @@ export type TlsFlags = {
   'tls-key'?: string | undefined;
 };
 
-/** What to serve TLS with; undefined when it is not asked for. @throws TlsRefused */
-export function findTls(flags: TlsFlags, nowMs: number): TlsMaterial | undefined {
+/**
+ * What tells what to serve TLS with at a time, and throws TlsRefused; undefined when it is not asked for. The machine's
+ * names are those of now: addresses that come and go while it serves are no reason for another certificate.
+ */
+export function tlsSource(flags: TlsFlags): ((nowMs: number) => TlsMaterial) | undefined {
   const { 'tls-cert': certificate, 'tls-key': key, 'tls-dir': folder, 'tls-name': names = [] } = flags;
-  if (certificate !== undefined && key !== undefined) return readMaterial(certificate, key, nowMs);
+  if (certificate !== undefined && key !== undefined) return (nowMs) => readMaterial(certificate, key, nowMs);
   if (certificate !== undefined || key !== undefined)
     throw new TlsRefused('--tls-cert FILE and --tls-key FILE are given together');
-  return folder === undefined ? undefined : ensureMaterial(folder, namesOfMachine(names), nowMs);
+  if (folder === undefined) return undefined;
+  const all = namesOfMachine(names);
+  return (nowMs) => ensureMaterial(folder, all, nowMs);
 }
