@@ -191,21 +191,24 @@ const refusedTls = (error: string): void => say({ msg: 'the certificate can not 
  */
 function renewTls(running: Running, renewal: Renewal, first: TlsMaterial, stop: (why: string) => void): void {
   let before = useOf(running);
-  let taking: Promise<void> | undefined;
+  let isTaking = false;
+  const take = async (next: TlsMaterial): Promise<void> => {
+    isTaking = true;
+    serveTls(next.privateKey, next.certificateChain);
+    say({ msg: 'draining', why: 'another certificate' });
+    const done = await drainWorkerd({ ...running, workerdPid: running.workerdPid() });
+    say({ msg: 'certificate renewed', tls: shown(next), ...done });
+    isTaking = false;
+  };
   const look = (isAsked: boolean): void => {
     const now = useOf(running);
     const isQuiet = now.pid === before.pid && now.ioCalls - before.ioCalls < QUIET_CALLS;
     before = now;
-    if (taking) return;
+    if (isTaking) return;
     const next = renewal.look(Date.now(), isAsked || isQuiet);
     if (next === undefined) return;
-    if (next.pin !== first.pin || next.public !== first.public) return stop('it is known by another key');
-    serveTls(next.privateKey, next.certificateChain);
-    say({ msg: 'draining', why: 'another certificate' });
-    taking = drainWorkerd({ ...running, workerdPid: running.workerdPid() }).then((done) => {
-      say({ msg: 'certificate renewed', tls: shown(next), ...done });
-      taking = undefined;
-    });
+    if (next.pin !== first.pin || next.public !== first.public) stop('it is known by another key');
+    else void take(next);
   };
   setInterval(look, TLS_LOOK_MS, false).unref();
   running.lookAtTls = () => look(true);
