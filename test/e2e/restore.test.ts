@@ -138,6 +138,8 @@ describe.runIf(tier === 'full')('a control plane of which a part is of an earlie
     expect(Object.keys(await containers())).toContain(since.id);
     const { items } = (await edge.client.api('GET', '/v1/admin/orphans')) as OrphanList;
     expect(items).toContainEqual(expect.objectContaining({ sessionId: since.id, generation: 1, state: 'running' }));
+    const adoption = await causeway(['admin', 'orphans', '--adopt', since.id]);
+    expect(adoption).toMatchObject({ code: 1, stderr: expect.stringContaining('makes nobody its owner') });
     await edge.client.api('DELETE', `/v1/admin/orphans/${since.id}`);
     await until(async () => (await containers())[since.id] === undefined, { what: 'the orphan to go' });
     for (const { sessionId } of items)
@@ -151,6 +153,42 @@ describe.runIf(tier === 'full')('a control plane of which a part is of an earlie
     );
     await agrees([stays.id]);
     await endsWhenAsked(stays.id);
+  });
+
+  it('keeps a machine out that was revoked after the backup, here and where only the journal tells', async () => {
+    const machine = new AgentPart({ dir: folder.path, number: 2, env: {} });
+    try {
+      await machine.join(edge.url, await edge.client.newJoinToken());
+      await machine.untilConnected();
+      const file = join(folder.path, 'before-revocation');
+      expect(await causeway(['backup', file])).toMatchObject({ code: 0 });
+      await edge.client.api('DELETE', `/v1/agents/${machine.agentId}`);
+      await machine.process.stop();
+      await edge.stop();
+      const journal = join(edge.path, 'revocations.ndjson');
+      const three = new HomeEdge(join(folder.path, 'third'), new URL(edge.url).port);
+      three.client.token = edge.client.token;
+      for (const [home, args] of [
+        [edge, []],
+        [three, ['--revocations', journal]],
+      ] as const) {
+        const restored = await causeway(['restore', file, '--yes', ...args], home.path);
+        expect(restored, restored.stderr).toMatchObject({ code: 0 });
+        expect(restored.stdout).toMatch(/^shut out again: .*, 1 agents$/m);
+        await home.start();
+        try {
+          expect(await home.client.api('GET', `/v1/agents/${machine.agentId}`)).toMatchObject({ state: 'revoked' });
+          machine.spawnAgain();
+          await machine.process.line(({ text }) => text.includes('agent_revoked'), { timeoutMs: 60_000 });
+          expect(machine.process.output()).not.toContain('"connected"');
+          await machine.process.stop();
+        } finally {
+          await home.stop();
+        }
+      }
+    } finally {
+      await machine.stop();
+    }
   });
 });
 
