@@ -64,6 +64,11 @@ export interface Ctx<A extends Actor = Actor> {
   random: Random;
   log: Log;
   failpoints: Failpoints<EdgeFailpoint>;
+  /**
+   * Waits for a turn where the client's address fails too often. Called before anything costly is done for somebody who has
+   * not proved who he is. @throws Refusal `request_rate_limited`
+   */
+  takeTurn(): Promise<void>;
   /** Keeps the isolate alive for work after the answer. A rejection is logged. */
   waitUntil(work: Promise<unknown>): void;
   /**

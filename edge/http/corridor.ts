@@ -88,13 +88,25 @@ async function travel(
     ctx = new RequestCtx({ env: c.env, request: c.req.raw, requestId, route: name, execution: c.executionCtx });
     response = await enter(ctx, route, c.req.param() as Record<string, string>, authenticators);
   } catch (error) {
-    cause = error;
-    const refusal = toRefusal(error);
+    cause = ctx ? await settle(ctx, error) : error;
+    const refusal = toRefusal(cause);
     if (ctx) witness(ctx, name, refusal.code);
     response = render(toProblem(refusal), requestId);
   }
   logRequest(ctx, route.spec, requestId, response.status, systemClock.nowMs() - startedMs, cause);
   return response;
+}
+
+/** What a request is refused with at last: nobody fails to prove who he is as often as he likes. */
+async function settle(ctx: RequestCtx, error: unknown): Promise<unknown> {
+  const { status } = errors[toRefusal(error).code];
+  if (ctx.actor.kind !== 'anonymous' || (status !== 401 && status !== 429)) return error;
+  try {
+    await ctx.payFailure();
+    return error;
+  } catch (refusal) {
+    return refusal;
+  }
 }
 
 async function enter(

@@ -55,6 +55,7 @@ export async function login(
   input: z.infer<typeof Login>,
 ): Promise<{ answer: z.infer<typeof LoggedIn>; limit: RateLimit }> {
   const email = input.email.toLowerCase();
+  await ctx.takeTurn();
   const attempt = await beginAttempt(ctx, email);
   const db = database(ctx.env);
   const user = await findUserByEmail(db, email);

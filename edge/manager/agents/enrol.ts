@@ -95,6 +95,7 @@ export async function enrol(ctx: Ctx<AnonymousActor>, input: Enrol): Promise<Enr
 
 /** The token, looked up by its hash. Failures are counted by address. */
 async function requireJoinToken(ctx: Ctx, db: Database, text: string): Promise<JoinTokenRow> {
+  await ctx.takeTurn();
   const key = `enrol ${ctx.clientAddress}`;
   const guard = throttleObject(ctx.env, shardOf(key));
   const { allowed, ...left } = await guard.look(key, throttle.failures, throttle.windowMs);

@@ -29,6 +29,13 @@ export async function authenticateAgent(ctx: Ctx): Promise<AgentActor> {
 
 const signed = /^causeway-agent id=([a-z0-9_]{1,64}),nonce=([A-Za-z0-9._-]{1,256}),signature=([A-Za-z0-9_-]{86})$/i;
 
+/**
+ * Keys of agents that have proved themselves here; a key never changes. Who names such an agent and is not it costs no read
+ * of D1, and who is it waits for nobody that fails from the same address.
+ */
+const provenKeys = new Map<string, string>();
+const mostProven = 20_000;
+
 async function bySignature(ctx: Ctx): Promise<AgentActor> {
   const header = ctx.request.headers.get('authorization');
   if (header === null) throw new Refusal('auth_missing');
@@ -39,14 +46,27 @@ async function bySignature(ctx: Ctx): Promise<AgentActor> {
   const judged = judgeChallenge(ctx.config.keys, agentId, nonce, ctx.clock.nowMs());
   if (judged === 'expired') throw new Refusal('agent_challenge_expired', 'Ask for a new challenge.');
   if (judged === 'forged') throw new Refusal('agent_signature_invalid');
-  const agent = await findAgent(database(ctx.env), agentId);
-  if (!agent) throw new Refusal('agent_signature_invalid');
   const { host } = new URL(ctx.request.url);
   const text = tunnelSigningText({ instance: ctx.config.instance, agentId, nonce, host });
-  if (!(await isStrictSignature(agent.publicKey, signature, text))) throw new Refusal('agent_signature_invalid');
+  const provenKey = provenKeys.get(agentId);
+  if (provenKey === undefined) await ctx.takeTurn();
+  else if (!(await isStrictSignature(provenKey, signature, text))) throw new Refusal('agent_signature_invalid');
+  const agent = await findAgent(database(ctx.env), agentId);
+  if (!agent) throw new Refusal('agent_signature_invalid');
+  if (agent.publicKey !== provenKey && !(await isStrictSignature(agent.publicKey, signature, text)))
+    throw new Refusal('agent_signature_invalid');
+  remember(agentId, agent.publicKey);
   // What else may be wrong with it is said only to whoever proved to be it. Suspension is the ledger's to say.
   if (agent.state === 'revoked') throw new Refusal('agent_revoked');
   return { kind: 'agent', agentId, groupNumber, purpose: 'control', hub: agent.controlHub, epoch: undefined };
+}
+
+function remember(agentId: string, publicKey: string): void {
+  provenKeys.delete(agentId);
+  provenKeys.set(agentId, publicKey);
+  if (provenKeys.size <= mostProven) return;
+  const [oldest] = provenKeys.keys();
+  if (oldest !== undefined) provenKeys.delete(oldest);
 }
 
 function byTicket(ctx: Ctx, purpose: 'interactive' | 'bulk'): AgentActor {

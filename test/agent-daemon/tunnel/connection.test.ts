@@ -153,6 +153,20 @@ describe('hello and welcome', () => {
     await agent.time.until('the next try', () => edge.of('control')[1], 1000);
   });
 
+  it('[M12] dials again not before Retry-After says, when a dial was refused for too many failures around it', async () => {
+    const refusal = { code: 'request_rate_limited', detail: 'Too many failures from this address.' };
+    edge.upgradeAnswer = () => ({ status: 429, headers: { 'retry-after': '50' }, body: refusal });
+    const agent = await agentOn();
+    await agent.time.until('the refusal', () => agent.tunnel.status.detail?.includes(refusal.code));
+    expect(agent.tunnel.status.state).toBe('connecting');
+    edge.upgradeAnswer = undefined;
+    const { challenges } = edge;
+    agent.time.advance(49_000);
+    await new Promise((resolve) => void setTimeout(resolve, 50));
+    expect(edge.challenges).toBe(challenges);
+    await agent.time.until('the next try', () => edge.of('control')[0], 1000);
+  });
+
   it('[M9] hands the answer to its inventory on, and destroys nothing else', async () => {
     const agent = await agentOn();
     const gone = { sessionId: create().sessionId, generation: 3 };
