@@ -1,6 +1,7 @@
 /** Between an outbox of rows and the publisher of events: which rows are settled, and when to try the others again. */
 import type { CausewayEvent } from '../../schema/api/event.ts';
-import type { Timers } from '../../schema/ports.ts';
+import type { Log, Timers } from '../../schema/ports.ts';
+import { describeError } from '../platform/log.ts';
 import type { EventPublisher } from './publish.ts';
 
 export interface EventRow {
@@ -39,6 +40,7 @@ export interface EventSinkPorts {
   /** Everything up to this row is settled. */
   delivered(uptoSeq: number): void;
   after: Timers['after'];
+  log: Log;
 }
 
 const rowsPerRound = 100;
@@ -72,6 +74,10 @@ export class EventSink {
           break;
         }
       }
+    } catch (error) {
+      // Published, and not written down: it is published again.
+      this.#ports.log.error('the outbox failed', { error: describeError(error).cause });
+      this.#pause();
     } finally {
       this.#isBusy = false;
     }

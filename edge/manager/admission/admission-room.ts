@@ -91,6 +91,7 @@ export class AdmissionRoom implements AdmissionRpc {
       lastSeq: () => this.#core.lastOutboxSeq(),
       delivered: (uptoSeq) => this.#core.delivered(uptoSeq),
       after: ports.after,
+      log: ports.log,
     });
   }
 

@@ -45,13 +45,23 @@ export class Teller {
   async #run(): Promise<void> {
     while (this.#again) {
       this.#again = false;
-      const { told, left } = await this.#tell();
+      const { told, left } = await this.#tryRound();
       // More was committed meanwhile, or did not fit in the round.
       if (told && left) this.#again = true;
       else if (left) this.#pause();
       else this.#pauses = 0;
     }
     this.#round = undefined;
+  }
+
+  /** A round whose outcome could not be written down is told again: a store that fails once must not silence us. */
+  async #tryRound(): Promise<{ told: boolean; left: boolean }> {
+    try {
+      return await this.#tell();
+    } catch (error) {
+      this.#ports.log.error('telling failed', { what: 'its outcome', error: describeError(error).cause });
+      return { told: false, left: true };
+    }
   }
 
   #pause(): void {

@@ -249,6 +249,19 @@ describe('the hand-over', () => {
     expect(desk.listed.get(id)).toMatchObject({ state: 'PENDING' });
   });
 
+  it('is tried again by the same object when what came of it could not be written down', async () => {
+    const desk = new Desk();
+    const id = desk.create();
+    desk.store.crashAfter(1);
+    await desk.teller.kick();
+    expect(desk.admission.get(id)).toMatchObject({ state: 'PENDING' });
+    expect(desk.pauses).toHaveLength(1);
+    const next = desk.create();
+    await desk.teller.kick();
+    expect([...desk.admitted.keys()]).toEqual([id, next]);
+    expect(desk.store.todo(9)).toEqual([]);
+  });
+
   it('holds a session while the group is full, and says so once', async () => {
     const desk = new Desk();
     desk.ledger = 'full';
