@@ -6,6 +6,8 @@ export const rareCases = [
   // edge
   'an object was evicted and woke again',
   'an object died within a step',
+  'an object died within a commit',
+  'a commit failed and its object went on',
   'the edge died with everything in it',
   'the answer of an object was lost',
   'a request to an object was lost',

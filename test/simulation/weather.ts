@@ -21,6 +21,8 @@ export interface Weather {
   agentStep: number;
   /** Of each write and each sync of a host's disk: it takes long. */
   slowDisk: number;
+  /** Of each transaction of an object: a write fails, and nothing of it happened. */
+  commitFails: number;
 }
 
 export const clear: Weather = {
@@ -35,6 +37,7 @@ export const clear: Weather = {
   reorder: 0,
   agentStep: 0,
   slowDisk: 0,
+  commitFails: 0,
 };
 
 const worst: Weather = {
@@ -49,6 +52,7 @@ const worst: Weather = {
   reorder: 0.01,
   agentStep: 0.01,
   slowDisk: 0.5,
+  commitFails: 0.05,
 };
 
 /** A swarm: each kind is absent with a chance of one half, else anything up to its worst. */

@@ -11,8 +11,10 @@ import type { AdmissionRpc } from '../../../edge/manager/admission/rpc.ts';
 import { Sealer } from '../../../edge/manager/audit/sealer.ts';
 import { EventPublisher } from '../../../edge/event-bus/publish.ts';
 import { LedgerRoom } from '../../../edge/manager/scheduler/ledger-room.ts';
-import type { LedgerStore } from '../../../edge/manager/scheduler/ledger-store.ts';
-import { memoryStore as ledgerMemory } from '../../../edge/manager/scheduler/memory-store.ts';
+import {
+  type MemoryStore as LedgerMemory,
+  memoryStore as ledgerMemory,
+} from '../../../edge/manager/scheduler/memory-store.ts';
 import type { LedgerRpc } from '../../../edge/manager/scheduler/rpc.ts';
 import { productionTimers } from '../../../edge/manager/scheduler/timers.ts';
 import { ControlHub, type ControlState } from '../../../edge/tunnel/control-hub.ts';
@@ -27,6 +29,7 @@ import { parseSessionId } from '../../../schema/ids.ts';
 import type { Clock, Failpoints, Log } from '../../../schema/ports.ts';
 import { Chance } from '../chance.ts';
 import { Life, never } from '../life.ts';
+import { type FailingStore, storeThatFails } from './commits.ts';
 import { type AgentEnd, type HubEnd, Link, type Way } from './links.ts';
 import { Cell, type Instance, stubOf, type Waking, type WorldPorts } from './objects.ts';
 import { D1Model, memorySealStore, RedisModel } from './outside.ts';
@@ -66,7 +69,7 @@ export class SimEdge {
   readonly catalogue = new Map<string, Enrolled>();
   readonly cells = new Map<string, Cell>();
   readonly links = new Map<string, Set<Link>>();
-  readonly ledgerStores = new Map<number, LedgerStore>();
+  readonly ledgerStores = new Map<number, LedgerMemory>();
   readonly admissionStores = new Map<string, AdmissionMemory>();
   readonly #seals = new Map<string, ReturnType<typeof memorySealStore>>();
   readonly #ports: EdgePorts;
@@ -160,6 +163,12 @@ export class SimEdge {
     return { before: maybeDie, after: maybeDie, unknown: () => chance.isTrue(weather.edgeStep / 2) };
   }
 
+  /** The store of an object as one life of it has it. */
+  #storeOf<Store extends FailingStore>(store: Store, name: string, life: Life): Store {
+    const chance = this.#ports.chance.fork(`commits of ${name} ${this.cells.get(name)?.wakes}`);
+    return storeThatFails(store, life, { ...this.#ports, chance, kill: () => this.kill(name) });
+  }
+
   #world(name: string) {
     return { clock: this.#clock, log: this.#ports.log, random: this.#ports.chance.fork(`random of ${name}`).port() };
   }
@@ -175,7 +184,7 @@ export class SimEdge {
     const room = new LedgerRoom({
       ...world,
       groupNumber,
-      store,
+      store: this.#storeOf(store, name, life),
       timers: productionTimers,
       failpoints: this.#failpoints(name),
       after: (delayMs, task) => timers.after(delayMs, task),
@@ -201,7 +210,7 @@ export class SimEdge {
     const failpoints = this.#failpoints(cellName);
     const room = new AdmissionRoom({
       ...world,
-      store,
+      store: this.#storeOf(store, cellName, life),
       audit: this.#audit(name, life),
       failpoints,
       after: (delayMs, task) => timers.after(delayMs, task),

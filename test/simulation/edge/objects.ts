@@ -89,7 +89,7 @@ export class Cell {
     const woken = this.#wake({
       life,
       timers: life.timers(this.#ports.time),
-      setAlarm: (atMs) => this.#setAlarm(atMs),
+      setAlarm: (atMs) => life.isAlive && this.#setAlarm(atMs),
       alarmMs: this.#ringing ? null : this.#alarmMs,
       keepAlive: (work) => void work.catch(() => undefined),
     });

@@ -24,11 +24,15 @@ export interface WatchLedger {
 }
 
 /** The same store, watched. */
-export function watchedLedgerStore(store: LedgerStore, groupNumber: number, watch: WatchLedger): LedgerStore {
+export function watchedLedgerStore<Store extends LedgerStore>(
+  store: Store,
+  groupNumber: number,
+  watch: WatchLedger,
+): Store {
   let changes: { before: SessionRow | undefined; after: SessionRow }[] = [];
   let announced: string[] = [];
   let wrote = false;
-  const watched: LedgerStore = {
+  const watched: Store = {
     ...store,
     transaction(work) {
       changes = [];

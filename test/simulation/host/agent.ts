@@ -56,6 +56,7 @@ export interface ContainerRun {
   sessionId: string | undefined;
   generation: number;
   startedAtMs: number;
+  /** Nothing of it ran any more: the container ended, or its run lease was over. */
   endedAtMs: number | undefined;
 }
 
@@ -276,6 +277,7 @@ export class SimHost {
         this.#inits.delete(container.id);
         exited(code);
       },
+      fenced: () => this.#noteEnd(container.id),
     });
     this.#inits.set(container.id, init);
     return init;
@@ -284,14 +286,15 @@ export class SimHost {
   #note(container: SimContainer, change: 'start' | 'die'): void {
     const { id: containerId, name, labels: own } = container;
     this.#trace(`container ${change} ${name} ${container.exitCode}`);
-    if (change === 'die') {
-      const run = this.history.findLast((each) => each.containerId === containerId);
-      if (run !== undefined) run.endedAtMs ??= this.#options.now();
-      return;
-    }
+    if (change === 'die') return this.#noteEnd(containerId);
     const [sessionId, generation] = [own[labels.session], Number(own[labels.generation] ?? 0)];
     const startedAtMs = this.#options.now();
     this.history.push({ host: this.name, containerId, name, sessionId, generation, startedAtMs, endedAtMs: undefined });
+  }
+
+  #noteEnd(containerId: string): void {
+    const run = this.history.findLast((each) => each.containerId === containerId);
+    if (run !== undefined) run.endedAtMs ??= this.#options.now();
   }
 
   #trace(line: string): void {

@@ -36,6 +36,8 @@ export interface ModelInitOptions {
   dial(name: string): Duplex | undefined;
   /** The init has exited, and the container with it. */
   exited(code: number): void;
+  /** The lease ran out: nothing runs in the container any more, though it stays. */
+  fenced?(): void;
 }
 
 type State = 'down' | 'greeting' | 'proving' | 'open';
@@ -285,6 +287,7 @@ export class ModelInit {
       if (clock.bootMs() < deadlineBootMs) return this.#setLease(deadlineBootMs);
       this.#leaseExpired = true;
       this.#signalAll(sigkill);
+      this.#options.fenced?.();
       this.#write({ type: 'leaseExpired' });
       this.#flush();
     });
