@@ -28,7 +28,8 @@ export const faultKinds: readonly FaultKind[] = [
     strike(world, chance) {
       const host = chance.pick(world.hosts);
       if (!host) return;
-      host.powerLoss();
+      if (chance.isTrue(0.5)) host.powerLoss();
+      else host.powerLossAtSync(4_000);
       world.sometimes.reached('a host lost its power');
       world.later(seconds(chance, 5, 180), () => host.start());
     },
@@ -107,6 +108,16 @@ export const faultKinds: readonly FaultKind[] = [
     name: 'edge killed',
     weight: 2,
     strike: (world) => world.edge.crash(),
+  },
+  {
+    name: 'edge deployed',
+    weight: 1,
+    strike(world, chance) {
+      // Each object goes on with the old code until its turn, and loses its sockets then.
+      const awake = [...world.edge.cells.values()].filter(({ isAwake }) => isAwake);
+      for (const { name } of awake) world.later(seconds(chance, 0, 30), () => world.edge.kill(name));
+      if (awake.length > 1) world.sometimes.reached('a deploy replaced one object after the other');
+    },
   },
   {
     name: 'object killed',

@@ -22,8 +22,10 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
   };
   const steps = chance.fork('steps');
   const slowness = chance.fork('disk');
-  const diskMs = (op: string): number => {
+  let losesPowerAtSync = false;
+  const diskMs = (op: string, path: string): number => {
     if (op !== 'sync' && op !== 'write') return 0;
+    if (losesPowerAtSync && op === 'sync' && path.endsWith('/journal.log')) time.after(0, () => adapter.powerLoss());
     if (slowness.isTrue(weather.slowDisk)) return slowness.delayMs(200);
     return op === 'sync' ? 1 : 0;
   };
@@ -38,7 +40,7 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     post: postOf(front),
     token: 'join-token',
     engine: { cpus: enrolled.approved['cpu']! / 1000, memoryBytes: enrolled.approved['mem']! },
-    disk: { latencyMs: (op) => diskMs(op) },
+    disk: { latencyMs: diskMs },
     restartMs: undefined,
     faultAt: () => {
       if (!steps.isTrue(weather.agentStep / 3)) return false;
@@ -82,10 +84,15 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     start: revive,
     crash: () => host.crash(),
     powerLoss() {
+      losesPowerAtSync = false;
       isDark = true;
       world.hadPowerLoss = true;
       for (const link of way.links) link.hostVanishes();
       host.powerLoss();
+    },
+    powerLossAtSync(withinMs) {
+      losesPowerAtSync = true;
+      world.later(withinMs, () => (losesPowerAtSync = false));
     },
     killEngine(ms) {
       host.engine.kill();

@@ -11,6 +11,8 @@ export interface WorldHost {
   crash(): void;
   /** Everything on the host is gone but what its disk had synced; torn tails. */
   powerLoss(): void;
+  /** The same while its journal is synced for the next time, if that is soon. */
+  powerLossAtSync(withinMs: number): void;
   /** kill -9 of the engine; it comes back after `ms`. Containers live on. */
   killEngine(ms: number): void;
   /** The engine answers nothing for `ms`. */

@@ -16,7 +16,7 @@ export const rareCases = [
   'Redis failed',
   'Redis was flushed',
   'an alarm rang again after a death',
-  'an old version of the edge ran beside the new one',
+  'a deploy replaced one object after the other',
   // admission
   'a create was repeated with its key',
   'a create was refused for its name',
