@@ -20,6 +20,7 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { manifestText, type Release, signedManifest } from '../../schema/release.ts';
 import { start } from '../support/process.ts';
+import { byTier } from '../support/tier.ts';
 import { type TmpDir, tmpDir } from '../support/tmp.ts';
 
 const script = join(import.meta.dirname, '../../edge/manager/releases/install.sh');
@@ -33,7 +34,9 @@ const contents: Record<string, string> = {
   'causeway-agent': '#!/bin/sh\nexit 1\n',
 };
 
-function makeRelease(version: string): Map<string, Buffer> {
+const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+
+function makeRelease(version: string, signer = privateKey): Map<string, Buffer> {
   const served = new Map<string, Buffer>();
   const files = Object.entries(contents).map(([path, content], at) => {
     const part = gzipSync(`${content}# ${version}\n`);
@@ -44,7 +47,7 @@ function makeRelease(version: string): Map<string, Buffer> {
   const parts = Array.from(served.values(), (part) => ({ sha256: sha256(part), bytes: part.byteLength }));
   const release: Release = { version, arch, issuedAtMs: 1, parts, files };
   const text = manifestText(release);
-  const signature = sign(null, Buffer.from(text), generateKeyPairSync('ed25519').privateKey).toString('base64url');
+  const signature = sign(null, Buffer.from(text), signer).toString('base64url');
   served.set(`/agent/v1/release/${arch}/manifest`, Buffer.from(signedManifest(text, signature)));
   return served;
 }
@@ -99,11 +102,21 @@ describe.each([
     }
   }
 
-  async function install(...args: string[]): Promise<{ code: number | null; output: string }> {
+  const install = (...args: string[]) => installBy(script, ...args);
+
+  /** The script as a control plane gives it out, which knows the key of its releases. */
+  async function installSigned(): Promise<{ code: number | null; output: string }> {
+    const text = readFileSync(script, 'utf8').replace('@release-key@', publicKey.export({ format: 'jwk' }).x!);
+    const file = join(dir.path, 'install.sh');
+    writeFileSync(file, text);
+    return installBy(file, 'cwj_0123456789');
+  }
+
+  async function installBy(file: string, ...args: string[]): Promise<{ code: number | null; output: string }> {
     const [command, ...before] = argv as [string, ...string[]];
     const where = ['--url', url, '--dir', join(dir.path, 'opt'), '--docker-host', `unix://${dir.path}/docker.sock`];
     const clean = ['-i', `PATH=${bin}`, `HOME=${dir.path}`, `/usr/bin/${command}`, ...before];
-    const program = start('/usr/bin/env', [...clean, script, ...where, '--no-start', ...args]);
+    const program = start('/usr/bin/env', [...clean, file, ...where, '--no-start', ...args]);
     const { code } = await program.exited;
     return { code, output: program.output() };
   }
@@ -200,6 +213,48 @@ describe.each([
     expect(refused.code).toBe(1);
     expect(readdirSync(join(dir.path, 'opt/versions'))).toEqual([]);
   });
+
+  it('checks the signature of the first release where OpenSSL is at hand, and says where it could not', async () => {
+    tools();
+    const without = await installSigned();
+    expect(without.output).toMatch(/signature +not checked, for want of OpenSSL 3/);
+    expect(without.code).toBe(0);
+    rmSync(join(dir.path, 'opt'), { recursive: true });
+    fake('openssl', 'echo "OpenSSL 1.1.1w  11 Sep 2023"');
+    expect((await installSigned()).output).toMatch(/signature +not checked, for want of OpenSSL 3/);
+    rmSync(join(dir.path, 'opt'), { recursive: true });
+    rmSync(join(bin, 'openssl'));
+    symlinkSync('/usr/bin/openssl', join(bin, 'openssl'));
+    const good = await installSigned();
+    expect(good.output).toMatch(/signature +good, by the key of the control plane/);
+    expect(good.code).toBe(0);
+  });
+
+  const manifest = `/agent/v1/release/${arch}/manifest`;
+  const unsigned: [string, (honest: string) => string][] = [
+    [
+      'another key signed',
+      () => makeRelease('1.0.0+a', generateKeyPairSync('ed25519').privateKey).get(manifest)!.toString(),
+    ],
+    ['was changed in one line', (honest) => honest.replace('issued 1', 'issued 2')],
+    ['nobody signed', (honest) => honest.replace(/signature .*\n$/, '')],
+    ['has a line behind its signature', (honest) => `${honest}file 755 1 ${'0'.repeat(64)} 0-0 extra\n`],
+    ['has an empty signature', (honest) => honest.replace(/signature .*\n$/, 'signature \n')],
+  ];
+  it.each(unsigned.slice(0, byTier({ daily: 1, full: unsigned.length })))(
+    'refuses a first release that %s',
+    async (_, change) => {
+      tools();
+      symlinkSync('/usr/bin/openssl', join(bin, 'openssl'));
+      served.set(manifest, Buffer.from(change(served.get(manifest)!.toString())));
+      const refused = await installSigned();
+      expect(refused.output).toMatch(
+        /the release is not signed by the key of the control plane at .*: nothing was installed/,
+      );
+      expect(refused.code).toBe(1);
+      expect(existsSync(join(dir.path, 'opt/current'))).toBe(false);
+    },
+  );
 
   it('says what the control plane says when it has no release', async () => {
     tools();

@@ -236,7 +236,9 @@ it.skipIf(tier === 'daily')(
     await using installing = shell(`${line} --dir ${dir} --no-service --name installed`);
     try {
       expect(await installing.exited, installing.output()).toMatchObject({ code: 0 });
-      expect(installing.output()).toMatch(new RegExp(`connected +to ${stack.url}`));
+      expect(installing.output()).toMatch(
+        new RegExp(`signature +good, by the key of the control plane\n[^]*connected +to ${stack.url}`),
+      );
       const shown = await cli.run(['agent', 'show', 'installed', '--json']);
       expect(JSON.parse(shown.stdout)).toMatchObject({ state: 'connected', diagnosis: { route: { trust: 'pinned' } } });
     } finally {

@@ -234,9 +234,35 @@ full() {
   fail "$dir could not be written"
 }
 
+# Before it has joined, a machine knows the key of releases from this script: who sent that decides anyway, but the
+# release may lie with somebody else. The Node of the release can not vouch for itself, so it is OpenSSL that looks.
+check_first_signature() {
+  release_key='@release-key@'
+  matches "$release_key" '^[A-Za-z0-9_-]{43}$' || return 0
+  case $(openssl version 2>/dev/null) in
+    'OpenSSL '[3-9].* | 'OpenSSL '[1-9][0-9].*) ;;
+    *)
+      say signature "not checked, for want of OpenSSL 3: every byte is checked against what $url says"
+      return 0
+      ;;
+  esac
+  sed '$d' "$work/manifest" >"$work/signed"
+  sed -n '$s/^signature \([A-Za-z0-9_-]*\)$/\1==/p' "$work/manifest" | tr '_-' '/+' | openssl base64 -d -A >"$work/signature"
+  # What comes before the 32 bytes of an Ed25519 key that stands for itself.
+  printf -- '-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA%s=\n-----END PUBLIC KEY-----\n' \
+    "$(printf '%s' "$release_key" | tr '_-' '/+')" >"$work/release-key.pem"
+  openssl pkeyutl -verify -pubin -inkey "$work/release-key.pem" -rawin -in "$work/signed" -sigfile "$work/signature" >/dev/null 2>&1 ||
+    fail "the release is not signed by the key of the control plane at $url: nothing was installed" \
+      "whoever runs it: npm run release there, and look who may write where releases lie"
+  say signature "good, by the key of the control plane"
+}
+
 # An agent that has joined knows the key of its control plane's releases: a newer one must be signed by it.
 check_signature() {
-  [ -f "$dir/state/identity.json" ] && [ -x "$dir/current/node" ] || return 0
+  if ! [ -f "$dir/state/identity.json" ] || ! [ -x "$dir/current/node" ]; then
+    check_first_signature
+    return 0
+  fi
   "$dir/current/node" -e '
     const { readFileSync } = require("node:fs");
     const { verify } = require("node:crypto");

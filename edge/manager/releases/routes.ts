@@ -13,10 +13,11 @@ const PartParams = z.strictObject({
   sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of a part, as the manifest lists them'),
 });
 
-/** The script, knowing this control plane: what is not said on its command line comes from here. */
+/** The script, knowing this control plane and the key of its releases: what is not said on its command line comes from here. */
 function renderInstaller(ctx: Ctx): Response {
   const origin = ctx.config.origin ?? new URL(ctx.request.url).origin;
-  const text = installer.replace('@url@', origin);
+  const releaseKey = ctx.config.keys.release?.publicKey ?? '';
+  const text = installer.replace('@url@', origin).replace('@release-key@', releaseKey);
   return new Response(text, { headers: { 'content-type': 'text/x-shellscript; charset=utf-8' } });
 }
 
