@@ -38,7 +38,7 @@ export class Cursor {
     const version = view.getUint8(at);
     const type = view.getUint8(at + 1);
     const word = view.getUint32(at + 2);
-    if (version !== limits.version) throw new FrameError('F1', `version ${version}`);
+    if (version !== limits.frameVersion) throw new FrameError('F1', `version ${version}`);
     if (type === 0 || type > highestType) throw new FrameError('F5', `type ${type}`);
     this.type = type as FrameType;
     this.flags = word >>> 24;

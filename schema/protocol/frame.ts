@@ -72,7 +72,7 @@ export function writeHeader(
   offset: number,
   payloadBytes: number,
 ): void {
-  view.setUint8(at, limits.version);
+  view.setUint8(at, limits.frameVersion);
   view.setUint8(at + 1, type);
   view.setUint32(at + 2, ((flags << 24) | payloadBytes) >>> 0);
   view.setUint32(at + 6, stream >>> 0);
@@ -111,7 +111,7 @@ const knownTypes = new Set<number>(Object.values(frameTypes));
  */
 export function decodeHeader(view: DataView, at: number): Omit<Frame, 'payload'> & { length: number } {
   const version = view.getUint8(at);
-  if (version !== limits.version) throw new FrameError('F1', `version ${version}`);
+  if (version !== limits.frameVersion) throw new FrameError('F1', `version ${version}`);
   const type = view.getUint8(at + 1);
   if (!knownTypes.has(type)) throw new FrameError('F5', `type ${type}`);
   const word = view.getUint32(at + 2);

@@ -3,6 +3,8 @@ export const limits = {
   /** Version of the protocol that this code speaks, and the oldest it still accepts. */
   version: 1,
   minVersion: 1,
+  /** How frames are laid out: the first byte of each. Another one would need another subprotocol, since a hello is in frames. */
+  frameVersion: 1,
   headerBytes: 16,
   /** Payload of one frame. */
   payloadBytes: 64 * 1024,

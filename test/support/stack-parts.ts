@@ -19,6 +19,7 @@ export class EdgePart {
   readonly #env: Record<string, string>;
   readonly #logFile: string;
   readonly #tlsFlags: string[];
+  readonly #checkout: string;
   /** Pin of its key, over TLS. */
   pin: string | undefined;
   /** Reaches it, whatever it speaks. */
@@ -33,12 +34,16 @@ export class EdgePart {
     host,
     env,
     tls = false,
+    checkout = root,
   }: {
     dir: string;
     host: string;
     env: Record<string, string>;
     tls?: boolean;
+    /** Where its program is, if not here. */
+    checkout?: string | undefined;
   }) {
+    this.#checkout = checkout;
     this.state = join(dir, 'edge');
     this.#tlsFlags = tls ? ['--tls-dir', join(dir, 'tls')] : [];
     this.#host = host;
@@ -70,7 +75,7 @@ export class EdgePart {
     const args = ['edge/serve/index.ts', '--state', this.state, ...address, ...this.#tlsFlags];
     this.#started = start(process.execPath, args, {
       name: 'edge',
-      cwd: root,
+      cwd: this.#checkout,
       env: { ...this.#env, ...extraEnv, ...this.#failpoint?.env, ...onceEnv },
       logFile: this.#logFile,
     });
@@ -213,13 +218,14 @@ export class AgentPart {
   readonly #netns: string | undefined;
   readonly #engineDataBytes: number | undefined;
   readonly #gvisor: boolean;
+  readonly #checkout: string;
   #engine: Dockerd | undefined;
   #started: Started | undefined;
   #url = '';
   #token = '';
   #pinFlags: string[] = [];
 
-  /** `engineDataBytes`: the engine's data root is on a disk of that size. `gvisor`: containers run under it. */
+  /** `engineDataBytes`: the engine's data root is on a disk of that size. `gvisor`: containers run under it. `checkout`: where its program is. */
   constructor(options: {
     dir: string;
     number: number;
@@ -227,7 +233,9 @@ export class AgentPart {
     netns?: string;
     engineDataBytes?: number;
     gvisor?: boolean;
+    checkout?: string | undefined;
   }) {
+    this.#checkout = options.checkout ?? root;
     this.#name = `agent-${options.number}`;
     this.#dir = options.dir;
     this.#netns = options.netns;
@@ -311,7 +319,7 @@ export class AgentPart {
     argv.push(...this.#pinFlags);
     this.#started = start(process.execPath, argv, {
       name: this.#name,
-      cwd: root,
+      cwd: this.#checkout,
       env: { DOCKER_HOST: this.engine.dockerHost, CAUSEWAY_AGENT_NAME: this.#name, ...this.#env, ...onceEnv },
       logFile: join(this.#dir, 'logs', `${this.#name}.log`),
       ...(this.#netns === undefined ? {} : { netns: this.#netns }),

@@ -25,6 +25,9 @@ export interface StackOptions {
   gvisor?: boolean;
   /** The edge serves TLS with a certificate of its own; agents and client pin it. */
   tls?: boolean;
+  /** Where the programs of the edge and of the agents are, if not here. */
+  edgeCheckout?: string;
+  agentCheckout?: string;
   /** Added to the environment of the edge, and of the agents. */
   edgeEnv?: Record<string, string>;
   agentEnv?: Record<string, string>;
@@ -75,6 +78,7 @@ export class Stack {
       dir: this.dir,
       host: options.natHost?.outsideAddress ?? '127.0.0.1',
       tls: options.tls ?? false,
+      checkout: options.edgeCheckout,
       env: { CAUSEWAY_LAYOUT: 'machine', CAUSEWAY_BOOTSTRAP: this.#bootstrap, ...options.edgeEnv },
     });
     this.client = new StackClient(
@@ -102,6 +106,7 @@ export class Stack {
       number: this.agents.length,
       env: agentEnv,
       gvisor,
+      checkout: this.#options.agentCheckout,
       ...(natHost === undefined ? {} : { netns: natHost.netns }),
     });
     this.agents.push(agent);

@@ -56,7 +56,7 @@ function cutAtFrames(rng: Rng, input: Buffer): Buffer {
   for (let at = 0; at + limits.headerBytes <= bytes.length;) {
     const rest = bytes.length - at - limits.headerBytes;
     const length = rng.next() < 0.5 ? Math.min(rest, bytes.readUIntBE(at + 3, 3)) : rng.integer(0, rest);
-    bytes[at] = rng.next() < 0.97 ? limits.version : bytes[at]!;
+    bytes[at] = rng.next() < 0.97 ? limits.frameVersion : bytes[at]!;
     bytes[at + 1] = rng.next() < 0.97 ? 1 + (bytes[at + 1]! % 9) : bytes[at + 1]!;
     bytes[at + 2] = rng.next() < 0.97 ? bytes[at + 2]! & 7 : bytes[at + 2]!;
     bytes.writeUIntBE(rest - length < limits.headerBytes ? rest : length, at + 3, 3);
