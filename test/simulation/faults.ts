@@ -29,7 +29,7 @@ export const faultKinds: readonly FaultKind[] = [
       const host = chance.pick(world.hosts);
       if (!host) return;
       if (chance.isTrue(0.5)) host.powerLoss();
-      else host.powerLossAtSync(4_000);
+      else host.powerLossAtSync(20_000);
       world.sometimes.reached('a host lost its power');
       world.later(seconds(chance, 5, 180), () => host.start());
     },
@@ -166,7 +166,7 @@ export const faultKinds: readonly FaultKind[] = [
     weight: 1,
     strike(world, chance) {
       world.limit(
-        chance.pick([{ concurrentSessions: chance.integer(1, 6) }, { liveSessions: chance.integer(5, 30) }, {}])!,
+        chance.pick([{ concurrentSessions: chance.integer(1, 6) }, { liveSessions: chance.integer(1, 15) }, {}])!,
       );
     },
   },

@@ -25,7 +25,10 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
   let losesPowerAtSync = false;
   const diskMs = (op: string, path: string): number => {
     if (op !== 'sync' && op !== 'write') return 0;
-    if (losesPowerAtSync && op === 'sync' && path.endsWith('/journal.log')) time.after(0, () => adapter.powerLoss());
+    if (losesPowerAtSync && op === 'sync' && path.includes('/journal.log')) {
+      time.after(0, () => adapter.powerLoss());
+      world.later(steps.integer(1_000, 60_000), () => revive());
+    }
     if (slowness.isTrue(weather.slowDisk)) return slowness.delayMs(200);
     return op === 'sync' ? 1 : 0;
   };

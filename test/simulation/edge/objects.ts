@@ -48,6 +48,9 @@ export interface WorldPorts {
 class Unknown extends Error {}
 
 const callMs = 1;
+/** A slow one; some are overtaken by a new connection. */
+const slowCallsMs = [300, 300, 5_000];
+const mostSlowMs = 30_000;
 const alarmRetryMs = 2_000;
 const lostAfterMs = 2_000;
 
@@ -119,7 +122,9 @@ export class Cell {
     return caller.guard(
       new Promise((resolve, reject) => {
         const thereMs =
-          weather.slowCall > 0 && chance.isTrue(weather.slowCall) ? chance.delayMs(500) : chance.delayMs(callMs);
+          weather.slowCall > 0 && chance.isTrue(weather.slowCall)
+            ? Math.min(mostSlowMs, chance.delayMs(chance.pick(slowCallsMs)!))
+            : chance.delayMs(callMs);
         const backMs = chance.delayMs(callMs);
         if (chance.isTrue(weather.loseRequest)) {
           sometimes.reached('a request to an object was lost');
