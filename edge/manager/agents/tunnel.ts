@@ -7,8 +7,11 @@ import { type Challenge, type Challenged, tunnelSigningText } from '../../../sch
 import { Refusal } from '../../../schema/errors.ts';
 import { idPattern, parseAgentId } from '../../../schema/ids.ts';
 import type { AgentActor, AnonymousActor, Ctx } from '../../http/context.ts';
+import { Turns } from '../../http/turns.ts';
+import { systemClock, systemTimers } from '../../platform/clock.ts';
 import { database } from '../../platform/database.ts';
 import { controlHubObject, dataHubObject } from '../../platform/objects.ts';
+import { systemRandom } from '../../platform/random.ts';
 import { type AgentSocketClaim, toHub } from '../../tunnel/rpc.ts';
 import { verifyDataTicket } from '../../tunnel/tickets.ts';
 import { judgeChallenge, makeChallenge } from './challenge.ts';
@@ -36,6 +39,19 @@ const signed = /^causeway-agent id=([a-z0-9_]{1,64}),nonce=([A-Za-z0-9._-]{1,256
 const provenKeys = new Map<string, string>();
 const mostProven = 20_000;
 
+/** Each dial costs a read of D1 and two writes of the ledger: of one agent 100 at once, then 10 a second. */
+const dials = new Turns(
+  {
+    costMs: 100,
+    burstMs: 10_000,
+    waitMs: 4_000,
+    mostKeys: mostProven,
+    mostWaiting: 1_000,
+    detail: 'Too many connections of this agent.',
+  },
+  { clock: systemClock, timers: systemTimers, random: systemRandom },
+);
+
 async function bySignature(ctx: Ctx): Promise<AgentActor> {
   const header = ctx.request.headers.get('authorization');
   if (header === null) throw new Refusal('auth_missing');
@@ -51,6 +67,7 @@ async function bySignature(ctx: Ctx): Promise<AgentActor> {
   const provenKey = provenKeys.get(agentId);
   if (provenKey === undefined) await ctx.takeTurn();
   else if (!(await isStrictSignature(provenKey, signature, text))) throw new Refusal('agent_signature_invalid');
+  else if (!(await dials.take(agentId))) dials.charge(agentId);
   const agent = await findAgent(database(ctx.env), agentId);
   if (!agent) throw new Refusal('agent_signature_invalid');
   if (agent.publicKey !== provenKey && !(await isStrictSignature(agent.publicKey, signature, text)))

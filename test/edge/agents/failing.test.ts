@@ -103,3 +103,17 @@ describe('an address that fails', () => {
     expect((await call('GET', '/v1/whoami', { headers, token: admin })).status).toBe(200);
   });
 });
+
+it('an agent that asks without end takes turns, and is refused on top of that; another one is not touched', async () => {
+  const [busy, calm] = [await joined(), await joined()];
+  const authorization = await busy.credential();
+  const askAs = (signed: string) => call('GET', '/agent/v1/upgrade', { headers: { authorization: signed } });
+  // The first makes it known.
+  expect((await askAs(authorization)).status).not.toBe(429);
+  const letIn = 101 + 39;
+  const all = await Promise.all(Array.from({ length: letIn + 5 }, () => askAs(authorization)));
+  expect(all.filter(({ status }) => status !== 429 && status !== 401)).toHaveLength(letIn);
+  const refused = all.filter(({ body }) => body['code'] === 'request_rate_limited');
+  expect(refused.map(({ headers }) => headers.get('retry-after'))).toEqual(['4', '4', '4', '4', '4']);
+  expect((await askAs(await calm.credential())).status).not.toBe(429);
+});
