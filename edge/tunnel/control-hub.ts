@@ -11,8 +11,10 @@ import { closeCodes, limits } from '../../schema/protocol/limits.ts';
 import { parseHello, type Report, type ToAgent, ToEdge, type ToEdgeHello } from '../../schema/protocol/messages.ts';
 import type { LedgerRpc } from '../manager/scheduler/rpc.ts';
 import { HubCalls } from './calls.ts';
+import { Gathered, Pace } from './gathered.ts';
 import type { HubSocket } from './hub-socket.ts';
 import type { AgentLiveness, CallOutcome } from './rpc.ts';
+import { TalkBudget } from './talk-budget.ts';
 
 /** Attachment of a control socket. */
 export interface ControlState {
@@ -52,8 +54,10 @@ interface Volatile {
   /** A hello is with the ledger. */
   attaching: boolean;
   cancelGreeting: () => void;
-  /** Events go to the ledger one batch after the other. */
-  events: Promise<void>;
+  /** What goes to the ledger. */
+  events: Gathered<Message<'events'>>;
+  acks: Gathered<Message<'intentAck'>>;
+  images: Gathered<Message<'images'>>;
   progressSecond: number;
   progressCount: number;
 }
@@ -74,11 +78,13 @@ export class ControlHub {
   readonly #byAgent = new Map<string, Set<ControlSocket>>();
   readonly #volatile = new WeakMap<ControlSocket, Volatile>();
   readonly #calls: HubCalls;
+  readonly #budget: TalkBudget;
 
   /** @param sockets those that were found after a wake */
   constructor(ports: ControlHubPorts, sockets: readonly ControlSocket[]) {
     this.#ports = ports;
     this.#calls = new HubCalls(ports);
+    this.#budget = new TalkBudget(ports.clock);
     for (const socket of sockets) this.#index(socket);
     if (sockets.some(({ state }) => state.reportDirty)) ports.armReports();
   }
@@ -97,6 +103,10 @@ export class ControlHub {
     try {
       if (typeof message === 'string') throw new FrameError('K5', 'a text that is not ping');
       for (const frame of decodeFrames(new Uint8Array(message))) {
+        if (!this.#budget.spend(socket.state.agentId, frame.payload.byteLength)) {
+          this.#close(socket, closeCodes.policy, 'too much at once');
+          return;
+        }
         if (frame.type !== frameTypes.message || frame.stream !== 0)
           throw new FrameError('M1', 'a control socket carries messages on stream 0 only');
         const joined = this.#of(socket).joiner.join(frame);
@@ -259,10 +269,10 @@ export class ControlHub {
     const ledger = this.#ports.ledger(groupNumber);
     switch (message.type) {
       case 'intentAck':
-        this.#later('intentsAcked', ledger.intentsAcked(agentId, epoch, message.intentIds));
+        this.#of(socket).acks.add(message);
         return;
       case 'events':
-        this.#commitEvents(socket, message);
+        this.#of(socket).events.add(message);
         return;
       case 'reply':
         this.#calls.answered(agentId, message);
@@ -276,32 +286,37 @@ export class ControlHub {
         this.#takeReport(socket, message.report);
         return;
       case 'images':
-        this.#later('agentImages', ledger.agentImages(agentId, epoch, message.images));
+        this.#of(socket).images.add(message);
         return;
     }
   }
 
-  /** In order, each after the one before it is committed. What fails is sent again by the agent on its next socket. */
-  #commitEvents(socket: ControlSocket, { journalId, events }: Message<'events'>): void {
+  /** In order, each after the one before it is committed; of one journal together. What fails is sent again by the agent on its next socket. */
+  async #commitEvents(socket: ControlSocket, messages: Message<'events'>[]): Promise<void> {
+    for (let from = 0, to = 0; from < messages.length && socket.state.phase === 'live'; from = to) {
+      const { journalId } = messages[from]!;
+      const events: Message<'events'>['events'] = [];
+      for (; messages[to]?.journalId === journalId && events.length < limits.eventsInFlight; to++)
+        events.push(...messages[to]!.events);
+      await this.#commitTogether(socket, journalId, events);
+    }
+  }
+
+  async #commitTogether(socket: ControlSocket, journalId: string, events: Message<'events'>['events']): Promise<void> {
     const { agentId, groupNumber, epoch } = socket.state;
-    const of = this.#of(socket);
-    of.events = of.events.then(async () => {
-      if (socket.state.phase !== 'live') return;
-      try {
-        const answer = await this.#ports.ledger(groupNumber).events(agentId, epoch, journalId, events);
-        if (answer === 'stale') {
-          this.#close(socket, closeCodes.moved, 'stale epoch');
-          return;
-        }
-        this.#send(socket, { type: 'eventAck', journalId, index: answer.ackedIndex });
-        // Events before these have not come: on its next socket the agent begins with the first that is not confirmed.
-        if (answer.ackedIndex < (events.at(-1)?.index ?? 0))
-          this.#close(socket, closeCodes.moved, 'events are missing');
-      } catch (error) {
-        this.#ports.log.warn('events were not committed', { agentId, error: String(error) });
-        this.#close(socket, closeCodes.moved, 'events were not committed');
+    try {
+      const answer = await this.#ports.ledger(groupNumber).events(agentId, epoch, journalId, events);
+      if (answer === 'stale') {
+        this.#close(socket, closeCodes.moved, 'stale epoch');
+        return;
       }
-    });
+      this.#send(socket, { type: 'eventAck', journalId, index: answer.ackedIndex });
+      // Events before these have not come: on its next socket the agent begins with the first that is not confirmed.
+      if (answer.ackedIndex < (events.at(-1)?.index ?? 0)) this.#close(socket, closeCodes.moved, 'events are missing');
+    } catch (error) {
+      this.#ports.log.warn('events were not committed', { agentId, error: String(error) });
+      this.#close(socket, closeCodes.moved, 'events were not committed');
+    }
   }
 
   #takeReport(socket: ControlSocket, report: Report): void {
@@ -363,11 +378,21 @@ export class ControlHub {
   #of(socket: ControlSocket): Volatile {
     let of = this.#volatile.get(socket);
     if (!of) {
+      const { agentId, groupNumber } = socket.state;
+      const ledger = () => this.#ports.ledger(groupNumber);
+      const pace = new Pace(this.#ports);
       of = {
         joiner: new JsonJoiner(),
         attaching: false,
         cancelGreeting: () => {},
-        events: Promise.resolve(),
+        events: new Gathered(pace, (messages) => this.#commitEvents(socket, messages)),
+        acks: new Gathered(pace, (acks) => {
+          const intentIds = acks.flatMap((each) => each.intentIds);
+          return this.#settled('intentsAcked', ledger().intentsAcked(agentId, socket.state.epoch, intentIds));
+        }),
+        images: new Gathered(pace, (told) =>
+          this.#settled('agentImages', ledger().agentImages(agentId, socket.state.epoch, told.at(-1)!.images)),
+        ),
         progressSecond: 0,
         progressCount: 0,
       };
@@ -400,6 +425,14 @@ export class ControlHub {
 
   /** What nobody waits for; the other side asks or sends again. */
   #later(what: string, work: Promise<unknown>): void {
-    work.catch((error: unknown) => this.#ports.log.warn('a step of the hub failed', { what, error: String(error) }));
+    void this.#settled(what, work);
+  }
+
+  async #settled(what: string, work: Promise<unknown>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      this.#ports.log.warn('a step of the hub failed', { what, error: String(error) });
+    }
   }
 }

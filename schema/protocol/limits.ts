@@ -39,6 +39,10 @@ export const limits = {
   callDeadlineMs: 15_000,
   /** Unacknowledged events that an agent keeps in flight. */
   eventsInFlight: 256,
+  /** What an agent may say on control sockets: frames at once, and a second; a larger one counts once more for each so many bytes. */
+  talkBurstFrames: 2_000,
+  talkFramesPerSecond: 1_000,
+  talkFrameBytes: 4_096,
   /** Before a byte passes on a socket, its last access check must be younger than this. */
   accessCheckMs: 3_000,
 } as const;

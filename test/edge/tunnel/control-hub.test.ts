@@ -1,30 +1,35 @@
 /** The control hub over real sockets in workerd, with a real ledger behind it. */
 import { evictDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { controlHubObject, ledgerObject } from '../../../edge/platform/objects.ts';
 import { frameTypes } from '../../../schema/protocol/frame.ts';
 import { limits } from '../../../schema/protocol/limits.ts';
 import type { ToEdgeHello } from '../../../schema/protocol/messages.ts';
+import { jsonFrames } from '../../../schema/protocol/json.ts';
 import { dialClient, dialControl, dialData, ids, type Peer } from './peers.ts';
 
 const { message } = frameTypes;
 const hub = 'control-test';
 const slots = { cpu: 4000, mem: 8 * 1024 ** 3 };
+const agent = {
+  name: 'a',
+  controlHub: hub,
+  approved: slots,
+  state: 'active' as const,
+  draining: false,
+  approval: 1,
+};
 let agentId: string;
 const journalId = ids.fresh('journal');
 
 beforeEach(async () => {
   agentId = ids.agent();
-  await ledgerObject(env, 1).putAgent(1, {
-    agentId,
-    name: 'a',
-    controlHub: hub,
-    approved: slots,
-    state: 'active',
-    draining: false,
-    approval: 1,
-  });
+  await ledgerObject(env, 1).putAgent(1, { ...agent, agentId });
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
 });
 
 function hello(counter: number, changes: Partial<ToEdgeHello> = {}): ToEdgeHello {
@@ -65,6 +70,27 @@ describe('the control hub', () => {
     const peer = await dialControl(hub, agentId);
     peer.json(message, 0, { type: 'intentAck', intentIds: [ids.fresh('intent')] });
     expect((await peer.closed).code).toBe(1002);
+  });
+
+  it('[K6] closes an agent that says too much at once, on its next socket too; others go on', async () => {
+    const nowMs = performance.now();
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(nowMs);
+    const other = await attach(1);
+    agentId = ids.agent();
+    await ledgerObject(env, 1).putAgent(1, { ...agent, agentId });
+    const { peer } = await attach(1);
+    const nothing = { type: 'reply', callId: ids.fresh('call'), ok: true, result: {} };
+    const flood = (count: number) => Array.from({ length: count }, () => jsonFrames(message, 0, nothing)).flat();
+    peer.send(...flood(limits.talkBurstFrames - 1));
+    peer.json(message, 0, nothing);
+    expect(await peer.closed).toEqual({ code: 1008, reason: 'too much at once' });
+    const next = await dialControl(hub, agentId);
+    next.json(message, 0, hello(2));
+    expect((await next.closed).code).toBe(1008);
+    other.peer.send(...flood(10));
+    clock.mockReturnValue(nowMs + 1000);
+    expect((await attach(2)).epoch).toBeGreaterThan(other.epoch);
+    expect(other.peer.socket.readyState).toBe(WebSocket.OPEN);
   });
 
   it('[K4] refuses a version that it does not speak', async () => {
