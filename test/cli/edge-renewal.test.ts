@@ -48,7 +48,7 @@ function files() {
 it('keeps its own certificate for half of its life, and then serves another for the same key', () => {
   const { first, renewal } = own();
   const halfMs = (startMs - dayMs + first.endsAtMs) / 2;
-  for (let nowMs = startMs; nowMs < halfMs; nowMs += dayMs) expect(renewal.look(nowMs, quiet)).toBeUndefined();
+  for (let nowMs = startMs; nowMs < halfMs; nowMs += 10 * dayMs) expect(renewal.look(nowMs, quiet)).toBeUndefined();
   const next = renewal.look(halfMs, quiet);
   expect(next).toMatchObject({ pin: first.pin, names: first.names });
   expect(next!.endsAtMs).toBeGreaterThan(first.endsAtMs);
