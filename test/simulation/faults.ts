@@ -170,6 +170,49 @@ export const faultKinds: readonly FaultKind[] = [
       );
     },
   },
+  {
+    name: 'object cut off',
+    weight: 2,
+    strike(world, chance) {
+      const cell = chance.pick([...world.edge.cells.values()].filter(({ isAwake }) => isAwake));
+      if (!cell) return;
+      cell.isCutOff = true;
+      world.sometimes.reached('an object was cut off and its sockets went on');
+      world.later(seconds(chance, 5, 240), () => (cell.isCutOff = false));
+      const cut = world.hosts.filter(
+        ({ agentId }) => `control ${world.edge.catalogue.get(agentId)?.controlHub}` === cell.name,
+      );
+      const host = chance.pick(cut);
+      // Its leases go on while nobody can tell its hub.
+      if (host && world.hosts.length >= 4 && chance.isTrue(0.3)) world.revoke(host.agentId);
+    },
+  },
+  {
+    name: 'object slow',
+    weight: 2,
+    strike(world, chance) {
+      const cell = chance.pick([...world.edge.cells.values()].filter(({ isAwake }) => isAwake));
+      if (!cell) return;
+      cell.lagMs = seconds(chance, 1, 20);
+      world.sometimes.reached('an object was slow and later calls overtook earlier ones');
+      world.later(seconds(chance, 5, 120), () => (cell.lagMs = 0));
+    },
+  },
+  {
+    name: 'host stalls',
+    weight: 1,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts);
+      const way = host && world.ways.get(host.name);
+      if (!way) return;
+      const stalledMs = seconds(chance, 5, 200);
+      host.hangEngine(stalledMs);
+      way.upIsCut = true;
+      way.downIsCut = true;
+      world.sometimes.reached('a host was cut off while its dockerd hung');
+      world.later(stalledMs + seconds(chance, 1, 60), () => way.heal());
+    },
+  },
 ];
 
 /** A swarm: some kinds are absent, others come often. */

@@ -4,6 +4,7 @@ import type { ContainerLife } from '../support/invariant-rules.ts';
 import { dialOf, postOf } from './edge/front.ts';
 import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
 import { SimHost } from './host/agent.ts';
+import { limits } from '../../schema/protocol/limits.ts';
 import type { WorldHost } from './host-port.ts';
 import type { World } from './world.ts';
 
@@ -12,16 +13,23 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
   const { time, edge, weather, sometimes, invariants } = world;
   const chance = world.chance.fork(name);
   const way = world.ways.get(name)!;
+  const { promises } = invariants;
   let skewMs = 0;
+  let wasFull = false;
+  /** When this run of the agent last heard that a ping was answered. */
+  let pongMs = Number.NEGATIVE_INFINITY;
   const front = {
     edge,
     way,
     time,
     chance: chance.fork('front'),
     enrolled: { agentId: enrolled.agentId, name, controlHub: enrolled.controlHub },
+    says: (bytes: Uint8Array) => promises.agentSays(name, host.disk, bytes),
+    hears: () => (pongMs = time.nowMs),
   };
   const steps = chance.fork('steps');
   const slowness = chance.fork('disk');
+  const laziness = chance.fork('engine');
   let losesPowerAtSync = false;
   const diskMs = (op: string, path: string): number => {
     if (op !== 'sync' && op !== 'write') return 0;
@@ -42,7 +50,11 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     dial: dialOf(front),
     post: postOf(front),
     token: 'join-token',
-    engine: { cpus: enrolled.approved['cpu']! / 1000, memoryBytes: enrolled.approved['mem']! },
+    engine: {
+      cpus: enrolled.approved['cpu']! / 1000,
+      memoryBytes: enrolled.approved['mem']!,
+      latencyMs: () => (laziness.isTrue(weather.slowEngine) ? laziness.delayMs(2_000) : undefined),
+    },
     disk: { latencyMs: diskMs },
     restartMs: undefined,
     faultAt: () => {
@@ -51,14 +63,24 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
       world.later(steps.integer(100, 20_000), () => revive());
       return true;
     },
+    creating: () => {
+      if (time.nowMs - pongMs > limits.startLeaseMs)
+        invariants.violated(`[M6] ${name} makes a container and holds no start lease`);
+    },
+    forgets: (what) => {
+      // What a full disk refuses is given up, and announced.
+      if (!wasFull) promises.initForgets(name, host.disk, what);
+    },
     trace: (line) => {
       time.trace(line);
+      if (line.endsWith('agent starts')) pongMs = Number.NEGATIVE_INFINITY;
       if (line.includes('container start')) queueMicrotask(noteStart);
     },
   });
   host.engine.addImage({ name: 'busybox:latest' });
   host.engine.addImage({ name: 'busybox' });
   let isDark = false;
+  let lostPower = false;
 
   function revive(): void {
     if (running().length > 0) sometimes.reached('a container was adopted');
@@ -70,7 +92,7 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
 
   function noteStart(): void {
     const run = host.history.at(-1);
-    if (run?.sessionId !== undefined) invariants.started(adapter, world.hosts, run.sessionId, run.generation);
+    if (run?.sessionId !== undefined) invariants.started(adapter, run.sessionId, run.generation);
   }
 
   const running = () =>
@@ -84,12 +106,15 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     get isRunning() {
       return host.isRunning;
     },
+    get lostPower() {
+      return lostPower;
+    },
     start: revive,
     crash: () => host.crash(),
     powerLoss() {
       losesPowerAtSync = false;
       isDark = true;
-      world.hadPowerLoss = true;
+      lostPower = true;
       for (const link of way.links) link.hostVanishes();
       host.powerLoss();
     },
@@ -106,6 +131,7 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
       world.later(ms, () => host.engine.resume());
     },
     fillDisk(ms) {
+      wasFull = true;
       host.disk.limitBytes = host.disk.usedBytes;
       world.later(ms, () => {
         host.disk.limitBytes = Number.POSITIVE_INFINITY;
@@ -113,6 +139,19 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     },
     jumpClock(ms) {
       skewMs += ms;
+    },
+    get approved() {
+      return enrolled.approved;
+    },
+    used() {
+      const used = { cpu: 0, mem: 0 };
+      const runs = new Set(running().map(({ name: container }) => container));
+      for (const { name: container, options } of host.containers()) {
+        if (!runs.has(container)) continue;
+        used.cpu += (options.HostConfig?.NanoCpus ?? 0) / 1_000_000;
+        used.mem += options.HostConfig?.Memory ?? 0;
+      }
+      return used;
     },
     lives: () => livesOf(host),
     running,

@@ -5,6 +5,8 @@ export interface WorldHost {
   readonly name: string;
   readonly agentId: string;
   readonly isRunning: boolean;
+  /** At any time. */
+  readonly lostPower: boolean;
   /** Starts the agent's process. */
   start(): void;
   /** kill -9 of the agent: containers live on. */
@@ -23,6 +25,9 @@ export interface WorldHost {
   jumpClock(ms: number): void;
   /** Containers that were ever made here. */
   lives(): readonly ContainerLife[];
+  /** What the operator gave it, by slot, and what the containers that run have of that. */
+  readonly approved: Readonly<Record<string, number>>;
+  used(): Record<string, number>;
   running(): { sessionId: string; generation: number; name: string }[];
   /** What is left: containers and networks by session. */
   leftovers(): {

@@ -6,13 +6,16 @@ import { parseShape } from '../../edge/manager/scheduler/slots.ts';
 import type { LedgerStore } from '../../edge/manager/scheduler/ledger-store.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';
 import { parseSessionId } from '../../schema/ids.ts';
+import type { AgentRow, IntentRow } from '../../schema/ledger/agents.ts';
 import type { SessionRow } from '../../schema/ledger/sessions.ts';
 import { historyFaults } from '../support/invariant-history.ts';
 import { containerFaults, inventoryFaults, networkFaults, runFaults } from '../support/invariant-rules.ts';
 import type { WatchLedger } from './edge/watch.ts';
+import { exitCodeOf } from './host/programs.ts';
 import type { SimEdge } from './edge/edge.ts';
 import type { WorldHost } from './host-port.ts';
 import type { People } from './people.ts';
+import { Promises } from './promises.ts';
 import type { RareCase, Sometimes } from './sometimes.ts';
 
 export interface Known {
@@ -25,6 +28,7 @@ export interface Known {
 
 export class Invariants implements WatchLedger {
   readonly violations: string[] = [];
+  readonly promises = new Promises((what) => this.violated(what));
   readonly #sent = new Set<string>();
   #isTrying = false;
   readonly announcedIds = new Set<string>();
@@ -33,9 +37,12 @@ export class Invariants implements WatchLedger {
   /** Ends, for [I7]: they are final. */
   readonly #ended = new Map<string, string>();
 
-  constructor(trace: (line: string) => void, sometimes: Sometimes) {
+  readonly #hosts: readonly WorldHost[];
+
+  constructor(trace: (line: string) => void, sometimes: Sometimes, hosts: readonly WorldHost[]) {
     this.#trace = trace;
     this.#sometimes = sometimes;
+    this.#hosts = hosts;
   }
 
   violated(what: string): void {
@@ -50,6 +57,7 @@ export class Invariants implements WatchLedger {
         if (this.#sent.has(intentId)) this.#sometimes.reached('an order was sent again');
         this.#sent.add(intentId);
       }
+    this.promises.answered(method, args, answer);
     if (answer === 'stale') this.#sometimes.reached('a stale epoch was refused');
     const destroy = (answer as { answer?: { destroy?: unknown[] } } | undefined)?.answer?.destroy;
     if (method === 'attach' && (destroy?.length ?? 0) > 0)
@@ -59,6 +67,15 @@ export class Invariants implements WatchLedger {
   agentMoved(before: { reachable: boolean; epoch: number | null }, after: { reachable: boolean }): void {
     if (before.reachable && !after.reachable) this.#sometimes.reached('an agent was lost');
     if (!before.reachable && after.reachable && before.epoch !== null) this.#sometimes.reached('an agent came back');
+  }
+
+  kept(orders: readonly IntentRow[], agents: readonly AgentRow[]): void {
+    for (const order of orders) this.promises.ordered(order);
+    for (const agent of agents) this.promises.committed(agent);
+  }
+
+  hubSays(agentId: string, groupNumber: number, bytes: Uint8Array): void {
+    this.promises.hubSays(agentId, groupNumber, bytes);
   }
 
   promoted(): void {
@@ -94,7 +111,14 @@ export class Invariants implements WatchLedger {
       this.violated(`[I7] ${sessionId} goes from version ${before.version} to ${version}`);
     if (before && generation < before.generation)
       this.violated(`[I7] ${sessionId} goes back to generation ${generation}`);
+    // A session goes back to the queue only when nothing of its former placement runs any more ([I1], before it shows).
+    if (before && state === 'PENDING' && generation > before.generation)
+      for (const { name } of this.#running(sessionId)) this.violated(`[I1] ${sessionId} is placed anew, ${name} runs`);
     this.#rare(before, after);
+  }
+
+  #running(sessionId: string) {
+    return this.#hosts.flatMap((host) => host.running()).filter((each) => each.sessionId === sessionId);
   }
 
   /** Which rare cases a transition shows. */
@@ -133,10 +157,13 @@ export class Invariants implements WatchLedger {
   }
 
   /** [I1], [I3] and [I6] at every start of a container. */
-  started(host: WorldHost, hosts: readonly WorldHost[], sessionId: string, generation: number): void {
+  started(host: WorldHost, sessionId: string, generation: number): void {
     this.#trace(`${host.name} runs ${sessionId} g${generation}`);
-    const ofSession = hosts.flatMap((each) => each.running()).filter((each) => each.sessionId === sessionId);
+    const ofSession = this.#running(sessionId);
     if (ofSession.length > 1) this.violated(`[I1] ${ofSession.map(({ name }) => name).join(' and ')} run at once`);
+    for (const [slot, amount] of Object.entries(host.used()))
+      if (amount > (host.approved[slot] ?? 0))
+        this.violated(`[I3] ${host.name} runs ${amount} ${slot} and has ${host.approved[slot]}`);
   }
 
   // ---- when the world has come to rest ----
@@ -158,6 +185,7 @@ export class Invariants implements WatchLedger {
     this.#loss(people, sessions);
     this.#agreement(edge, hosts, sessions);
     this.#histories(edge);
+    this.#ends(edge, people);
     this.#quota(edge);
     this.#events(edge);
     for (const fault of edge.d1.chainFaults()) this.violated(fault);
@@ -283,9 +311,30 @@ export class Invariants implements WatchLedger {
     yield* edge.d1.sessions.keys();
   }
 
-  /** [I8]: what is counted is what lives. */
+  /** [I2] Whoever ended without being asked to did so by itself: as its program ends, or with the power of its host. */
+  #ends(edge: SimEdge, { promised, stopped }: People): void {
+    for (const { sessionId, spec } of promised.values()) {
+      const result = edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId)?.result;
+      if (!result || stopped.has(sessionId)) continue;
+      const { reason, exitCode } = result;
+      const isTrue = {
+        exited: exitCode !== undefined && exitCode === exitCodeOf(spec.command ?? []),
+        'host-lost': this.#hosts.some(({ lostPower }) => lostPower),
+        timeout: spec.timeoutMs !== undefined,
+        'lease-expired': spec.leaseMs !== undefined,
+      }[reason as string];
+      if (isTrue !== true)
+        this.violated(`[I2] ${sessionId} (${spec.command?.join(' ')}) ended as ${JSON.stringify(result)}`);
+    }
+  }
+
+  /** [I8]: what is counted, and what has a name, is what lives. */
   #quota(edge: SimEdge): void {
     for (const [domain, store] of edge.admissionStores) {
+      for (const { sessionId } of store.claimsAfter('', Number.POSITIVE_INFINITY)) {
+        const known = this.find(edge, sessionId);
+        if (known && isTerminal(known.state)) this.violated(`[I8] ${sessionId} is ${known.state} and keeps its name`);
+      }
       const live = new Map<string, number>();
       for (const [id, row] of edge.d1.sessions) {
         if (String(parseSessionId(id)!.domainNumber) !== domain) continue;

@@ -39,9 +39,11 @@ const mib = 1024 * 1024;
 
 export class People {
   readonly promised = new Map<string, Promised>();
-  /** Requests that were given up without an answer: what they made may exist. */
+  /** Requests that have no answer yet, or were given up without one: what they made may exist. */
   unanswered = 0;
   asked = 0;
+  /** Sessions that somebody wanted to end. */
+  readonly stopped = new Set<string>();
   readonly #ports: PeoplePorts;
   #names = 0;
 
@@ -75,18 +77,19 @@ export class People {
 
   async #submit(domain: Domain, request: SessionRequest): Promise<void> {
     const { edge, sometimes } = this.#ports;
+    this.unanswered += 1;
     for (let attempt = 0; attempt < attempts; attempt += 1) {
       if (attempt > 0) sometimes.reached('a create was repeated with its key');
       const answer = await this.#within(
         edge.admission(String(domain.number)).create({ id: domain.id, number: domain.number }, request),
       );
       if (answer !== undefined) {
+        this.unanswered -= 1;
         this.#heard(answer, request.spec);
         return;
       }
       await this.#ports.time.sleep(this.#ports.chance.delayMs(repeatMs));
     }
-    this.unanswered += 1;
   }
 
   #heard(answer: CreateAnswer, spec: KernelSpec): void {
@@ -106,7 +109,9 @@ export class People {
   stop(force: boolean): void {
     const { chance } = this.#ports;
     const chosen = chance.pick([...this.promised.values()].slice(-40));
-    if (chosen) void this.#end(chosen, force);
+    if (!chosen) return;
+    this.stopped.add(chosen.sessionId);
+    void this.#end(chosen, force);
   }
 
   async #end({ sessionId }: Promised, force: boolean): Promise<void> {

@@ -22,11 +22,14 @@ export interface ReaderPorts {
   way: Way;
   /** How likely it is that it rests after some bytes, perhaps for minutes. */
   slowness: number;
+  /** How likely it is that it leaves in the middle of what came and comes again for the rest, a few times. */
+  restlessness: number;
   violated(what: string): void;
 }
 
 /** More in a row come from no way, only from a far end that leaves bytes out. */
 const mostDoubts = 6;
+const mostLeaves = 4;
 const againMs = 1_000;
 const dialMs = 15_000;
 
@@ -41,6 +44,7 @@ export class Reader {
   #cuts = 0;
   /** Times in a row that bytes did not continue. */
   #doubts = 0;
+  #leaves = 0;
   #gaps: [from: number, to: number][] = [];
   #link: Link | undefined;
 
@@ -75,23 +79,31 @@ export class Reader {
 
   async #once(): Promise<void> {
     const { time, edge, way } = this.#ports;
-    let endpoint!: Endpoint;
+    let endpoint: Endpoint | undefined;
     const end = {
       message: (bytes: Uint8Array) => {
         try {
-          endpoint.receive(bytes);
+          endpoint?.receive(bytes);
         } catch (error) {
           // Messages that came twice or in another order: a client leaves, as the rules want it, and comes again.
           if (!(error instanceof FrameError)) throw error;
           this.#link?.agentClose(1002, error.rule);
-          endpoint.close('tunnel_closed', error.message);
+          endpoint?.close('tunnel_closed', error.message);
         }
       },
       text: () => undefined,
-      closed: (code: number) => endpoint.close('tunnel_closed', `closed with ${code}`),
+      closed: (code: number) => endpoint?.close('tunnel_closed', `closed with ${code}`),
     };
-    const opened = await within(time, dialMs, edge.openClient(way, this.sessionId, end));
-    if (opened === undefined) throw new StreamOver({ code: 'agent_unreachable' });
+    const opening = edge.openClient(way, this.sessionId, end);
+    const opened = await within(time, dialMs, opening);
+    if (opened === undefined) {
+      // Nobody waits for it any more.
+      opening.then(
+        (late) => late?.link.agentClose(1000, 'too late'),
+        () => undefined,
+      );
+      throw new StreamOver({ code: 'agent_unreachable' });
+    }
     const { link, generation } = opened;
     this.#link = link;
     if (generation !== this.#generation) {
@@ -135,13 +147,23 @@ export class Reader {
         if (this.#hasEnded) return;
         continue;
       }
-      this.#take(item.offset, item.bytes);
+      const bytes = this.#wanted(item.bytes);
+      this.#take(item.offset, bytes);
+      if (bytes.byteLength < item.bytes.byteLength) throw new StreamOver({ code: 'tunnel_closed' });
       if (this.#cuts > 0) sometimes.reached('output was read over a cut');
       if (chance.isTrue(slowness)) {
         sometimes.reached('a slow reader was waited for');
         await time.sleep(chance.delayMs(2_000));
       }
     }
+  }
+
+  /** A reader that leaves has only the beginning of what came. */
+  #wanted(bytes: Uint8Array): Uint8Array {
+    const { chance, restlessness } = this.#ports;
+    if (this.#leaves >= mostLeaves || !chance.isTrue(restlessness)) return bytes;
+    this.#leaves += 1;
+    return bytes.subarray(0, chance.integer(0, bytes.byteLength - 1));
   }
 
   #take(offset: number, bytes: Uint8Array): void {

@@ -17,6 +17,8 @@ export const rareCases = [
   'Redis was flushed',
   'an alarm rang again after a death',
   'a deploy replaced one object after the other',
+  'an object was cut off and its sockets went on',
+  'an object was slow and later calls overtook earlier ones',
   // admission
   'a create was repeated with its key',
   'a create was refused for its name',
@@ -50,6 +52,7 @@ export const rareCases = [
   'a run lease ran out in the container',
   'dockerd hung',
   'dockerd was killed',
+  'a host was cut off while its dockerd hung',
   'a disk was full',
   'a clock jumped',
   // network

@@ -23,6 +23,8 @@ export interface Weather {
   slowDisk: number;
   /** Of each transaction of an object: a write fails, and nothing of it happened. */
   commitFails: number;
+  /** Of each call of a host's engine: it acts at once and answers late. */
+  slowEngine: number;
 }
 
 export const clear: Weather = {
@@ -38,6 +40,7 @@ export const clear: Weather = {
   agentStep: 0,
   slowDisk: 0,
   commitFails: 0,
+  slowEngine: 0,
 };
 
 const worst: Weather = {
@@ -53,6 +56,7 @@ const worst: Weather = {
   agentStep: 0.01,
   slowDisk: 0.5,
   commitFails: 0.05,
+  slowEngine: 0.3,
 };
 
 /** A swarm: each kind is absent with a chance of one half, else anything up to its worst. */

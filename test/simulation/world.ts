@@ -15,7 +15,7 @@ import type { WorldHost } from './host-port.ts';
 import { outputBytesOf } from './host/programs.ts';
 import { Invariants } from './invariants.ts';
 import { type Domain, People } from './people.ts';
-import { Reader } from './reader.ts';
+import { Reader, within } from './reader.ts';
 import type { Stage } from './stage.ts';
 import { Sometimes } from './sometimes.ts';
 import { clear, drawWeather, type Weather } from './weather.ts';
@@ -48,6 +48,8 @@ const maxReaders = 10;
 /** Sessions whose output is read at rest, and how long each may take in calm weather. */
 const readAtRest = 4;
 const readMs = 120_000;
+/** An operator's call of a ledger is given up after this: by then it has come or is lost. */
+const tellMs = 30_000;
 /** How often it is looked whether everything has converged. */
 const lookMs = 5_000;
 /** More tasks than this at one moment of time only come from something that wakes itself. */
@@ -64,7 +66,6 @@ export class World implements Stage {
   readonly edge: SimEdge;
   readonly people: People;
   readonly hosts: WorldHost[] = [];
-  hadPowerLoss = false;
   #readers = 0;
   readonly revoked = new Set<string>();
   readonly ways = new Map<string, Way>();
@@ -72,7 +73,7 @@ export class World implements Stage {
   readonly groups: number[];
   readonly log: Log;
   readonly #options: WorldOptions;
-  readonly #agents = new Map<string, { groupNumber: number; agent: EnrolledAgent }>();
+  readonly #agents = new Map<string, { groupNumber: number; agent: EnrolledAgent; told?: Promise<void> }>();
   readonly #limitsChance: Chance;
   #isCalm = false;
 
@@ -82,7 +83,7 @@ export class World implements Stage {
     this.time = new VirtualTime(options.onTrace);
     this.sometimes = options.sometimes ?? new Sometimes();
     const trace = (line: string) => this.time.trace(line);
-    this.invariants = new Invariants(trace, this.sometimes);
+    this.invariants = new Invariants(trace, this.sometimes, this.hosts);
     this.#limitsChance = this.chance.fork('limits');
     const say = (message: string, fields?: Record<string, unknown>) => {
       if (message.startsWith('cut a torn tail')) this.sometimes.reached('a journal was torn');
@@ -164,12 +165,18 @@ export class World implements Stage {
     this.#tellLedger(agentId);
   }
 
+  /** Until it knows, one call at a time: one that is late must not bring back what was before. */
   #tellLedger(agentId: string): void {
-    const { groupNumber, agent } = this.#agents.get(agentId)!;
-    this.edge
-      .ledger(groupNumber)
-      .putAgent(groupNumber, { ...agent })
-      .catch(() => void this.time.after(500, () => this.#tellLedger(agentId)));
+    const known = this.#agents.get(agentId)!;
+    const tell = async (): Promise<boolean> => {
+      await this.edge.ledger(known.groupNumber).putAgent(known.groupNumber, { ...known.agent });
+      return true;
+    };
+    const before = known.told;
+    known.told = (async () => {
+      await before;
+      while ((await within(this.time, tellMs, tell())) === undefined) await this.time.sleep(500);
+    })();
   }
 
   /** An operator revokes an agent for good; its host is of no more use to anybody. */
@@ -218,10 +225,10 @@ export class World implements Stage {
   /** Somebody begins to read what a session says. */
   read(chance: Chance): void {
     const chosen = chance.pick([...this.people.promised.keys()].slice(-30));
-    if (chosen !== undefined && this.#readers < maxReaders) void this.#reader(chosen, 0.02).run();
+    if (chosen !== undefined && this.#readers < maxReaders) void this.#reader(chosen, { slowness: 0.02 }).run();
   }
 
-  #reader(sessionId: string, slowness: number): Reader {
+  #reader(sessionId: string, how: { slowness?: number; restlessness?: number }): Reader {
     this.#readers += 1;
     const way = new Way();
     this.ways.set(`reader-${this.#readers}`, way);
@@ -231,7 +238,8 @@ export class World implements Stage {
       sometimes: this.sometimes,
       edge: this.edge,
       way,
-      slowness,
+      slowness: how.slowness ?? 0,
+      restlessness: how.restlessness ?? 0,
       violated: (what) => this.invariants.violated(what),
     });
   }
@@ -244,7 +252,7 @@ export class World implements Stage {
       return row?.result?.reason === 'exited' && row.agentId !== null && ours.has(row.agentId);
     });
     for (const { sessionId, spec } of ended.slice(0, readAtRest)) {
-      const reader = this.#reader(sessionId, 0);
+      const reader = this.#reader(sessionId, { restlessness: 0.3 });
       void reader.run();
       const deadline = this.time.nowMs + readMs;
       while (!reader.isOver && this.time.nowMs < deadline && this.invariants.violations.length === 0)
@@ -254,7 +262,7 @@ export class World implements Stage {
       const wanted = outputBytesOf(spec.command ?? []);
       const { totalBytes } = reader;
       // A host that lost its power may have lost what it had not synced.
-      if (totalBytes !== undefined && totalBytes !== wanted && !this.hadPowerLoss)
+      if (totalBytes !== undefined && totalBytes !== wanted && !this.hosts.some(({ lostPower }) => lostPower))
         this.invariants.violated(`[I5] ${sessionId} has written ${wanted} bytes and shows ${totalBytes}`);
     }
   }

@@ -259,7 +259,9 @@ export class SimEdge {
       armed = true;
       setAlarm(this.#clock.nowMs() + 60_000);
     };
-    const { sockets, find } = this.#hubSockets<ControlState>(cellName);
+    const { sockets, find } = this.#hubSockets<ControlState>(cellName, ({ agentId, groupNumber }, bytes) =>
+      this.#ports.watch.hubSays(agentId, groupNumber, bytes),
+    );
     const core = new ControlHub(
       {
         hub: name,
@@ -328,13 +330,16 @@ export class SimEdge {
   }
 
   /** The sockets of an object at its wake, with the state that their attachments kept. */
-  #hubSockets<State>(cellName: string) {
+  #hubSockets<State>(cellName: string, says: (state: State, bytes: Uint8Array) => void = () => undefined) {
     const known = new Map<Link, HubSocket<State>>();
     const wrap = (link: Link, state: State): HubSocket<State> => {
       const socket: HubSocket<State> = {
         state,
         keep: () => void (link.attachment = copyOf(state)),
-        send: (bytes) => link.hubSend(bytes),
+        send: (bytes) => {
+          if (bytes instanceof Uint8Array) says(state, bytes);
+          link.hubSend(bytes);
+        },
         close: (code, reason) => {
           link.attachment = copyOf(state);
           link.hubClose(code, reason);

@@ -5,7 +5,7 @@ import { Challenge, Enrol } from '../../../schema/api/agent.ts';
 import type { Chance } from '../chance.ts';
 import type { VirtualTime } from '../clock.ts';
 import { DialRefused, type SimEdge } from './edge.ts';
-import type { Link, Way } from './links.ts';
+import type { AgentEnd, Link, Way } from './links.ts';
 
 export interface FrontPorts {
   edge: SimEdge;
@@ -14,19 +14,37 @@ export interface FrontPorts {
   chance: Chance;
   /** What enrolment of this host answers. */
   enrolled: { agentId: string; name: string; controlHub: string };
+  /** What the agent says on its control socket. */
+  says: (bytes: Uint8Array) => void;
+  /** What the runtime answers there by itself. */
+  hears: (text: string) => void;
 }
 
 /** Dials as `ws` does: the socket is there for its listener before it is open. */
-export function dialOf({ edge, way }: FrontPorts): Dial {
+export function dialOf({ edge, way, says, hears }: FrontPorts): Dial {
   return (request, listen) =>
     new Promise((resolve, reject) => {
       let link: Link | undefined;
+      const url = new URL(request.url);
+      const isControl = url.searchParams.get('purpose') === 'control';
       const socket: Socket = {
-        send: (bytes, sent) => link?.agentSend(bytes, sent),
+        send: (bytes, sent) => {
+          if (isControl) says(bytes);
+          link?.agentSend(bytes, sent);
+        },
         sendText: (text) => link?.agentText(text),
         bufferedBytes: () => 0,
         close: (code, reason) => link?.agentClose(code, reason),
         destroy: () => link?.agentDestroy(),
+      };
+      const events = listen(socket);
+      const end: AgentEnd = {
+        message: (bytes) => events.message(bytes),
+        text: (text) => {
+          if (isControl) hears(text);
+          events.text(text);
+        },
+        closed: (code, reason) => events.closed(code, reason),
       };
       const { signal } = request;
       const abort = () => {
@@ -38,7 +56,7 @@ export function dialOf({ edge, way }: FrontPorts): Dial {
         return;
       }
       signal.addEventListener('abort', abort, { once: true });
-      edge.dial(way, new URL(request.url), request.headers, listen(socket)).then(
+      edge.dial(way, url, request.headers, end).then(
         (opened) => {
           link = opened;
           if (signal.aborted) opened.agentDestroy();

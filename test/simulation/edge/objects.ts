@@ -66,6 +66,10 @@ export class Cell {
   /** Calls under way here; they are answered with a failure when the instance dies. */
   readonly #open = new Set<(error: Error) => void>();
   wakes = 0;
+  /** No call gets here; what it has open, and what it calls, goes on. */
+  isCutOff = false;
+  /** A call may take this long to get here, so that later ones overtake it. */
+  lagMs = 0;
 
   constructor(name: string, ports: WorldPorts, wake: (waking: Waking) => Instance) {
     this.name = name;
@@ -121,12 +125,13 @@ export class Cell {
     const { time, chance, weather, sometimes } = this.#ports;
     return caller.guard(
       new Promise((resolve, reject) => {
-        const thereMs =
+        const usualMs =
           weather.slowCall > 0 && chance.isTrue(weather.slowCall)
             ? Math.min(mostSlowMs, chance.delayMs(chance.pick(slowCallsMs)!))
             : chance.delayMs(callMs);
+        const thereMs = this.lagMs > 0 ? usualMs + chance.next() * this.lagMs : usualMs;
         const backMs = chance.delayMs(callMs);
-        if (chance.isTrue(weather.loseRequest)) {
+        if (chance.isTrue(weather.loseRequest) || this.isCutOff) {
           sometimes.reached('a request to an object was lost');
           time.after(lostAfterMs, () => reject(new Unknown('Network connection lost')));
           return;

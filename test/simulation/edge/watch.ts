@@ -3,7 +3,7 @@ import { copyOf } from '../../../edge/platform/undo-map.ts';
 import type { AdmissionStore } from '../../../edge/manager/admission/admission-store.ts';
 import { defaultLimits } from '../../../edge/manager/admission/admission.ts';
 import type { LedgerStore } from '../../../edge/manager/scheduler/ledger-store.ts';
-import type { AgentRow } from '../../../schema/ledger/agents.ts';
+import type { AgentRow, IntentRow } from '../../../schema/ledger/agents.ts';
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 
 export interface WatchLedger {
@@ -17,6 +17,10 @@ export interface WatchLedger {
   violated(what: string): void;
   /** An agent's row is written. */
   agentMoved(before: AgentRow, after: AgentRow): void;
+  /** After a commit: orders that it stored, and rows of agents. */
+  kept(orders: readonly IntentRow[], agents: readonly AgentRow[]): void;
+  /** A hub says something to an agent on its control socket. */
+  hubSays(agentId: string, groupNumber: number, bytes: Uint8Array): void;
   /** A session that waited for quota goes on. */
   promoted(): void;
   /** Events that a commit put into the outbox. */
@@ -31,14 +35,19 @@ export function watchedLedgerStore<Store extends LedgerStore>(
 ): Store {
   let changes: { before: SessionRow | undefined; after: SessionRow }[] = [];
   let announced: string[] = [];
+  let orders: IntentRow[] = [];
+  let agents: AgentRow[] = [];
   let wrote = false;
   const watched: Store = {
     ...store,
     transaction(work) {
       changes = [];
       announced = [];
+      orders = [];
+      agents = [];
       wrote = false;
       const result = store.transaction(work);
+      watch.kept(orders, agents);
       if (wrote) watch.committed(groupNumber, store, changes);
       if (announced.length > 0) watch.announced(announced);
       return result;
@@ -60,7 +69,12 @@ export function watchedLedgerStore<Store extends LedgerStore>(
     updateAgent(before, after) {
       wrote = true;
       watch.agentMoved(before, after);
+      agents.push(copyOf(after));
       store.updateAgent(before, after);
+    },
+    insertIntent(row) {
+      orders.push(row);
+      store.insertIntent(row);
     },
     appendOutbox(seq, atMs, body) {
       announced.push(...body.events.map(({ eventId }) => eventId));
@@ -72,8 +86,15 @@ export function watchedLedgerStore<Store extends LedgerStore>(
 
 /** The same store, watched: [I8] nothing is let in over a limit. Limits may be lowered below what is in already. */
 export function watchedAdmissionStore<Store extends AdmissionStore>(store: Store, watch: WatchLedger): Store {
+  let announced: string[] = [];
   return {
     ...store,
+    transaction(work) {
+      announced = [];
+      const result = store.transaction(work);
+      watch.announced(announced);
+      return result;
+    },
     putUsage(usage) {
       const { projectId, live, waiting } = usage;
       const before = store.usage(projectId);
@@ -88,7 +109,7 @@ export function watchedAdmissionStore<Store extends AdmissionStore>(store: Store
       store.putUsage(usage);
     },
     appendOutbox(atMs, events) {
-      watch.announced(events.map(({ eventId }) => eventId));
+      announced.push(...events.map(({ eventId }) => eventId));
       store.appendOutbox(atMs, events);
     },
   };

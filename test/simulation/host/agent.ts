@@ -13,6 +13,7 @@ import type { Dial } from '../../../agent-daemon/tunnel/socket.ts';
 import type { AgentFailpoint } from '../../../schema/failpoints.ts';
 import type { Clock, Failpoints, Log, Random, Timers } from '../../../schema/ports.ts';
 import { seededRandom } from '../../support/random.ts';
+import type { Forgotten } from '../promises.ts';
 import { SimDisk, type SimDiskOptions } from './disk.ts';
 import { SimDoor } from './door.ts';
 import { type ContainerLife, type SimContainer, SimEngine, type SimEngineOptions } from './engine.ts';
@@ -44,6 +45,10 @@ export interface SimHostOptions {
   restartMs?: number | undefined;
   /** Asked at each durable step: true kills the agent there, or loses the answer (`unknown`). */
   faultAt?: (name: AgentFailpoint, phase: 'before' | 'after' | 'unknown') => boolean;
+  /** The agent asks its engine for a container. */
+  creating?: () => void;
+  /** The init of a container hears that what a stream wrote before `offset` is safe. */
+  forgets?: (what: Forgotten) => void;
   /** What happened, one line each, for the hash of the world. */
   trace?: (line: string) => void;
 }
@@ -98,6 +103,7 @@ export class SimHost {
       timers,
       random: fork(options.random),
       ...options.engine,
+      creating: () => options.creating?.(),
       run: (container, exited) => this.#run(container, exited),
       onChange: (container, change) => this.#note(container, change),
     });
@@ -272,6 +278,10 @@ export class SimHost {
       timers,
       random: fork(this.#hostRandom),
       memoryBytes: host?.Memory ?? 0,
+      forgets: (processId, stream, offset) => {
+        const [sessionId = '', generation] = [container.labels[labels.session], container.labels[labels.generation]];
+        this.#options.forgets?.({ sessionId, generation: Number(generation), processId, stream, offset });
+      },
       dial: (name) => this.#door.dial(dir, name),
       exited: (code) => {
         this.#inits.delete(container.id);

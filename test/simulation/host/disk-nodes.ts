@@ -65,6 +65,18 @@ export class FileNode implements NodeFacts {
     this.#changes = [];
   }
 
+  /** What is on the medium for certain: the bytes without any change that a loss of power may take back. */
+  get synced(): Buffer {
+    let bytes = this.bytes;
+    for (const { at, old, sizeBefore } of this.#changes.toReversed()) {
+      const before = Buffer.alloc(sizeBefore);
+      before.set(bytes.subarray(0, sizeBefore));
+      before.set(old.subarray(0, Math.max(0, sizeBefore - at)), Math.min(at, sizeBefore));
+      bytes = before;
+    }
+    return bytes;
+  }
+
   /** Each change younger than `oldMs` stays, goes or is torn, by itself. */
   powerLoss(oldMs: number, random: Random): void {
     const changes = this.#changes;

@@ -140,6 +140,7 @@ describe('the disk of a simulated host', () => {
             synced = written;
           }
           expect(disk.peek('/d/f')?.byteLength).toBe(written);
+          expect(disk.synced('/d/f')).toEqual(bytes.subarray(0, synced));
           disk.powerLoss(randomOf(seed));
           const kept = disk.peek('/d/f');
           if (synced > 0) expect(kept?.subarray(0, synced)).toEqual(bytes.subarray(0, synced));

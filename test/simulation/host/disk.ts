@@ -68,6 +68,12 @@ export class SimDisk implements Disk {
     return node instanceof FileNode ? Buffer.from(node.bytes) : undefined;
   }
 
+  /** Content of which no loss of power takes anything, under the name that a process sees. */
+  synced(path: string): Buffer | undefined {
+    const node = this.#find(path);
+    return node instanceof FileNode ? node.synced : undefined;
+  }
+
   /** Every path below `path`, files and directories, in order. */
   tree(path = '/'): string[] {
     const node = this.#find(path);

@@ -46,10 +46,12 @@ export interface SimEngineOptions {
   cpus?: number;
   memoryBytes?: number;
   liveRestore?: boolean;
-  /** Virtual milliseconds of a call; default: a few, more for a create or a start. */
-  latencyMs?: (op: EngineOp) => number;
+  /** Virtual milliseconds of a call; undefined: a few, more for a create or a start. */
+  latencyMs?: (op: EngineOp) => number | undefined;
   /** Brings the container to life; its end is told by `exited`. */
   run(container: SimContainer, exited: (code: number) => void): ContainerLife;
+  /** The agent asks for a container. */
+  creating?: () => void;
   /** After each start and each end. */
   onChange?: (container: SimContainer, change: 'start' | 'die') => void;
 }
@@ -263,6 +265,7 @@ export class SimEngine implements ContainerRuntime {
   }
 
   createContainer(options: ContainerCreateOptions): Promise<string> {
+    this.#options.creating?.();
     return this.#call('createContainer', () => {
       const name = options.name ?? '';
       if (this.#image(options.Image ?? '') === undefined) {

@@ -38,6 +38,8 @@ export interface ModelInitOptions {
   exited(code: number): void;
   /** The lease ran out: nothing runs in the container any more, though it stays. */
   fenced?(): void;
+  /** It is told that what a stream wrote before `offset` is safe. */
+  forgets?(processId: string, stream: 'stdout' | 'stderr', offset: number): void;
 }
 
 type State = 'down' | 'greeting' | 'proving' | 'open';
@@ -237,6 +239,8 @@ export class ModelInit {
         this.#leaveIfEmpty();
         return true;
       case 'ack':
+        this.#options.forgets?.(frame.processId, frame.stream === 1 ? 'stdout' : 'stderr', frame.offset);
+        return this.#moveStream(process, frame);
       case 'resume':
         return this.#moveStream(process, frame);
     }

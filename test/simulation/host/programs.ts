@@ -79,6 +79,14 @@ export function outputBytesOf(argv: readonly string[]): number | undefined {
   return name === 'sleep' || name === 'exit' ? 0 : undefined;
 }
 
+/** The exit code of a whole run; undefined for a program that never ends by itself. */
+export function exitCodeOf(argv: readonly string[]): number | undefined {
+  const [name, first, second, third] = argv;
+  if (name === 'exit') return numberOf(first);
+  if (name === 'count') return numberOf(third);
+  return name === 'burst' || name === 'sleep' ? numberOf(second) : undefined;
+}
+
 /** Whole lines, made once: texts are slow to make for every look. */
 let pattern = Buffer.alloc(0);
 
