@@ -111,14 +111,13 @@ export class AdmissionRoom implements AdmissionRpc {
     const answers = this.#core.create(
       first.domain,
       requests.map(({ request }) => request),
+      (request, sessionId) => this.#note(request, sessionId),
     );
-    for (const [at, answer] of answers.entries())
-      if (answer.kind === 'created') this.#note(requests[at]!.request, answer.session.sessionId);
     if (answers.some(({ kind }) => kind === 'created')) this.#arm();
     return answers;
   }
 
-  /** Part of the same commit as the session: nothing is awaited between them. */
+  /** Part of the transaction that makes the session. */
   #note({ audit, spec }: SessionRequest, sessionId: string): void {
     this.#ports.audit.add({ ...audit, objectId: sessionId, details: { project: spec.projectId, image: spec.image } });
   }

@@ -78,9 +78,22 @@ export class Admission {
     return domain;
   }
 
-  /** Admits a batch. Each request has its own answer; a refused one leaves no trace. */
-  create(domain: AdmissionDomain, requests: readonly SessionRequest[]): CreateAnswer[] {
-    return this.#commit(domain, (bound) => requests.map((request) => this.#createOne(bound, request)));
+  /**
+   * Admits a batch. Each request has its own answer; a refused one leaves no trace. `made` is called for each session
+   * within the transaction: when it throws, nothing of the batch happened.
+   */
+  create(
+    domain: AdmissionDomain,
+    requests: readonly SessionRequest[],
+    made: (request: SessionRequest, sessionId: string) => void = () => undefined,
+  ): CreateAnswer[] {
+    return this.#commit(domain, (bound) =>
+      requests.map((request) => {
+        const answer = this.#createOne(bound, request);
+        if (answer.kind === 'created') made(request, answer.session.sessionId);
+        return answer;
+      }),
+    );
   }
 
   #createOne(domain: AdmissionDomain, request: SessionRequest): CreateAnswer {

@@ -138,6 +138,18 @@ describe('a batch', () => {
     expect(desk.usage().live).toBe(2);
   });
 
+  it('makes nothing of a batch whose sessions can not all be noted with it', () => {
+    const desk = new Desk();
+    const noted: string[] = [];
+    const fail = (_: SessionRequest, sessionId: string) => {
+      if (noted.push(sessionId) === 2) throw new Error('the disk is full');
+    };
+    expect(() => desk.admission.create(domain, [desk.request({}, 'k'), desk.request()], fail)).toThrow('full');
+    expect(desk.usage()).toEqual({ live: 0, waiting: 0 });
+    expect(desk.store.todo(9)).toEqual([]);
+    expect(desk.admission.create(domain, [desk.request({}, 'k')])).toMatchObject([{ kind: 'created' }]);
+  });
+
   it('gives a name to a session without one, and the id of its ledger and domain', () => {
     const desk = new Desk();
     const id = desk.create({ type: 'interactive' });
