@@ -189,6 +189,9 @@ export class Invariants implements WatchLedger {
     this.#quota(edge);
     this.#events(edge);
     for (const fault of edge.d1.chainFaults()) this.violated(fault);
+    const noted = edge.noted();
+    for (const sessionId of people.promised.keys())
+      if (!noted.has(sessionId)) this.violated(`[I13] ${sessionId} was accepted and no audit trail tells of it`);
   }
 
   /** Where a session is known now, asked in the order of the API. */

@@ -23,7 +23,7 @@ import type { HubSocket } from '../../../edge/tunnel/hub-socket.ts';
 import type { DataSocket } from '../../../edge/tunnel/links.ts';
 import type { AgentSocketClaim, ClientSocketClaim, ControlHubRpc, DataHubRpc } from '../../../edge/tunnel/rpc.ts';
 import { dataHubName, makeDataTicket, verifyDataTicket } from '../../../edge/tunnel/tickets.ts';
-import { copyOf } from '../../../edge/platform/undo-map.ts';
+import { copyOf, PlannedCrash } from '../../../edge/platform/undo-map.ts';
 import type { EdgeFailpoint } from '../../../schema/failpoints.ts';
 import { parseSessionId } from '../../../schema/ids.ts';
 import type { Clock, Failpoints, Log } from '../../../schema/ports.ts';
@@ -228,6 +228,7 @@ export class SimEdge {
   #audit(name: string, life: Life) {
     const store = this.#seals.get(name) ?? memorySealStore();
     this.#seals.set(name, store);
+    const chance = this.#ports.chance.fork(`audit of ${life.name} ${this.cells.get(life.name)?.wakes}`);
     const sealer = new Sealer({
       store,
       readHead: () => life.guard(this.d1.head(name)),
@@ -237,13 +238,23 @@ export class SimEdge {
       durably: (_, work) => work(),
     });
     return {
-      add: (entry: { id: string }) => store.add({ id: entry.id, text: JSON.stringify(entry) }),
+      add: (entry: { id: string }) => {
+        if (chance.isTrue(this.#ports.weather.commitFails)) throw new PlannedCrash('planned crash');
+        store.add({ id: entry.id, text: JSON.stringify(entry) });
+      },
       expect: () => undefined,
       refused: () => undefined,
       isDue: () => sealer.hasWork(),
       seal: () => sealer.seal(),
       catchUp: () => sealer.catchUp(),
     };
+  }
+
+  /** What the audit trails tell of, sealed or not yet. */
+  noted(): Set<string> {
+    const waiting = [...this.#seals.values()].flatMap((store) => [...store.batch(), ...store.entries(Infinity)]);
+    const all = [...this.d1.sealed.values(), waiting].flat();
+    return new Set(all.map(({ text }) => (JSON.parse(text) as { objectId: string }).objectId));
   }
 
   #redis(life: Life) {
