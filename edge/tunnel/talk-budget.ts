@@ -4,20 +4,24 @@ import { limits } from '../../schema/protocol/limits.ts';
 
 export class TalkBudget {
   readonly #clock: Clock;
-  /** When what an agent said is paid off, by agents of the hub: there are about 128. */
+  /** By agents of the hub (about 128): when what each said is paid off, and until when it is not heard. */
   readonly #paidAtMs = new Map<string, number>();
+  readonly #restsUntilMs = new Map<string, number>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Counts a frame with a payload of so many bytes. False: it is too much, and was not counted. */
+  /** Counts a frame with a payload of so many bytes. False: it is too much, and so is whatever comes in the next seconds. */
   spend(agentId: string, bytes: number): boolean {
+    const { talkFramesPerSecond, talkBurstFrames, talkFrameBytes, talkRestMs } = limits;
     const nowMs = this.#clock.bootMs();
-    const frames = 1 + Math.floor(bytes / limits.talkFrameBytes);
-    const paidAtMs = Math.max(nowMs, this.#paidAtMs.get(agentId) ?? 0) + (frames * 1000) / limits.talkFramesPerSecond;
-    if (paidAtMs - nowMs > (limits.talkBurstFrames * 1000) / limits.talkFramesPerSecond) return false;
-    this.#paidAtMs.set(agentId, paidAtMs);
-    return true;
+    if ((this.#restsUntilMs.get(agentId) ?? nowMs) > nowMs) return false;
+    const frames = 1 + Math.floor(bytes / talkFrameBytes);
+    const paidAtMs = Math.max(nowMs, this.#paidAtMs.get(agentId) ?? 0) + (frames * 1000) / talkFramesPerSecond;
+    const isTooMuch = paidAtMs - nowMs > (talkBurstFrames * 1000) / talkFramesPerSecond;
+    if (isTooMuch) this.#restsUntilMs.set(agentId, nowMs + talkRestMs);
+    else this.#paidAtMs.set(agentId, paidAtMs);
+    return !isTooMuch;
   }
 }

@@ -43,6 +43,8 @@ export const limits = {
   talkBurstFrames: 2_000,
   talkFramesPerSecond: 1_000,
   talkFrameBytes: 4_096,
+  /** An agent that said more is not heard for so long. */
+  talkRestMs: 10_000,
   /** Before a byte passes on a socket, its last access check must be younger than this. */
   accessCheckMs: 3_000,
 } as const;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { WebSocket } from 'ws';
+import { freshId, ScriptedAgent } from '../../hostile/scripted-agent.ts';
 import { residentMiB } from '../../support/invariants.ts';
 import { start } from '../../support/process.ts';
 import type { Stack } from '../../support/stack.ts';
@@ -74,6 +75,14 @@ export const rows: Row[] = [
     unit: 'ms',
     goal: { kind: 'ratio', atMost: 1.2 },
     setup: async () => withFleet(Math.min(agents, 200), async (fleet) => (await fleet.connect(), () => hostile(fleet))),
+  },
+  {
+    name: 'fleet-rogue',
+    title: `p99 of people's GETs while one agent floods its hub and ledger with reports and events, and dials again when it is closed`,
+    peer: 'the same while nothing else moves',
+    unit: 'ms',
+    goal: { kind: 'ratio', atMost: 1.2 },
+    setup: async () => withFleet(Math.min(agents, 200), async (fleet) => (await fleet.connect(), () => rogue(fleet))),
   },
 ];
 
@@ -199,6 +208,43 @@ async function hostile(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round
   process.stderr.write(`  hostile: ${String(tries)} tries, ${JSON.stringify(statuses)}\n`);
   const { connected } = await fleet.state();
   return { subject, peer, ...(connected === fleet.size ? {} : { fault: `only ${connected} agents stayed connected` }) };
+}
+
+/** A fresh agent each round: what one has said and dialled is remembered. */
+async function rogue(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>>> {
+  const { client } = fleet.stack;
+  const peer = quantile(await people(fleet.stack, 5000), 0.99);
+  const agent = await ScriptedAgent.join(client, `rogue-${freshId('agent').slice(-8)}`, { cpu: 1000, mem: 1024 ** 3 });
+  const over = new AbortController();
+  let said = 0;
+  let dials = 0;
+  const flooding = (async () => {
+    while (!over.signal.aborted) {
+      if (!agent.connected) {
+        dials++;
+        await agent.connect().catch(() => {});
+      }
+      for (let left = 50; left > 0; left--, said++) sayAsRogue(agent, left % 2 === 0);
+      while (agent.connected && agent.control.ws.bufferedAmount > 2 ** 16) await sleep(1);
+      await sleep(0);
+    }
+  })();
+  await sleep(1000);
+  const subject = quantile(await people(fleet.stack, 5000), 0.99);
+  over.abort();
+  await flooding;
+  agent.stop();
+  process.stderr.write(`  rogue: ${said} messages, ${dials} dials\n`);
+  const { connected } = await fleet.state();
+  return { subject, peer, ...(connected === fleet.size ? {} : { fault: `only ${connected} agents stayed connected` }) };
+}
+
+/** A report, or an event of a session that never was. */
+function sayAsRogue(agent: ScriptedAgent, isReport: boolean): void {
+  const report = { used: { cpu: 1 }, health: 'ok' as const, problems: [], sessions: 0, atMs: Date.now() };
+  if (isReport) agent.control.say({ type: 'report', report });
+  else
+    agent.tell({ sessionId: `${freshId('session')}_1_1`, generation: 1, atMs: Date.now(), body: { kind: 'removed' } });
 }
 
 /** Times in ms of GETs of whoami at a steady rate. */

@@ -88,7 +88,7 @@ describe('the control hub', () => {
     next.json(message, 0, hello(2));
     expect((await next.closed).code).toBe(1008);
     other.peer.send(...flood(10));
-    clock.mockReturnValue(nowMs + 1000);
+    clock.mockReturnValue(nowMs + limits.talkRestMs);
     expect((await attach(2)).epoch).toBeGreaterThan(other.epoch);
     expect(other.peer.socket.readyState).toBe(WebSocket.OPEN);
   });
