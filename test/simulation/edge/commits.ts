@@ -16,6 +16,8 @@ export interface CommitPorts {
   sometimes: Sometimes;
   /** The object dies. */
   kill: () => void;
+  /** Of the same storage: begins with the transaction, and is undone with it. */
+  beside?: { begin(): void; undo(): void } | undefined;
 }
 
 /** Within as many writes it fails; a shorter transaction is spared. */
@@ -23,15 +25,17 @@ const mostWrites = 8;
 
 /** The store as one life of its object has it. The object dies of a failure, or goes on; who is dead commits nothing. */
 export function storeThatFails<Store extends FailingStore>(store: Store, life: Life, ports: CommitPorts): Store {
-  const { weather, chance, sometimes, kill } = ports;
+  const { weather, chance, sometimes, kill, beside } = ports;
   return {
     ...store,
     transaction: (work) => {
       if (!life.isAlive) throw new Error(`${life.name} is dead`);
       if (chance.isTrue(weather.commitFails)) store.crashAfter(chance.integer(1, mostWrites));
       try {
+        beside?.begin();
         return store.transaction(work);
       } catch (error) {
+        beside?.undo();
         if (error instanceof PlannedCrash) {
           const isDeadly = chance.isTrue(0.5);
           sometimes.reached(isDeadly ? 'an object died within a commit' : 'a commit failed and its object went on');

@@ -29,10 +29,10 @@ import { parseSessionId } from '../../../schema/ids.ts';
 import type { Clock, Failpoints, Log } from '../../../schema/ports.ts';
 import { Chance } from '../chance.ts';
 import { Life, never } from '../life.ts';
-import { type FailingStore, storeThatFails } from './commits.ts';
+import { type CommitPorts, type FailingStore, storeThatFails } from './commits.ts';
 import { type AgentEnd, type HubEnd, Link, type Way } from './links.ts';
 import { Cell, type Instance, stubOf, type Waking, type WorldPorts } from './objects.ts';
-import { D1Model, memorySealStore, RedisModel } from './outside.ts';
+import { D1Model, memorySealStore, type MemorySealStore, RedisModel } from './outside.ts';
 import type { WatchLedger } from './watch.ts';
 import { watchedAdmissionStore, watchedLedgerStore } from './watch.ts';
 
@@ -71,7 +71,7 @@ export class SimEdge {
   readonly links = new Map<string, Set<Link>>();
   readonly ledgerStores = new Map<number, LedgerMemory>();
   readonly admissionStores = new Map<string, AdmissionMemory>();
-  readonly #seals = new Map<string, ReturnType<typeof memorySealStore>>();
+  readonly #seals = new Map<string, MemorySealStore>();
   readonly #ports: EdgePorts;
   readonly #clock: Clock;
   readonly #chance: Chance;
@@ -164,9 +164,9 @@ export class SimEdge {
   }
 
   /** The store of an object as one life of it has it. */
-  #storeOf<Store extends FailingStore>(store: Store, name: string, life: Life): Store {
+  #storeOf<Store extends FailingStore>(store: Store, name: string, life: Life, beside?: CommitPorts['beside']): Store {
     const chance = this.#ports.chance.fork(`commits of ${name} ${this.cells.get(name)?.wakes}`);
-    return storeThatFails(store, life, { ...this.#ports, chance, kill: () => this.kill(name) });
+    return storeThatFails(store, life, { ...this.#ports, chance, beside, kill: () => this.kill(name) });
   }
 
   #world(name: string) {
@@ -210,7 +210,7 @@ export class SimEdge {
     const failpoints = this.#failpoints(cellName);
     const room = new AdmissionRoom({
       ...world,
-      store: this.#storeOf(store, cellName, life),
+      store: this.#storeOf(store, cellName, life, this.#sealStore(name)),
       audit: this.#audit(name, life),
       failpoints,
       after: (delayMs, task) => timers.after(delayMs, task),
@@ -225,9 +225,14 @@ export class SimEdge {
     return { rpc: room, alarm: () => room.alarm() };
   }
 
-  #audit(name: string, life: Life) {
+  #sealStore(name: string): MemorySealStore {
     const store = this.#seals.get(name) ?? memorySealStore();
     this.#seals.set(name, store);
+    return store;
+  }
+
+  #audit(name: string, life: Life) {
+    const store = this.#sealStore(name);
     const chance = this.#ports.chance.fork(`audit of ${life.name} ${this.cells.get(life.name)?.wakes}`);
     const sealer = new Sealer({
       store,

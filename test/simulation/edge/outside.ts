@@ -138,8 +138,15 @@ export class RedisModel {
   }
 }
 
-/** A sealer's storage in memory. */
-export function memorySealStore(): SealStore {
+/** A sealer's storage in memory; what was added since `begin` can be taken back. */
+export interface MemorySealStore extends SealStore {
+  begin(): void;
+  undo(): void;
+}
+
+/** An empty one. */
+export function memorySealStore(): MemorySealStore {
+  let added: string[] = [];
   let head: Head = { seq: 0, hash: '' };
   let batch: SealedEntry[] = [];
   const entries = new Map<string, Entry>();
@@ -148,7 +155,13 @@ export function memorySealStore(): SealStore {
     batch: () => batch,
     entries: (limit) => [...entries.values()].sort((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit),
     add(entry) {
-      if (!entries.has(entry.id)) entries.set(entry.id, entry);
+      if (entries.has(entry.id)) return;
+      entries.set(entry.id, entry);
+      added.push(entry.id);
+    },
+    begin: () => void (added = []),
+    undo() {
+      for (const id of added) entries.delete(id);
     },
     assign(assigned, end) {
       batch = [...assigned];
