@@ -155,6 +155,11 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     },
     lives: () => livesOf(host),
     running,
+    hollow: () =>
+      host.containers().flatMap(({ id, labels: own }) => {
+        const processes = host.init(id)?.processes ?? [];
+        return processes.length > 0 && processes.every(({ exited }) => exited) ? [own[labels.session]!] : [];
+      }),
     leftovers: () => ({
       containers: host.containers().flatMap((container) => {
         const sessionId = container.labels[labels.session];

@@ -29,6 +29,8 @@ export interface WorldHost {
   readonly approved: Readonly<Record<string, number>>;
   used(): Record<string, number>;
   running(): { sessionId: string; generation: number; name: string }[];
+  /** Sessions whose containers run although all that ran in them has ended. */
+  hollow(): string[];
   /** What is left: containers and networks by session. */
   leftovers(): {
     containers: { sessionId: string | undefined; name: string; running: boolean }[];

@@ -8,10 +8,11 @@ import { isTerminal } from '../../schema/api/session-parts.ts';
 import { parseSessionId } from '../../schema/ids.ts';
 import type { AgentRow, IntentRow } from '../../schema/ledger/agents.ts';
 import type { SessionRow } from '../../schema/ledger/sessions.ts';
+import type { KernelSpec } from '../../schema/protocol/intents.ts';
 import { historyFaults } from '../support/invariant-history.ts';
 import { containerFaults, inventoryFaults, networkFaults, runFaults } from '../support/invariant-rules.ts';
 import type { WatchLedger } from './edge/watch.ts';
-import { exitCodeOf } from './host/programs.ts';
+import { exitCodeOf, outputBytesOf } from './host/programs.ts';
 import type { SimEdge } from './edge/edge.ts';
 import type { WorldHost } from './host-port.ts';
 import type { People } from './people.ts';
@@ -183,7 +184,7 @@ export class Invariants implements WatchLedger {
     for (const fault of runFaults(hosts.flatMap((host) => host.lives()))) this.violated(fault);
     const sessions = this.#allSessions(edge, people);
     this.#loss(people, sessions);
-    this.#agreement(edge, hosts, sessions);
+    this.#agreement(edge, people, hosts, sessions);
     this.#histories(edge);
     this.#ends(edge, people);
     this.#quota(edge);
@@ -246,7 +247,7 @@ export class Invariants implements WatchLedger {
   }
 
   /** [I4] and [I9]: ledger, hosts and read model say the same. */
-  #agreement(edge: SimEdge, hosts: readonly WorldHost[], sessions: ReadonlyMap<string, Known>): void {
+  #agreement(edge: SimEdge, people: People, hosts: readonly WorldHost[], sessions: ReadonlyMap<string, Known>): void {
     const shown = new Map(
       Array.from(sessions, ([id, { state, agentId }]) => [
         id,
@@ -270,6 +271,9 @@ export class Invariants implements WatchLedger {
           host.inventory().filter(({ state }) => state === 'running'),
         ),
       ),
+      ...hosts
+        .flatMap((host) => host.hollow().filter((id) => !waitsForRoom(people.promised.get(id)?.spec)))
+        .map((id) => `${id} goes on, and its program has ended`),
       ...this.#restless(edge, sessions),
     ];
     for (const fault of faults) this.violated(`[I4] ${fault}`);
@@ -362,4 +366,9 @@ export class Invariants implements WatchLedger {
     for (const id of this.announcedIds) if (!edge.redis.published.has(id)) missing += 1;
     if (missing > 0) this.violated(`[I9] ${missing} of ${this.announcedIds.size} events were never published`);
   }
+}
+
+/** A full log that nobody reads holds up the end, as its owner wants it. */
+function waitsForRoom(spec: KernelSpec | undefined): boolean {
+  return spec?.output.onFull === 'block' && (outputBytesOf(spec.command ?? []) ?? Infinity) > spec.output.spoolBytes;
 }
