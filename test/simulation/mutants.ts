@@ -20,6 +20,15 @@ export function mutantNames(): string[] {
     .sort();
 }
 
+/** What git says of the patches that do not apply to the sources as they are. */
+export function brokenMutants(): string {
+  const patches = mutantNames().map((name) => join(folder, `${name}.patch`));
+  // One by one: two of them may change the same line.
+  return patches
+    .map((patch) => spawnSync('git', ['apply', '--check', patch], { cwd: root, encoding: 'utf8' }).stderr)
+    .join('');
+}
+
 /** Runs these mutants (default all); 0 when each was found. */
 export function runMutants(names: readonly string[]): number {
   const wanted = names.length > 0 ? names : mutantNames();

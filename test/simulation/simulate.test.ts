@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { byTier } from '../support/tier.ts';
-import { mutantNames } from './mutants.ts';
+import { brokenMutants, mutantNames } from './mutants.ts';
 
 const root = join(import.meta.dirname, '../..');
 const seeds = byTier({ daily: 100, full: 20_000 });
@@ -36,6 +36,11 @@ it('replays a seed exactly', async () => {
   const worlds = await Promise.all([simulate(['--seed', '7', '--verbose']), simulate(['--seed', '7', '--verbose'])]);
   expect(worlds[0].said).toMatch(/"hash": "[0-9a-f]{16}"/);
   expect(worlds[1].said).toBe(worlds[0].said);
+});
+
+it('has planted bugs that apply to the sources as they are', () => {
+  expect(mutantNames().length).toBeGreaterThanOrEqual(20);
+  expect(brokenMutants()).toBe('');
 });
 
 it.for(chosenMutants())('finds the planted bug %s', { timeout: 3_600_000 }, async (name) => {
