@@ -32,6 +32,9 @@ export class Invariants implements WatchLedger {
   readonly promises = new Promises((what) => this.violated(what));
   readonly #sent = new Set<string>();
   #isTrying = false;
+  /** Indices of events that ledgers were given, by journal, and the first that none has confirmed. */
+  readonly #given = new Map<string, Set<number>>();
+  readonly #confirmedTo = new Map<string, number>();
   readonly announcedIds = new Set<string>();
   readonly #trace: (line: string) => void;
   readonly #sometimes: Sometimes;
@@ -51,6 +54,15 @@ export class Invariants implements WatchLedger {
     if (!this.#isTrying) this.#trace(`VIOLATION ${what}`);
   }
 
+  /** A call of an object arrived. */
+  asked(method: string, args: readonly unknown[]): void {
+    if (method !== 'events') return;
+    const journalId = args[2] as string;
+    const given = this.#given.get(journalId) ?? new Set();
+    this.#given.set(journalId, given);
+    for (const { index } of args[3] as { index: number }[]) given.add(index);
+  }
+
   /** A call of an object was answered. */
   answered(method: string, args: readonly unknown[], answer: unknown): void {
     if (method === 'sendIntents')
@@ -59,10 +71,20 @@ export class Invariants implements WatchLedger {
         this.#sent.add(intentId);
       }
     this.promises.answered(method, args, answer);
+    if (method === 'events' && answer !== 'stale')
+      this.#confirmed(args[2] as string, (answer as { ackedIndex: number }).ackedIndex);
     if (answer === 'stale') this.#sometimes.reached('a stale epoch was refused');
     const destroy = (answer as { answer?: { destroy?: unknown[] } } | undefined)?.answer?.destroy;
     if (method === 'attach' && (destroy?.length ?? 0) > 0)
       this.#sometimes.reached('an inventory named a container to destroy');
+  }
+
+  /** [M7]: a ledger confirms no event that it never got. */
+  #confirmed(journalId: string, upto: number): void {
+    for (let index = this.#confirmedTo.get(journalId) ?? 1; index <= upto; index += 1)
+      if (!this.#given.get(journalId)?.has(index))
+        this.violated(`[M7] event ${index} of ${journalId} is confirmed, and its ledger never got it`);
+    this.#confirmedTo.set(journalId, upto + 1);
   }
 
   agentMoved(before: { reachable: boolean; epoch: number | null }, after: { reachable: boolean }): void {

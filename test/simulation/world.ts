@@ -106,6 +106,7 @@ export class World implements Stage {
       weather: this.weather,
       sometimes: this.sometimes,
       nowMs: () => birthMs + Math.floor(this.time.nowMs),
+      asked: (...call) => this.invariants.asked(...call),
       answered: (...call) => this.invariants.answered(...call),
       layout: shape.isTrue(0.5) ? 'production' : 'machine',
       log: this.log,

@@ -15,7 +15,7 @@ it('an object that waits for a timer, or for the answer of another, is not idle'
   const world = { time, chance, weather: { ...clear, loseRequest: 1 }, sometimes, nowMs: () => time.nowMs };
   let life!: Life;
   let timers!: Timers;
-  const cell = new Cell('one', { ...world, answered: () => undefined }, (waking) => {
+  const cell = new Cell('one', { ...world, asked: () => undefined, answered: () => undefined }, (waking) => {
     ({ life, timers } = waking);
     return { rpc: {} };
   });

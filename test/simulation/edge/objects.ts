@@ -40,6 +40,8 @@ export interface WorldPorts {
   sometimes: Sometimes;
   /** Unix ms as the edge sees them. */
   nowMs(): number;
+  /** A call arrived. */
+  asked(method: string, args: readonly unknown[]): void;
   /** A call was carried out. */
   answered(method: string, args: readonly unknown[], answer: unknown): void;
 }
@@ -144,6 +146,7 @@ export class Cell {
             time.after(backMs, () => reject(error));
           };
           this.#open.add(fail);
+          this.#ports.asked(method, given);
           this.#invoke(method, given).then(
             (answer) => {
               if (!this.#open.delete(fail)) return;
