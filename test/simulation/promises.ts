@@ -41,8 +41,6 @@ export class Promises {
   readonly #orders = new Map<string, { sessionId: string; seq: number }>();
   readonly #placed = new Set<string>();
   readonly #agents = new Map<string, Pick<AgentRow, 'epoch' | 'journalId' | 'ackedIndex'>>();
-  /** Agents of which more events are confirmed since the last call: behind which, up to which. */
-  readonly #risen = new Map<string, { from: number; to: number }>();
   readonly #epochs = new Set<string>();
 
   constructor(violated: (what: string) => void) {
@@ -60,25 +58,15 @@ export class Promises {
 
   /** A ledger has committed an agent's row. */
   committed({ agentId, epoch, journalId, ackedIndex }: AgentRow): void {
-    const before = this.#agents.get(agentId);
-    if (before?.journalId === journalId && before.ackedIndex < ackedIndex)
-      this.#risen.set(agentId, { from: before.ackedIndex, to: ackedIndex });
     this.#agents.set(agentId, { epoch, journalId, ackedIndex });
   }
 
   /** An object has answered a call. What comes of an epoch that is over has no effect, and is told so. */
   answered(method: string, args: readonly unknown[], answer: unknown): void {
     if (method !== 'events' || answer === 'stale') return;
-    const [agentId, epoch, , events] = args as [string, number, string, { index: number }[]];
+    const [agentId, epoch] = args as [string, number];
     const known = this.#agents.get(agentId)?.epoch ?? 0;
     if (known > epoch) this.#violated(`[R2] ${agentId} was heard in epoch ${epoch}, it has ${known}`);
-    const { from, to } = this.#risen.get(agentId) ?? { from: 0, to: 0 };
-    this.#risen.delete(agentId);
-    // Of a call that died behind its commit there is no answer: only what ends where the number went is of this one.
-    if (events.at(-1)?.index !== to) return;
-    for (let index = from + 1; index <= to; index += 1)
-      if (!events.some((event) => event.index === index))
-        this.#violated(`[M7] event ${index} of ${agentId} counts as heard and was not`);
   }
 
   agentSays(host: string, disk: Medium, bytes: Uint8Array): void {

@@ -107,7 +107,12 @@ export class World implements Stage {
       sometimes: this.sometimes,
       nowMs: () => birthMs + Math.floor(this.time.nowMs),
       asked: (...call) => this.invariants.asked(...call),
-      answered: (...call) => this.invariants.answered(...call),
+      answered: (method, args, answer, { name, isArmed }) => {
+        this.invariants.answered(method, args, answer);
+        const left = this.edge.admissionStores.get(name.replace('admission ', ''))?.todo(1);
+        if (method === 'create' && !isArmed && left?.length === 1)
+          this.invariants.violated(`[I2] ${name} has ${left.join()} to hand over and no alarm`);
+      },
       layout: shape.isTrue(0.5) ? 'production' : 'machine',
       log: this.log,
       watch: this.invariants,

@@ -43,7 +43,7 @@ export interface WorldPorts {
   /** A call arrived. */
   asked(method: string, args: readonly unknown[]): void;
   /** A call was carried out. */
-  answered(method: string, args: readonly unknown[], answer: unknown): void;
+  answered(method: string, args: readonly unknown[], answer: unknown, cell: Cell): void;
 }
 
 /** A call whose outcome nobody knows. */
@@ -79,6 +79,10 @@ export class Cell {
     this.#wake = wake;
   }
 
+  /** It will be woken, whatever becomes of this life. */
+  get isArmed(): boolean {
+    return this.#alarmMs !== null || this.#ringing;
+  }
   get isAwake(): boolean {
     return this.#running !== undefined;
   }
@@ -150,7 +154,7 @@ export class Cell {
           this.#invoke(method, given).then(
             (answer) => {
               if (!this.#open.delete(fail)) return;
-              this.#ports.answered(method, given, answer);
+              this.#ports.answered(method, given, answer, this);
               if (losesAnswer) {
                 sometimes.reached('the answer of an object was lost');
                 time.after(lostAfterMs, () => reject(new Unknown('Network connection lost')));
