@@ -57,6 +57,7 @@ export const remedies = {
   agent_pending: 'An administrator approves it: `causeway agent approve`.',
   agent_replaced: agentHeals,
   agent_busy: again,
+  agent_disk_full: 'Free space on its machine (`causeway agent show` says how much is left), then ask again.',
   agent_join_token_invalid: newJoinToken,
   agent_join_token_used: newJoinToken,
   agent_join_token_expired: newJoinToken,

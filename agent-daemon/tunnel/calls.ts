@@ -4,6 +4,7 @@ import type { Clock, Log, Timers } from '../../schema/ports.ts';
 import { callShapes, type CallOp } from '../../schema/protocol/calls.ts';
 import type { ToAgent, ToEdge } from '../../schema/protocol/messages.ts';
 import type { Handlers } from '../dispatch.ts';
+import { asRefusal } from './refusal.ts';
 
 export type Call = Extract<ToAgent, { type: 'call' }>;
 export type Reply = Extract<ToEdge, { type: 'reply' }>;
@@ -76,9 +77,10 @@ export class Calls {
   }
 
   #refuse(call: Call, error: unknown): Reply {
-    if (error instanceof Refusal) {
-      const detail = error.detail === undefined ? {} : { detail: error.detail.slice(0, 1024) };
-      return { type: 'reply', callId: call.callId, ok: false, code: error.code, ...detail };
+    const refusal = asRefusal(error);
+    if (refusal) {
+      const detail = refusal.detail === undefined ? {} : { detail: refusal.detail.slice(0, 1024) };
+      return { type: 'reply', callId: call.callId, ok: false, code: refusal.code, ...detail };
     }
     this.#ports.log.error('a call failed', { op: call.op, error: String(error) });
     return { type: 'reply', callId: call.callId, ok: false, code: 'internal' };

@@ -2,7 +2,6 @@
  * Interactive and bulk sockets (SPEC rules K2, S13): dialled when the edge asks, moved to a new epoch by `rebind`, closed
  * when nobody needs them. Streams that the edge opens on them go to the handlers' table.
  */
-import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Log, Timers } from '../../schema/ports.ts';
 import { Endpoint } from '../../schema/protocol/endpoint.ts';
 import { FrameError } from '../../schema/protocol/frame.ts';
@@ -12,6 +11,7 @@ import type { Stream } from '../../schema/protocol/stream.ts';
 import { AgentOpen } from '../../schema/protocol/streams.ts';
 import type { AgentStream, Handlers } from '../dispatch.ts';
 import { toAgentStream } from './agent-stream.ts';
+import { asRefusal } from './refusal.ts';
 import type { Dial, Socket, SocketEvents } from './socket.ts';
 
 export type DialOrder = Omit<Extract<ToAgent, { type: 'dial' }>, 'type'>;
@@ -216,7 +216,8 @@ export class DataSockets {
       stream.finish();
     } catch (error) {
       if (stream.over) return;
-      if (error instanceof Refusal) stream.reset(error.code, error.detail);
+      const refusal = asRefusal(error);
+      if (refusal) stream.reset(refusal.code, refusal.detail);
       else {
         this.#ports.log.error('a stream failed', { op, error: String(error) });
         stream.reset('internal');

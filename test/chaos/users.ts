@@ -4,7 +4,9 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pack } from 'tar-stream';
+import { CliFailure } from '../../cli/exit.ts';
 import { InputLog } from '../../cli/process/input-log.ts';
 import { ProcessFollower, processTarget } from '../../cli/process/follow.ts';
 import { dialSession } from '../../cli/tunnel/dial.ts';
@@ -94,7 +96,16 @@ export class Users {
     await client.waitForState(resident.id, ['TERMINATED'], answerMs);
   }
 
+  /** Where an agent's disk is full, it refuses what it could not keep, and starts nothing: a person asks again. */
   async #exec(resident: Resident, input: Buffer): Promise<void> {
+    const lastMs = performance.now() + answerMs;
+    while ((await this.#execOnce(resident, input)) === 'refused') {
+      if (performance.now() > lastMs) throw new Violation(`[I10] ${resident.id} refused an exec to the end`);
+      await sleep(1000);
+    }
+  }
+
+  async #execOnce(resident: Resident, input: Buffer): Promise<'done' | 'refused'> {
     const log = new InputLog();
     log.push(input, () => {});
     log.end();
@@ -111,7 +122,8 @@ export class Users {
     const end = await follower.run().catch((error: Error) => error);
     clearTimeout(timer);
     const expected = `${createHash('sha256').update(input).digest('hex')}  -\n1\n`;
-    if (said === expected || (await this.#isOver(resident.id))) return;
+    if (said === expected || (await this.#isOver(resident.id))) return 'done';
+    if (said === '' && end instanceof CliFailure && end.code === 'agent_disk_full') return 'refused';
     throw new Violation(
       `[I5] [I6] an exec in ${resident.id} ended as ${JSON.stringify(end ?? 'never')} (${String(end)}), said ${JSON.stringify(said)} instead of ${JSON.stringify(expected)}`,
     );

@@ -115,6 +115,7 @@ describe('data sockets', () => {
       streams: {
         get: () => Promise.reject(new Refusal('session_file_not_found', 'no such file')),
         put: () => Promise.reject(new Error('secret')),
+        process: () => Promise.reject(Object.assign(new Error('write /secret'), { code: 'ENOSPC' })),
       },
     });
     const socket = await dial('bulk');
@@ -122,7 +123,8 @@ describe('data sockets', () => {
     socket.sendJson(open, 1, { ...echo, open: { op: 'get', path: 'x' } });
     socket.sendJson(open, 2, { ...echo, open: put });
     socket.sendJson(open, 3, { ...echo, open: { op: 'teleport' } });
-    await agent.time.until('three RESETs', () => json(socket, reset).length === 3);
+    socket.sendJson(open, 4, { ...echo, open: { op: 'process', processId: 'main' } });
+    await agent.time.until('four RESETs', () => json(socket, reset).length === 4);
     const codes = json(socket, reset)
       .toSorted((a, b) => a.stream - b.stream)
       .map(({ value }) => value);
@@ -130,6 +132,7 @@ describe('data sockets', () => {
       { code: 'session_file_not_found', detail: 'no such file' },
       { code: 'internal' },
       { code: 'tunnel_op_unknown' },
+      { code: 'agent_disk_full' },
     ]);
     expect(JSON.stringify(codes)).not.toContain('secret');
   });
