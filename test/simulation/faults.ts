@@ -153,9 +153,10 @@ export const faultKinds: readonly FaultKind[] = [
   },
   {
     name: 'agent revoked',
-    weight: 0.3,
+    weight: 0.6,
     strike(world, chance) {
-      const host = chance.pick(world.hosts);
+      const busy = world.hosts.filter((host) => host.running().length > 0);
+      const host = chance.pick(busy.length > 0 ? busy : world.hosts);
       if (!host || world.hosts.length < 4) return;
       if (host.running().length > 0) world.sometimes.reached('an agent was revoked with sessions on it');
       world.revoke(host.agentId);
@@ -163,10 +164,10 @@ export const faultKinds: readonly FaultKind[] = [
   },
   {
     name: 'limits changed',
-    weight: 1,
+    weight: 3,
     strike(world, chance) {
       world.limit(
-        chance.pick([{ concurrentSessions: chance.integer(1, 6) }, { liveSessions: chance.integer(1, 15) }, {}])!,
+        chance.pick([{ concurrentSessions: chance.integer(1, 2) }, { liveSessions: chance.integer(1, 6) }, {}])!,
       );
     },
   },
