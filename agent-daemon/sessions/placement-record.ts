@@ -9,6 +9,8 @@ export class PlacementRecord {
   #writing: Promise<void> | undefined;
   /** The write that comes after the one under way: it has every change made until it begins. */
   #next: Promise<void> | undefined;
+  /** Events on their way into the journal, by kind. */
+  readonly #recording = new Map<string, Promise<void>>();
 
   constructor(host: Pick<SessionHost, 'store' | 'services' | 'clock' | 'log'>, placement: PlacementFile) {
     this.#host = host;
@@ -30,12 +32,19 @@ export class PlacementRecord {
    * Resolves when the event is in the journal, unless it was before. That it is there is noted in this file behind it:
    * a crash between the two brings the event a second time.
    */
-  async record(body: AgentEvent['body']): Promise<void> {
-    const { sessionId, generation, recorded } = this.#now;
-    if (recorded.includes(body.kind)) return;
-    this.#now = { ...this.#now, recorded: [...recorded, body.kind] };
+  record(body: AgentEvent['body']): Promise<void> {
+    const { kind } = body;
+    if (this.#now.recorded.includes(kind)) return Promise.resolve();
+    const recording = this.#recording.get(kind) ?? this.#recordNow(body).finally(() => this.#recording.delete(kind));
+    this.#recording.set(kind, recording);
+    return recording;
+  }
+
+  /** The note comes when the event is on the disk: whatever else saves this file meanwhile would bring it there first. */
+  async #recordNow(body: AgentEvent['body']): Promise<void> {
+    const { sessionId, generation } = this.#now;
     await this.#host.services.recordEvent({ sessionId, generation, atMs: this.#host.clock.nowMs(), body });
-    this.save({}).catch((error: unknown) => {
+    this.save({ recorded: [...this.#now.recorded, body.kind] }).catch((error: unknown) => {
       this.#host.log.warn('the file of a placement could not be written', { sessionId, error: String(error) });
     });
   }
