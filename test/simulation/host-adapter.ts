@@ -74,7 +74,7 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     trace: (line) => {
       time.trace(line);
       if (line.endsWith('agent starts')) pongMs = Number.NEGATIVE_INFINITY;
-      if (line.includes('container start')) queueMicrotask(noteStart);
+      if (line.includes('container begins')) noteStart();
     },
   });
   host.engine.addImage({ name: 'busybox:latest' });

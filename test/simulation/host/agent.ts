@@ -53,7 +53,7 @@ export interface SimHostOptions {
   trace?: (line: string) => void;
 }
 
-/** One run of one container, for a checker; times are virtual. */
+/** One run of one container, for a checker, from its first process on: an init alone does nothing. Times are virtual. */
 export interface ContainerRun {
   host: string;
   containerId: string;
@@ -73,7 +73,7 @@ export class SimHost {
   readonly name: string;
   readonly disk: SimDisk;
   readonly engine: SimEngine;
-  /** Every start of a container of a session, oldest first. */
+  /** Every run of a container of a session, oldest first. */
   readonly history: ContainerRun[] = [];
   readonly #options: SimHostOptions;
   readonly #door: SimDoor;
@@ -287,6 +287,7 @@ export class SimHost {
         this.#inits.delete(container.id);
         exited(code);
       },
+      began: () => this.#noteStart(container),
       fenced: () => this.#noteEnd(container.id),
     });
     this.#inits.set(container.id, init);
@@ -294,12 +295,15 @@ export class SimHost {
   }
 
   #note(container: SimContainer, change: 'start' | 'die'): void {
-    const { id: containerId, name, labels: own } = container;
-    this.#trace(`container ${change} ${name} ${container.exitCode}`);
-    if (change === 'die') return this.#noteEnd(containerId);
+    this.#trace(`container ${change} ${container.name} ${container.exitCode}`);
+    if (change === 'die') this.#noteEnd(container.id);
+  }
+
+  #noteStart({ id: containerId, name, labels: own }: SimContainer): void {
     const [sessionId, generation] = [own[labels.session], Number(own[labels.generation] ?? 0)];
     const startedAtMs = this.#options.now();
     this.history.push({ host: this.name, containerId, name, sessionId, generation, startedAtMs, endedAtMs: undefined });
+    this.#trace(`container begins ${name}`);
   }
 
   #noteEnd(containerId: string): void {

@@ -34,6 +34,8 @@ export interface ModelInitOptions {
   memoryBytes: number;
   /** Dials the socket of this name in the container's run directory; undefined when nobody listens there. */
   dial(name: string): Duplex | undefined;
+  /** Its first process starts. */
+  began?(): void;
   /** The init has exited, and the container with it. */
   exited(code: number): void;
   /** The lease ran out: nothing runs in the container any more, though it stays. */
@@ -61,6 +63,7 @@ export class ModelInit {
   #cancelKill: () => void = () => undefined;
   #cancelGiveUp: () => void = () => undefined;
   #killAtMs = Number.POSITIVE_INFINITY;
+  #hasBegun = false;
   #leaseExpired = false;
   #terminating = false;
   #shutsDown = false;
@@ -282,6 +285,9 @@ export class ModelInit {
     const changed = (process: ModelProcess): void => this.#changed(process);
     const process = new ModelProcess(spec, this.#nextPid++, { clock, timers, ring: this.#ring, changed });
     this.#processes.set(spec.processId, process);
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    this.#options.began?.();
   }
 
   #setLease(deadlineBootMs: number): void {
