@@ -37,6 +37,11 @@ export class MergedReader {
     });
   }
 
+  /** Where each stream ends that is read here, as far as is known now. */
+  get ends(): Partial<Record<StreamName, number>> {
+    return Object.fromEntries(this.#sides.map(({ reader }) => [reader.log.stream, reader.log.end]));
+  }
+
   /** Resolves when there may be more, or nothing more will come, or `signal` aborts. */
   async whenMore(signal: AbortSignal): Promise<void> {
     const woken = new AbortController();

@@ -35,6 +35,7 @@ export async function pumpOutput(stream: AgentStream, spool: ProcessSpool, optio
     ...(exitCode === undefined ? {} : { exitCode }),
     ...(signal === undefined ? {} : { signal }),
     reason,
+    ends: reader.ends,
   });
 }
 

@@ -207,10 +207,21 @@ export class ProcessFollower {
     throw new StreamOver({ code: brokenCode, detail });
   }
 
+  /** What overtook output counts for nothing: the output comes with the next try, and it behind that (SPEC rule S10). */
+  #mustReach(stream: 'stdout' | 'stderr', offset: number, what: string): void {
+    const isAnywhere = this.#target.startsAnywhere === true && !this.#begun.has(stream);
+    if (this.#after[stream] >= offset || isAnywhere) return;
+    const detail = `${what} came at byte ${this.#after[stream]} of ${stream}, and belongs behind ${offset}.`;
+    throw new StreamOver({ code: brokenCode, detail });
+  }
+
   #event(event: ProcessEvent): void {
-    if (event.kind === 'exit') this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason };
-    else if (event.kind === 'inputEnded') this.#target.onInputEnded?.();
+    if (event.kind === 'exit') {
+      for (const stream of ['stdout', 'stderr'] as const) this.#mustReach(stream, event.ends[stream] ?? 0, 'The end');
+      this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason };
+    } else if (event.kind === 'inputEnded') this.#target.onInputEnded?.();
     else if (event.kind === 'gap') {
+      this.#mustReach(event.stream, event.from, 'A gap');
       this.#after[event.stream] = event.to;
       this.#io.say(
         `${event.to - event.from} bytes of ${event.stream} are missing (${event.reason}): ${event.from} to ${event.to}`,

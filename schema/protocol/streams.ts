@@ -105,6 +105,8 @@ export const ProcessEvent = z.discriminatedUnion('kind', [
     exitCode: z.int().min(0).max(255).optional(),
     signal: z.string().max(16).optional(),
     reason: z.string().max(32),
+    /** Where the output ends, of each stream that is sent: a client that has less goes on from what it has. */
+    ends: z.strictObject({ stdout: count.optional(), stderr: count.optional() }),
   }),
   /** The process has all of its input, and its end: the client may leave. */
   z.strictObject({ kind: z.literal('inputEnded'), offset: count }),

@@ -77,7 +77,7 @@ it('continues output after the last byte that was written, over cuts, and passes
         return;
       }
       await stream.write(channels.stdout, bytes(whole.slice(from)));
-      await stream.writeControl({ kind: 'exit', exitCode: 3, reason: 'exited' });
+      await stream.writeControl({ kind: 'exit', exitCode: 3, reason: 'exited', ends: { stdout: whole.length } });
       stream.finish();
     }),
     processTarget('main'),
@@ -99,7 +99,7 @@ it('[S2] writes nothing behind an unannounced hole, nor anything twice, and fetc
       if (visit === 0) stream.seek(channels.stdout, 500);
       const at = visit === 0 ? 500 : from + 300;
       await stream.write(channels.stdout, bytes(whole.slice(at)));
-      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited' });
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited', ends: { stdout: whole.length } });
       stream.finish();
     }),
     processTarget('main'),
@@ -107,6 +107,32 @@ it('[S2] writes nothing behind an unannounced hole, nor anything twice, and fetc
   );
   expect((await follower.run())?.exitCode).toBe(0);
   expect(out.join('')).toBe(whole);
+});
+
+it.each(['exit', 'gap'] as const)('[S10] takes no %s that overtook output, and loses none', async (early) => {
+  const { io, out, said } = recorder();
+  const whole = 'abcdefghij'.repeat(10);
+  const ends = { stdout: whole.length, stderr: 0 };
+  const follower = new ProcessFollower(
+    farEnd(async (stream, open, _cut, visit) => {
+      const from = open.after?.stdout ?? 0;
+      stream.opened({});
+      stream.seek(channels.stdout, from);
+      await stream.write(channels.stdout, bytes(whole.slice(from, 60)));
+      const missing = { kind: 'gap', stream: 'stdout', from: 90, to: 100, reason: 'spool-full' };
+      const exit = { kind: 'exit', exitCode: 0, reason: 'exited', ends };
+      if (visit === 0) await stream.writeControl(early === 'gap' ? missing : exit);
+      await stream.write(channels.stdout, bytes(whole.slice(60, early === 'gap' ? 90 : 100)));
+      if (early === 'gap') await stream.writeControl(missing);
+      await stream.writeControl(exit);
+      stream.finish();
+    }),
+    processTarget('main'),
+    io,
+  );
+  expect((await follower.run())?.exitCode).toBe(0);
+  expect(out.join('')).toBe(early === 'gap' ? whole.slice(0, 90) : whole);
+  expect(said.filter((line) => line.includes('missing'))).toHaveLength(early === 'gap' ? 1 : 0);
 });
 
 it('[S2] gives up on a far end that never continues where it is asked to', async () => {
@@ -144,7 +170,7 @@ it('sends input again from the byte that the far end names', async () => {
           return;
         }
       }
-      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited' });
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited', ends: {} });
       stream.finish();
     }),
     processTarget('main', undefined, input),
@@ -170,8 +196,9 @@ it('says exactly what is missing', async () => {
   const follower = new ProcessFollower(
     farEnd(async (stream) => {
       stream.opened({});
+      await stream.write(channels.stdout, bytes('0123456789'));
       await stream.writeControl({ kind: 'gap', stream: 'stdout', from: 10, to: 30, reason: 'spool-full' });
-      await stream.writeControl({ kind: 'exit', signal: 'KILL', reason: 'oom' });
+      await stream.writeControl({ kind: 'exit', signal: 'KILL', reason: 'oom', ends: { stdout: 30, stderr: 0 } });
       stream.finish();
     }),
     processTarget('main'),

@@ -188,7 +188,11 @@ export class Reader {
   }
 
   #event(event: ProcessEvent): void {
-    if (event.kind === 'exit') this.#hasEnded = true;
+    if (event.kind === 'exit') {
+      const end = event.ends.stdout ?? 0;
+      if (this.#offset < end && !this.#isAnnounced(this.#offset, end)) throw new StreamOver({ code: 'tunnel_closed' });
+      this.#hasEnded = true;
+    }
     if (event.kind !== 'gap' || event.stream !== 'stdout') return;
     this.#gaps.push([event.from, event.to]);
     this.#ports.sometimes.reached('output had a gap that was announced');

@@ -118,7 +118,11 @@ export class LogReader {
       this.#enter('opening');
       await stream.opened;
       this.#enter('reading');
-      return await stream.exit();
+      const exit = await stream.exit();
+      if (this.offset >= (exit.ends.stdout ?? 0)) return exit;
+      const detail = `[I5] the exit came at byte ${this.offset} of ${exit.ends.stdout}`;
+      if (!this.#doubts) this.#broken ??= new Error(detail);
+      throw new Error(detail);
     } finally {
       this.#enter('idle');
       socket.cut();

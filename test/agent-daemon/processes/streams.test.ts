@@ -73,7 +73,7 @@ it('[S10] runs a command, with its output before its exit', async () => {
   await done;
   expect(stream.text()).toBe('session own main\n/home/work\n');
   expect(stream.text('stderr')).toBe('bad\n');
-  expect(stream.events).toEqual([{ kind: 'exit', exitCode: 3, reason: 'exited' }]);
+  expect(stream.events).toEqual([{ kind: 'exit', exitCode: 3, reason: 'exited', ends: { stdout: 28, stderr: 4 } }]);
 });
 
 it('[S9] starts a process once: the same id attaches, another command is a conflict', async () => {
@@ -143,13 +143,18 @@ it('gives a terminal with its size, follows it, and passes signals and hang-ups'
   stream.control({ kind: 'signal', signal: 'INT' });
   await done;
   expect(stream.text()).toContain('int');
-  expect(stream.exit).toEqual({ kind: 'exit', exitCode: 5, reason: 'exited' });
+  expect(stream.exit).toMatchObject({ kind: 'exit', exitCode: 5, reason: 'exited' });
 });
 
 it('says which signal ended a process, and why a program could not be started', async () => {
   const killed = open({ processId: newProcessId(), spawn: { argv: sh('kill -9 $$') } });
   await killed.done;
-  expect(killed.stream.exit).toEqual({ kind: 'exit', signal: 'SIGKILL', reason: 'exited' });
+  expect(killed.stream.exit).toEqual({
+    kind: 'exit',
+    signal: 'SIGKILL',
+    reason: 'exited',
+    ends: { stdout: 0, stderr: 0 },
+  });
   const missing = open({ processId: newProcessId(), spawn: { argv: ['no-such-program'] } });
   await missing.done;
   expect(missing.stream.exit).toMatchObject({ exitCode: 127 });
