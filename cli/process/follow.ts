@@ -159,6 +159,7 @@ export class ProcessFollower {
         throw new CliFailure('standard input can not be resumed: the far end asks for what is no longer kept here');
       const sending =
         input === undefined ? undefined : this.#sendInput(stream, input, opened.inputOffset ?? 0, over.signal);
+      sending?.catch(() => undefined); // who comes to wait for it sees it
       await this.#receive(stream);
       over.abort();
       await sending;

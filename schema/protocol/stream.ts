@@ -143,7 +143,7 @@ export class Stream {
   write(channel: Channel, bytes: Uint8Array): Promise<void> {
     const { over } = this;
     if (over) return Promise.reject(new StreamOver(over));
-    if (this.#endedHere.has(channel)) return Promise.reject(new Error(`channel ${channel} was ended`));
+    if (this.#endedHere.has(channel)) return Promise.reject(this.#whyEnded(channel));
     if (bytes.byteLength === 0) return ready;
     if (channel === channels.control && bytes.byteLength > limits.payloadBytes)
       return Promise.reject(new Error('a control message is one frame of at most 64 KiB'));
@@ -159,9 +159,14 @@ export class Stream {
   lend(channel: Channel, bytes: Uint8Array): Promise<void> {
     const { over } = this;
     if (over) return Promise.reject(new StreamOver(over));
-    if (this.#endedHere.has(channel)) return Promise.reject(new Error(`channel ${channel} was ended`));
+    if (this.#endedHere.has(channel)) return Promise.reject(this.#whyEnded(channel));
     if (bytes.byteLength === 0) return ready;
     return new Promise((resolve, reject) => this.#push(channel, bytes, false, { resolve, reject }));
+  }
+
+  /** An opener's channels end with the accepter's, whoever writes meanwhile. */
+  #whyEnded(channel: Channel): Error {
+    return this.#allEndedThere() ? new StreamOver({ code: 'ended' }) : new Error(`channel ${channel} was ended`);
   }
 
   /** Sends one JSON object as one frame on the control channel. */

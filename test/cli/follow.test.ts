@@ -1,4 +1,5 @@
 /** The follower against a far end made of the real stream engine, cut at chosen moments. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { type ProcessIo, ProcessFollower, processTarget, statusOf } from '../../cli/process/follow.ts';
 import { InputLog } from '../../cli/process/input-log.ts';
@@ -178,6 +179,29 @@ it('sends input again from the byte that the far end names', async () => {
   );
   expect((await follower.run())?.exitCode).toBe(0);
   expect(got).toBe(Array.from({ length: 100 }, (_, part) => `line ${part}\n`).join(''));
+});
+
+it('[S7] passes the exit on of a far end that is done while input still comes', async () => {
+  const input = new InputLog();
+  input.push(bytes('first'), () => {});
+  const follower = new ProcessFollower(
+    farEnd(async (stream) => {
+      stream.opened({});
+      await stream.write(channels.stdout, bytes('x'));
+      await stream.writeControl({ kind: 'exit', exitCode: 4, reason: 'exited', ends: { stdout: 1 } });
+      stream.finish();
+    }),
+    processTarget('main', undefined, input),
+    {
+      ...recorder().io,
+      writeStdout: async () => {
+        await sleep(20); // the far end's words are all here
+        input.push(bytes('more'), () => {});
+        await sleep(20);
+      },
+    },
+  );
+  expect((await follower.run())?.exitCode).toBe(4);
 });
 
 it('tells a refusal that waiting can not cure from one that it can', async () => {
