@@ -11,7 +11,7 @@ import { ProcessEvent, type StreamOpen } from '../../../schema/protocol/streams.
 import { principalOf } from '../../http/access.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { dataHubObject } from '../../platform/objects.ts';
-import { openStream, type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
+import { openStream, type OpenedStream, refusalOf, toRefusal } from '../../tunnel/client-stream.ts';
 import { type ClientSocketClaim, toHub } from '../../tunnel/rpc.ts';
 import { requireRoute } from './service.ts';
 
@@ -108,7 +108,7 @@ export async function uploadPart(
     for await (const chunk of body ?? []) await stream.write(channels.input, chunk);
     stream.finish();
     const end = await stream.whenOver;
-    if (end.code !== 'ended') throw refusalOf(end);
+    if (end.code !== 'ended') throw toRefusal(end);
   } catch (error) {
     throw refusalOf(error);
   } finally {

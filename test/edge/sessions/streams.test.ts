@@ -197,4 +197,13 @@ describe('files', () => {
     agent.json(reset, stream, { code: 'session_file_offset', detail: 'continue at 3' });
     expect(await answering).toMatchObject({ status: 409, body: { code: 'session_file_offset' } });
   });
+
+  it('answer the refusal that comes when the agent has read it all', async () => {
+    const query = 'path=a&uploadId=upload-2&offset=0&last=true';
+    const answering = call('PUT', `/v1/sessions/${id}/files?${query}`, { token, body: 'part' });
+    const { stream } = await accept();
+    await agent.until('END', () => agent.frames.filter(({ type }) => type === end).length === 2);
+    agent.json(reset, stream, { code: 'session_file_archive_unsafe', detail: 'a link out' });
+    expect(await answering).toMatchObject({ status: 400, body: { code: 'session_file_archive_unsafe' } });
+  });
 });
