@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { type Dockerd, startDockerd } from '../support/dockerd.ts';
 import { start } from '../support/process.ts';
+import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
 
 const program = join(import.meta.dirname, '../../cli/instance/python-image/index.ts');
@@ -38,7 +39,7 @@ function processesOfTheBuild(): string[] {
     });
 }
 
-it('leaves no image, no process and no mount when it is killed half-way', async () => {
+it.skipIf(tier === 'daily')('leaves no image, no process and no mount when it is killed half-way', async () => {
   const cut = build();
   await until(() => cut.output().includes('"what":"downloading Python'), {
     what: 'the build to be half-way',
