@@ -36,7 +36,10 @@ export type IntentOf<Kind extends OrderKind> = Omit<Intent, 'order'> & {
  */
 export type IntentHandler<Kind extends OrderKind> = (intent: IntentOf<Kind>, superseded: AbortSignal) => Promise<void>;
 
-/** Answers a call. A `Refusal` becomes its code at the caller, a full disk `agent_disk_full`; anything else is `internal`. Must be repeatable. */
+/**
+ * Answers a call. A `Refusal` becomes its code at the caller, a full disk `agent_disk_full`; anything else is `internal`.
+ * Must be repeatable.
+ */
 export type CallHandler<Op extends CallOp> = (input: CallInput<Op>, deadline: AbortSignal) => Promise<CallResult<Op>>;
 
 /** Bytes of one channel of a stream. `bytes` belong to the reader. */

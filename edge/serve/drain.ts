@@ -1,6 +1,7 @@
 /**
- * The end of the edge's process, or of its workerd alone: first the hubs are told to close their sockets (an open WebSocket holds a draining workerd
- * until its grace ends, and is then cut without a close frame), then workerd finishes the requests that run.
+ * The end of the edge's process, or of its workerd alone: first the hubs are told to close their sockets (an open WebSocket
+ * holds a draining workerd until its grace ends, and is then cut without a close frame), then workerd finishes the requests
+ * that run.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Miniflare } from 'miniflare';
