@@ -11,6 +11,7 @@ import type { Stream } from '../../schema/protocol/stream.ts';
 import { AgentOpen } from '../../schema/protocol/streams.ts';
 import type { AgentStream, Handlers } from '../dispatch.ts';
 import { toAgentStream } from './agent-stream.ts';
+import { GiveWay } from './give-way.ts';
 import { asRefusal } from './refusal.ts';
 import type { Dial, Socket, SocketEvents } from './socket.ts';
 
@@ -41,6 +42,7 @@ class DataSocket implements SocketEvents {
   readonly ended: Promise<void>;
   readonly #socket: Socket;
   readonly #ports: DataPorts;
+  readonly #giveWay: GiveWay;
   #end!: () => void;
   #over = false;
   /** Something came since the last ping; reading the clock for each message would cost more than the message. */
@@ -50,10 +52,17 @@ class DataSocket implements SocketEvents {
   /** Since when it carries no stream; undefined while it does. */
   #idleSinceMs: number | undefined;
 
-  constructor(order: DialOrder, socket: Socket, ports: DataPorts, serve: (stream: Stream, open: unknown) => void) {
+  constructor(
+    order: DialOrder,
+    socket: Socket,
+    giveWay: GiveWay,
+    ports: DataPorts,
+    serve: (stream: Stream, open: unknown) => void,
+  ) {
     this.order = order;
     this.#socket = socket;
     this.#ports = ports;
+    this.#giveWay = giveWay;
     this.ended = new Promise((resolve) => (this.#end = resolve));
     this.#heardAtMs = ports.clock.bootMs();
     this.#idleSinceMs = this.#heardAtMs;
@@ -61,7 +70,7 @@ class DataSocket implements SocketEvents {
     const small = { messageBytes: interactiveBytes, inFlightBytes: interactiveBytes };
     this.endpoint = new Endpoint(
       {
-        send: (message, sent) => socket.send(message, sent),
+        send: (message, sent) => this.#send(message, sent),
         // An idle socket sends at once; a busy one gathers what one turn of the loop brings.
         soon: (task) => (socket.bufferedBytes() === 0 ? queueMicrotask(task) : ports.soon(task)),
         nowMs: () => ports.nowMs(),
@@ -84,6 +93,7 @@ class DataSocket implements SocketEvents {
 
   message(bytes: Uint8Array): void {
     this.#heard = true;
+    if (this.order.purpose === 'interactive') this.#giveWay.interactive(this.#ports.nowMs());
     try {
       this.endpoint.receive(bytes);
     } catch (error) {
@@ -108,6 +118,18 @@ class DataSocket implements SocketEvents {
   close(code: number, reason: string): void {
     this.#socket.close(code, reason);
     this.closed(code, reason);
+  }
+
+  /** A bulk message that must give way counts as under way for longer than it takes. */
+  #send(message: Uint8Array, sent: () => void): void {
+    const nowMs = this.#ports.nowMs();
+    if (this.order.purpose === 'interactive') this.#giveWay.interactive(nowMs);
+    const underWayMs = this.order.purpose === 'bulk' ? this.#giveWay.bulk(message.byteLength, nowMs) : 0;
+    this.#socket.send(message, () => {
+      const leftMs = underWayMs === 0 ? 0 : nowMs + underWayMs - this.#ports.nowMs();
+      if (leftMs > 0) this.#ports.timers.after(leftMs, sent);
+      else sent();
+    });
   }
 
   #ping(needed: () => boolean): void {
@@ -135,6 +157,7 @@ export class DataSockets {
   readonly #agentId: string;
   readonly #liveSessions: () => number;
   readonly #sockets = new Set<DataSocket>();
+  readonly #giveWay = new GiveWay();
   /** Dials under way, by purpose and hub: an order that is repeated meanwhile changes nothing. */
   readonly #dialling = new Set<string>();
   readonly #stopping = new AbortController();
@@ -188,7 +211,13 @@ export class DataSockets {
     const signal = AbortSignal.any([late.signal, this.#stopping.signal]);
     try {
       await this.#ports.dial({ url: address.href, headers, signal }, (socket) => {
-        data = new DataSocket(order, socket, this.#ports, (stream, open) => void this.#serve(stream, open));
+        data = new DataSocket(
+          order,
+          socket,
+          this.#giveWay,
+          this.#ports,
+          (stream, open) => void this.#serve(stream, open),
+        );
         return data;
       });
     } finally {

@@ -33,6 +33,9 @@ export const limits = {
   startLeaseMs: 60_000,
   runLeaseMs: 600_000,
   bulkIdleMs: 60_000,
+  /** What an agent's bulk sockets send together while something moved on an interactive one within so many ms. */
+  giveWayBytesPerSecond: 64 * 1024 * 1024,
+  giveWayMs: 1_000,
   rebindMs: 10_000,
   reconnectBaseMs: 500,
   reconnectCapMs: 30_000,

@@ -102,6 +102,37 @@ describe('data sockets', () => {
     await agent.time.until('all', () => bytesOf(socket).byteLength === 4 * 1024 * 1024);
   });
 
+  it('[S14] keep bulk to its pace while something moves on an interactive socket, and let it run otherwise', async () => {
+    const bytes = 4 * 1024 * 1024;
+    await start({
+      streams: {
+        get: async (_, stream) => {
+          stream.opened({});
+          await stream.write(stdout, new Uint8Array(bytes));
+        },
+      },
+    });
+    const interactive = await dial('interactive');
+    const bulk = await dial('bulk');
+    const credit = Buffer.alloc(4);
+    credit.writeUInt32BE(2 * bytes);
+    const read = (stream: number): void => {
+      bulk.sendJson(open, stream, { ...echo, open: { op: 'get', path: 'x' } });
+      bulk.sendFrames(frame(window, stream, credit));
+    };
+    read(1);
+    await agent.time.until('all of the first', () => bytesOf(bulk).byteLength === bytes);
+
+    interactive.sendJson(open, 1, echo);
+    await agent.time.until('OPENED', () => json(interactive, opened)[0]);
+    read(3);
+    // What may be under way to a socket goes out; each message of it then counts for as long as its pace says.
+    await agent.time.until('its beginning', () => bytesOf(bulk).byteLength > bytes);
+    await new Promise((resolve) => void setTimeout(resolve, 100));
+    expect(bytesOf(bulk).byteLength).toBeLessThan(bytes + 2 * 1024 * 1024);
+    await agent.time.until('the rest', () => bytesOf(bulk).byteLength === 2 * bytes, 5);
+  });
+
   it('[S5] answer marks', async () => {
     await start();
     const socket = await dial('bulk');
