@@ -1,0 +1,48 @@
+/**
+ * How a kernel of each language is started: an interpreter of the image, told to read as many bytes of its standard input
+ * as our runner has, and to become it (SPEC.md rule R1). Pure.
+ */
+
+export const languages = ['python', 'node', 'bash'] as const;
+export type Language = (typeof languages)[number];
+
+/** File of each runner, beside this one in `runners/`. */
+export const runnerFiles = { python: 'python.py', node: 'node.cjs', bash: 'bash.sh' } as const satisfies Record<
+  Language,
+  string
+>;
+
+const boots: Record<Language, (bytes: number, kernelId: string) => string[]> = {
+  python: (bytes, kernelId) => [
+    'python3',
+    '-c',
+    `import os
+code = b""
+while len(code) < ${bytes}:
+    code += os.read(0, ${bytes} - len(code)) or exit()
+exec(compile(code, "<causeway>", "exec"), {"__name__": "causeway"})`,
+    kernelId,
+  ],
+  // Node can not move its own descriptors: what it gives to children as standard input must be nothing from the start.
+  node: (bytes, kernelId) => [
+    'sh',
+    '-c',
+    'exec node -e "$0" "$1" 3<&0 </dev/null',
+    `const code = Buffer.alloc(${bytes});
+for (let at = 0; at < code.length; ) at += require('fs').readSync(3, code, at, code.length - at) || process.exit();
+new Function('require', code.toString())(require);`,
+    kernelId,
+  ],
+  bash: (bytes, kernelId) => [
+    'bash',
+    '-c',
+    `LC_ALL=C IFS= read -r -N ${bytes} REPLY && eval "$REPLY"`,
+    'bash',
+    kernelId,
+  ],
+};
+
+/** The command line of a kernel whose standard input begins with `runnerBytes` of runner. */
+export function kernelArgv(language: Language, runnerBytes: number, kernelId: string): string[] {
+  return boots[language](runnerBytes, kernelId);
+}

@@ -1,0 +1,238 @@
+// The runner of Node.js kernels (../SPEC.md): Node 18 or later, nothing but its own modules. Code runs as in Node's REPL:
+// in the global scope, with top-level await.
+'use strict';
+const childProcess = require('node:child_process');
+const fs = require('node:fs');
+const net = require('node:net');
+const repl = require('node:repl');
+const { PassThrough, Writable } = require('node:stream');
+const util = require('node:util');
+
+const { exit } = process;
+const kernel = process.argv[1];
+/** Frames come here; standard input is nothing, for the program and its children. */
+const input = 3;
+const partBytes = 4000;
+const pauseMs = 10;
+const interruptCode = 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
+const nothing = new Int32Array(new SharedArrayBuffer(4));
+
+/** Writes all, now: what comes later must not overtake it. */
+function write(fd, bytes) {
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += fs.writeSync(fd, bytes, at);
+    } catch (error) {
+      if (error.code !== 'EAGAIN') throw error;
+      Atomics.wait(nothing, 0, 0, pauseMs);
+    }
+  }
+}
+
+function record(fd, fields) {
+  const data = Buffer.from(JSON.stringify(fields).replace(/[^\0-\x7f]/g, escaped));
+  for (let at = 0; at < data.length; at += partBytes) {
+    const part = data.subarray(at, at + partBytes);
+    const flag = at + partBytes < data.length ? '+' : '.';
+    write(fd, Buffer.concat([Buffer.from(`\x1e${kernel} ${flag}${part.length}\n`), part]));
+  }
+}
+
+function escaped(character) {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
+for (const [name, fd] of [
+  ['stdout', 1],
+  ['stderr', 2],
+]) {
+  const stream = new Writable({
+    decodeStrings: true,
+    write(chunk, _encoding, done) {
+      write(fd, chunk);
+      done();
+    },
+  });
+  Object.assign(stream, { fd, isTTY: false });
+  Object.defineProperty(process, name, { value: stream, configurable: true, writable: true });
+}
+globalThis.console = new console.Console({ stdout: process.stdout, stderr: process.stderr });
+
+let current = null;
+let held = Buffer.alloc(0);
+
+/** The first whole frame of what came, if there is one. */
+function takeFrame() {
+  const line = held.indexOf(10);
+  if (line < 0) return undefined;
+  const [verb, id, length] = held.toString('latin1', 0, line).split(' ');
+  const end = line + 1 + Number(length);
+  if (held.length < end) return undefined;
+  const payload = held.toString('utf8', line + 1, end);
+  held = held.subarray(end);
+  return { verb, id, payload };
+}
+
+function media(value) {
+  const data = { 'text/plain': util.inspect(value) };
+  for (const [type, name] of [
+    ['text/html', 'toHTML'],
+    ['image/svg+xml', 'toSVG'],
+  ])
+    if (typeof value?.[name] === 'function') data[type] = String(value[name]());
+  return data;
+}
+
+/** Asks for a line and waits for it. */
+globalThis.prompt = function prompt(text = '', { password = false } = {}) {
+  if (current === null) throw new Error('prompt() works within a run alone');
+  record(1, { kind: 'input', id: current, prompt: String(text), password: Boolean(password) });
+  const buffer = Buffer.alloc(65536);
+  for (;;) {
+    const frame = takeFrame();
+    if (frame?.verb === 'input') return frame.payload;
+    if (frame !== undefined) continue;
+    try {
+      const got = fs.readSync(input, buffer);
+      if (got === 0) exit(0);
+      held = Buffer.concat([held, buffer.subarray(0, got)]);
+    } catch (error) {
+      if (error.code !== 'EAGAIN') throw error;
+      Atomics.wait(nothing, 0, 0, pauseMs);
+    }
+  }
+};
+globalThis.display = (...values) => {
+  for (const value of values) record(1, { kind: 'display', id: current, data: media(value) });
+};
+
+const server = repl.start({
+  input: new PassThrough(),
+  output: new Writable({ write: (_chunk, _encoding, done) => done() }),
+  prompt: '',
+  terminal: false,
+  useGlobal: true,
+  breakEvalOnSigint: true,
+});
+server.pause();
+
+/** Of the run: errors come here where the REPL keeps a domain, and to its callback where it does not. */
+let fail = null;
+function onError(error) {
+  if (fail === null) process.stderr.write(`${util.inspect(error)}\n`);
+  else fail(error);
+}
+server._domain?.removeAllListeners('error');
+server._domain?.on('error', onError);
+
+/** While code is evaluated the REPL listens for SIGINT itself, and after it nobody does. */
+function onInterrupt() {
+  fail?.(Object.assign(new Error('interrupted'), { code: interruptCode }));
+}
+
+async function evaluate(code) {
+  try {
+    return await new Promise((resolve, reject) => {
+      fail = reject;
+      process.off('SIGINT', onInterrupt);
+      // A last newline lets the REPL see the end.
+      server.eval(`${code}\n`, server.context, 'run', (error, value) => {
+        if (error) reject(error instanceof repl.Recoverable ? error.err : error);
+        else resolve({ value });
+      });
+      process.on('SIGINT', onInterrupt);
+    });
+  } finally {
+    fail = null;
+  }
+}
+
+function isInterrupt(error) {
+  return error?.code === interruptCode;
+}
+
+function tell(error) {
+  const isError = util.types.isNativeError(error) || error instanceof Error;
+  const name = isInterrupt(error) ? 'Interrupted' : isError ? String(error.name) : 'Thrown';
+  const message = isError ? String(error.message) : util.inspect(error);
+  const stack = isError && !isInterrupt(error) ? String(error.stack ?? message) : `${name}: ${message}`;
+  const traceback = `${stack.split(/\n +at (?:.*node:|.*REPL)/)[0]}\n`;
+  record(1, { kind: 'error', id: current, name, message, traceback });
+}
+
+const verbs = {
+  async run(code) {
+    const { value } = await evaluate(code);
+    if (value !== undefined) {
+      globalThis._ = value;
+      record(1, { kind: 'result', id: current, data: media(value) });
+    }
+    return 0;
+  },
+  shell(command) {
+    return new Promise((resolve, reject) => {
+      const child = childProcess.spawn('/bin/sh', ['-c', command], { stdio: ['ignore', 1, 2] });
+      child.on('error', reject);
+      child.on('exit', (code, signal) => resolve(code ?? 128 + (require('node:os').constants.signals[signal] ?? 0)));
+    });
+  },
+  complete(code) {
+    return new Promise((resolve, reject) => {
+      server.completer(code.slice(code.lastIndexOf('\n') + 1), (error, found) => {
+        if (error) return reject(error);
+        const [all, replaced] = found ?? [[], ''];
+        const matches = [...new Set(all.filter((each) => each !== ''))].slice(0, 256);
+        record(1, { kind: 'completion', id: current, matches, replaces: (replaced ?? '').length });
+        resolve(0);
+      });
+    });
+  },
+};
+
+/** Thrown by `process.exit()` in a run, which ends and leaves the kernel. */
+class Exit extends Error {}
+process.exit = (code = process.exitCode) => {
+  if (current === null) exit(code);
+  throw Object.assign(new Exit('exit'), { exitCode: Number(code ?? 0) & 255 });
+};
+
+/** What an unhandled error of something that goes on beside ends: nothing but itself. */
+for (const name of ['uncaughtException', 'unhandledRejection']) process.on(name, onError);
+process.on('SIGINT', onInterrupt);
+
+async function perform({ verb, id, payload }) {
+  current = id;
+  let exitCode;
+  try {
+    exitCode = await verbs[verb](payload);
+  } catch (error) {
+    exitCode = error instanceof Exit ? error.exitCode : isInterrupt(error) ? 130 : 1;
+    if (!(error instanceof Exit)) tell(error);
+  }
+  record(2, { kind: 'mark', id });
+  record(1, { kind: 'finished', id, exitCode });
+  current = null;
+}
+
+let busy = false;
+const incoming = new net.Socket({ fd: input, readable: true, writable: false });
+
+async function serve() {
+  if (busy) return;
+  busy = true;
+  // The program may ask for a line, which then comes to it and not here.
+  for (let frame = takeFrame(); frame !== undefined; frame = takeFrame()) {
+    incoming.pause();
+    if (frame.verb === 'mark') record(1, { kind: 'mark', id: frame.id });
+    else if (frame.verb in verbs) await perform(frame);
+  }
+  busy = false;
+  incoming.resume();
+}
+
+record(1, { kind: 'ready', id: null, language: 'node', version: process.versions.node });
+incoming.on('data', (chunk) => {
+  held = Buffer.concat([held, chunk]);
+  void serve();
+});
+incoming.on('end', () => exit(0));
