@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { type Rng, seededRandom } from '../support/random.ts';
 import { mutate } from './mutate.ts';
@@ -41,6 +42,9 @@ export class FuzzFailure extends Error {
   }
 }
 
+/** Runs in one turn of the event loop: what they leave to be done after them is kept until it ends. */
+const turnEvery = 1_000;
+
 /** Inputs that were kept: examples of each format as it was when they were committed, and what once failed. */
 export function corpusOf(target: string): { name: string; bytes: Buffer }[] {
   const dir = join(import.meta.dirname, 'corpus', target);
@@ -61,6 +65,7 @@ export async function fuzz(target: Target, { runs, seed }: { runs: number; seed:
       input = inputs[done] ?? next(rng, target, inputs);
       const pending = target.run(input, rng);
       if (pending !== undefined) await pending;
+      if (done % turnEvery === 0) await nextTurn();
     }
     await target.flush?.();
   } catch (error) {
