@@ -43,3 +43,11 @@ export function findWayError(error: unknown): WayError | undefined {
   if (error instanceof WayError) return error;
   return error instanceof Error ? findWayError(error.cause) : undefined;
 }
+
+/** What the network says where nobody listens, or where no way leads: not a byte came to the edge. */
+const nobody = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH']);
+
+/** True when nothing was there to be reached. What answers, late or with a refusal, is something. */
+export function reachedNobody(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && nobody.has(String(error.code));
+}

@@ -5,10 +5,10 @@
  */
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
 import type { Failpoints, Random } from '../../schema/ports.ts';
-import { backoffMs } from '../../schema/protocol/backoff.ts';
+import { Redial } from '../../schema/protocol/backoff.ts';
 import { closeCodes } from '../../schema/protocol/limits.ts';
 import type { Report } from '../../schema/protocol/messages.ts';
-import { findWayError } from '../../wire/way-error.ts';
+import { findWayError, reachedNobody } from '../../wire/way-error.ts';
 import type { Handlers, Services, Workload } from '../dispatch.ts';
 import { timeLimit } from '../deadline.ts';
 import { Calls } from './calls.ts';
@@ -34,8 +34,6 @@ export interface TunnelPorts extends DataPorts {
 const dialMs = 30_000;
 /** Calls under way get this long before the agent restarts. */
 const drainMs = 10_000;
-/** A socket that lived this long was a good one: back-off starts anew (M12). */
-const stableMs = 60_000;
 /** Between tries after a refusal that only a person lifts. */
 const refusedMs = 30_000;
 const beatEveryMs = 30_000;
@@ -151,25 +149,28 @@ export class Tunnel {
 
   async #run(membership: Membership, started: Started): Promise<void> {
     const { signal } = this.#stopping;
-    for (let attempt = 0; !signal.aborted;) {
+    const { clock, random } = this.#ports;
+    const redial = new Redial();
+    while (!signal.aborted) {
       this.#watchdog?.beat();
       this.#cut = new AbortController();
       let leastMs = 0;
       let goAwayMs: number | undefined;
+      let isNobodyThere = false;
       try {
         const end = await this.#connectOnce(membership, started, AbortSignal.any([signal, this.#cut.signal]));
-        if (end.acceptedMs >= stableMs) attempt = 0;
+        if (end.acceptedMs > 0) redial.lost(end.acceptedMs, clock.bootMs());
         goAwayMs = end.goAwayMs;
         leastMs = this.#describeEnd(end);
       } catch (error) {
         leastMs = this.#describeFailure(error);
+        isNobodyThere = reachedNobody(error);
       } finally {
         this.#connection = undefined;
       }
       if (signal.aborted) break;
-      const waitMs = goAwayMs ?? Math.max(leastMs, backoffMs(attempt, this.#ports.random.fraction()));
-      attempt++;
-      await this.#wait(waitMs, signal);
+      const waitMs = redial.waitMs(clock.bootMs(), random.fraction(), isNobodyThere);
+      await this.#wait(goAwayMs ?? Math.max(leastMs, waitMs), signal);
     }
   }
 

@@ -1,11 +1,33 @@
-/** Reconnecting with full jitter (SPEC rule M12), for agents and clients. Pure: the caller brings the random number. */
+/** Reconnecting with full jitter (SPEC rule M12), for agents and clients. Pure: the caller brings time and the random number. */
 import { limits } from './limits.ts';
 
 /**
  * Milliseconds to wait before try `attempt` (0 is the first after a loss): uniform in [0, min(cap, base x 2^attempt)].
  * @param fraction uniform in [0, 1)
  */
-export function backoffMs(attempt: number, fraction: number): number {
-  const ceiling = Math.min(limits.reconnectCapMs, limits.reconnectBaseMs * 2 ** Math.min(attempt, 30));
+export function backoffMs(attempt: number, fraction: number, capMs: number = limits.reconnectCapMs): number {
+  const ceiling = Math.min(capMs, limits.reconnectBaseMs * 2 ** Math.min(attempt, 30));
   return Math.floor(fraction * ceiling);
+}
+
+/**
+ * The waits between the dials of one agent. While nobody listens where the edge was a moment ago it knocks every few seconds,
+ * to be there when the edge is: a refused connection costs nobody anything. An edge that answers late or with an error is
+ * busy, and gets the whole back-off.
+ */
+export class Redial {
+  #failures = 0;
+  #lostAtMs = Number.NEGATIVE_INFINITY;
+
+  /** A socket that had been accepted for so long ended. Times on the boot clock. */
+  lost(acceptedMs: number, nowMs: number): void {
+    this.#lostAtMs = nowMs;
+    if (acceptedMs >= limits.stableMs) this.#failures = 0;
+  }
+
+  /** Milliseconds until the next dial; `reachedNobody`: the last one was refused by the network. */
+  waitMs(nowMs: number, fraction: number, reachedNobody: boolean): number {
+    const knocks = reachedNobody && nowMs - this.#lostAtMs < limits.knockForMs;
+    return backoffMs(this.#failures++, fraction, knocks ? limits.knockCapMs : limits.reconnectCapMs);
+  }
 }

@@ -39,6 +39,11 @@ export const limits = {
   rebindMs: 10_000,
   reconnectBaseMs: 500,
   reconnectCapMs: 30_000,
+  /** A socket that lived this long was a good one: back-off starts anew. */
+  stableMs: 60_000,
+  /** The cap while nobody listens at the edge's address, for so long after a socket was lost. */
+  knockCapMs: 3_000,
+  knockForMs: 60_000,
   callDeadlineMs: 15_000,
   /** Unacknowledged events that an agent keeps in flight. */
   eventsInFlight: 256,

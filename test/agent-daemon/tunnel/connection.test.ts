@@ -383,6 +383,19 @@ describe('liveness', () => {
   });
 });
 
+it('[M12] knocks every few seconds where an edge was a moment ago', async () => {
+  const agent = await agentOn();
+  await attach(edge, agent);
+  agent.time.advance(1000);
+  await edge.stop();
+  const tries = () => agent.log.lines.filter(({ message }) => message === 'the edge was not reached').length;
+  await agent.time.until('the loss', () => agent.tunnel.status.state === 'connecting');
+  for (let count = 1; count <= 15; count++) {
+    agent.time.advance(3000);
+    await agent.time.until(`try ${count}`, () => tries() === count);
+  }
+});
+
 describe('a bad edge', () => {
   it.each([
     ['[F1] garbage', (ws: { send(data: Uint8Array): void }) => ws.send(new Uint8Array(100).fill(7))],

@@ -11,7 +11,7 @@ import { ProgressGate } from '../../../agent-daemon/tunnel/progress-gate.ts';
 import { isReportDue } from '../../../agent-daemon/tunnel/reports.ts';
 import { Watchdog } from '../../../agent-daemon/tunnel/watchdog.ts';
 import { newId } from '../../../schema/ids.ts';
-import { backoffMs } from '../../../schema/protocol/backoff.ts';
+import { backoffMs, Redial } from '../../../schema/protocol/backoff.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import type { Report } from '../../../schema/protocol/messages.ts';
 import { tmpDir } from '../../support/tmp.ts';
@@ -169,6 +169,20 @@ it('[M12] back-off is full jitter between 0 and a ceiling that doubles up to 30 
   expect(backoffMs(3, 0.5)).toBe(2000);
   expect(backoffMs(6, 0.5)).toBe(15_000);
   expect(backoffMs(1000, 0.5)).toBe(15_000);
+});
+
+it('[M12] back-off stays below 3 s while nobody listens, for a minute; an edge that is busy gets all of it', () => {
+  const redial = new Redial();
+  const waits = (nowMs: number, reachedNobody: boolean, count: number) =>
+    Array.from({ length: count }, () => redial.waitMs(nowMs, 0.5, reachedNobody));
+  expect(waits(0, true, 4), 'never connected').toEqual([250, 500, 1000, 2000]);
+  redial.lost(59_999, 1000);
+  expect(waits(1000, true, 2), 'nothing was stable').toEqual([1500, 1500]);
+  redial.lost(60_000, 100_000);
+  expect(waits(100_000, false, 1)).toEqual([250]);
+  expect(waits(159_999, true, 5)).toEqual([500, 1000, 1500, 1500, 1500]);
+  expect(waits(159_999, false, 2)).toEqual([15_000, 15_000]);
+  expect(waits(160_000, true, 1)).toEqual([15_000]);
 });
 
 it('[M1] a hello stays below the limit of a message, however many images a host has', () => {

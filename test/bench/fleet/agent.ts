@@ -8,11 +8,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { type Enrolled, tunnelSigningText } from '../../../schema/api/agent.ts';
 import { newId } from '../../../schema/ids.ts';
-import { backoffMs } from '../../../schema/protocol/backoff.ts';
+import { Redial } from '../../../schema/protocol/backoff.ts';
 import { decodeFrames, encodeFrames, frameTypes } from '../../../schema/protocol/frame.ts';
 import { JsonJoiner, jsonFrames } from '../../../schema/protocol/json.ts';
 import { limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
 import type { ToAgent, ToEdge } from '../../../schema/protocol/messages.ts';
+import { reachedNobody } from '../../../wire/way-error.ts';
 
 /** What a fleet keeps of an agent between two of its lives. */
 export interface AgentRecord {
@@ -64,10 +65,15 @@ export class FleetAgent {
 
   /** Connects again and again until it is stopped. */
   async run(): Promise<void> {
-    for (let attempt = 0; !this.#stopped; attempt++) {
-      const acceptedMs = await this.#connectOnce().catch(() => 0);
-      if (acceptedMs >= 60_000) attempt = 0;
-      if (!this.#stopped) await sleep(backoffMs(attempt, Math.random()));
+    const redial = new Redial();
+    while (!this.#stopped) {
+      let isNobodyThere = false;
+      const acceptedMs = await this.#connectOnce().catch((error: unknown) => {
+        isNobodyThere = reachedNobody(error);
+        return 0;
+      });
+      if (acceptedMs > 0) redial.lost(acceptedMs, performance.now());
+      if (!this.#stopped) await sleep(redial.waitMs(performance.now(), Math.random(), isNobodyThere));
     }
   }
 

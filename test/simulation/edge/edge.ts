@@ -387,7 +387,7 @@ export class SimEdge {
     return new Promise((resolve, reject) => {
       time.after(chance.delayMs(2 * way.latencyMs), () => {
         if (way.upIsCut || way.downIsCut || !front.isAlive) {
-          if (!way.upIsCut) reject(new Error('ECONNREFUSED'));
+          if (!way.upIsCut) reject(Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' }));
           return; // packets are dropped: the caller's own time-out speaks
         }
         try {
