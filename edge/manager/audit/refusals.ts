@@ -1,22 +1,29 @@
 /**
- * Refusals on their way to the audit trail: counted in the isolate while one call is under way, so that a flood costs one
- * call after the other and never one each. Nothing of it is waited for by the request that was refused.
+ * Refusals on their way to the audit trail: counted in the isolate while one call is under way or rests, so that a flood
+ * costs ten calls a second, each of which writes, and never one each. Nothing of it is waited for by the request that was
+ * refused.
  */
 import type { AuditEntry } from '../../../schema/api/audit.ts';
 import { type ErrorCode, errors } from '../../../schema/errors.ts';
 import { newId } from '../../../schema/ids.ts';
 import type { Ctx } from '../../http/context.ts';
+import { systemTimers } from '../../platform/clock.ts';
 import { admissionObject } from '../../platform/objects.ts';
 import { systemChain, toAuditActor } from './record.ts';
 import type { Refusals } from './refusal-windows.ts';
 
 /** A call that takes longer than this died with its request; the next refusal makes another. */
 const callMs = 10_000;
+/** Between two calls, once more were made than anybody causes by mistake. */
+const restMs = 100;
+const burstCalls = 20;
 /** Kinds counted at once in an isolate; more are dropped, the object would count them together anyway. */
 const mostKinds = 1_000;
 
 const waiting = new Map<string, Map<string, Refusals>>();
 const sendingSinceMs = new Map<string, number>();
+/** When the calls of all chains are paid for, a rest each. */
+let paidAtMs = 0;
 
 /** Whether a refusal is written down: who is nobody, who may not, who tried too often. */
 export function isAudited(code: ErrorCode): boolean {
@@ -60,8 +67,15 @@ async function send(ctx: Ctx, chain: string): Promise<void> {
       waiting.delete(chain);
       sendingSinceMs.set(chain, ctx.clock.bootMs());
       await admissionObject(ctx.env, chain).refused([...kinds.values()]);
+      await rest(ctx.clock.bootMs());
     }
   } finally {
     sendingSinceMs.delete(chain);
   }
+}
+
+async function rest(nowMs: number): Promise<void> {
+  const debtMs = Math.min(Math.max(nowMs, paidAtMs) - nowMs + restMs, (burstCalls + 1) * restMs);
+  paidAtMs = nowMs + debtMs;
+  if (debtMs > burstCalls * restMs) await new Promise<void>((resolve) => void systemTimers.after(restMs, resolve));
 }

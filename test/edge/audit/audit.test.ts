@@ -3,6 +3,7 @@ import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'c
 import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AuditRecord, AuditVerdict } from '../../../schema/api/audit.ts';
+import { Admission } from '../../../edge/manager/admission/admission-object.ts';
 import { admissionObject } from '../../../edge/platform/objects.ts';
 import { passMs } from '../boot-clock.ts';
 import { call, password } from '../client.ts';
@@ -246,6 +247,8 @@ describe('the sealer', () => {
 });
 
 describe('refusals', () => {
+  /** An address of its own: others are not to be slowed down by what fails here. */
+  const flooding = { 'cf-connecting-ip': '198.51.100.77' };
   const refused = (records: readonly AuditRecord[]) => records.filter(({ outcome }) => outcome === 'refused');
 
   it('leave the first of a minute and then a count, in the chain of who was refused', async () => {
@@ -272,6 +275,14 @@ describe('refusals', () => {
       new Set(['GET /v1/whoami auth_missing', 'POST /v1/auth/login auth_login_failed']),
     );
     expect(JSON.stringify(records)).not.toMatch(/my real password|cwt_wrong/);
+  });
+  it('of a flood are gathered into few calls, none uncounted', async () => {
+    const calls = vi.spyOn(Admission.prototype, 'refused');
+    const fromMs = performance.now();
+    for (let time = 0; time < 100; time++) await call('GET', '/v1/whoami', { headers: flooding });
+    const counted = () => calls.mock.calls.flat(2).reduce((sum, { count }) => sum + count, 0);
+    await expect.poll(counted, { timeout: 10_000 }).toBe(100);
+    expect(calls.mock.calls.length).toBeLessThan(25 + (performance.now() - fromMs) / 100);
   });
   it('are not what is merely missing or wrong', async () => {
     await call('GET', '/v1/sessions/ses_x', { token: admin });
