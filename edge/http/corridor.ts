@@ -6,12 +6,14 @@ import { type Context, Hono } from 'hono';
 import { type ErrorCode, errors, Refusal } from '../../schema/errors.ts';
 import { newId } from '../../schema/ids.ts';
 import { systemClock } from '../platform/clock.ts';
+import { readConfig } from '../platform/config.ts';
 import { equalTexts } from '../platform/keys.ts';
 import { consoleLog, describeError } from '../platform/log.ts';
 import { systemRandom } from '../platform/random.ts';
 import type { Actor, AgentActor, Ctx, UserActor } from './context.ts';
 import { checkCondition } from './etag.ts';
 import { RequestCtx } from './request-ctx.ts';
+import { Stranger } from './strangers.ts';
 import { readIdempotency, withIdempotency } from './idempotency.ts';
 import { readInput } from './input.ts';
 import { checkPermission } from './permission.ts';
@@ -59,7 +61,11 @@ function pathPattern(path: string): RegExp {
   return new RegExp(`^${path.replaceAll(/[.+]/g, String.raw`\$&`).replaceAll(/\{\w+\}/g, '[^/]+')}$`);
 }
 
-function refuseUnknown(c: Context<{ Bindings: Env }>, known: { method: string; pattern: RegExp }[]): Response {
+async function refuseUnknown(
+  c: Context<{ Bindings: Env }>,
+  known: { method: string; pattern: RegExp }[],
+): Promise<Response> {
+  await new Stranger(c.req.raw, readConfig(c.env).layout).ask();
   const allowed = known.filter(({ pattern }) => pattern.test(c.req.path)).map(({ method }) => method);
   if (allowed.length === 0) return render(toProblem(new Refusal('route_not_found')), freshRequestId());
   const problem = toProblem(new Refusal('route_method_not_allowed'));
@@ -102,7 +108,7 @@ async function settle(ctx: RequestCtx, error: unknown): Promise<unknown> {
   const { status } = errors[toRefusal(error).code];
   if (ctx.actor.kind !== 'anonymous' || (status !== 401 && status !== 429)) return error;
   try {
-    await ctx.payFailure();
+    await ctx.stranger.payFailure();
     return error;
   } catch (refusal) {
     return refusal;
@@ -117,6 +123,7 @@ async function enter(
 ): Promise<Response> {
   const { spec } = route;
   checkAddress(ctx.request);
+  if (spec.permission === 'public' && spec.isWatched !== true) await ctx.stranger.ask();
   ctx.actor = await identify(ctx, spec, authenticators);
   checkPermission(ctx.actor, spec.permission);
   if (spec.upgrade) checkUpgrade(ctx.request, spec.upgrade.protocol);

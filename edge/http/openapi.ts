@@ -106,6 +106,7 @@ export function declaredErrors(spec: RouteSpec): ReadonlySet<ErrorCode> {
       'request_type_unsupported',
     ] as const)
       codes.add(code);
+  if (spec.isWatched !== true) codes.add('request_rate_limited');
   if (spec.permission !== 'public')
     for (const code of ['auth_missing', 'auth_invalid', 'auth_revoked', 'access_denied'] as const) codes.add(code);
   if (spec.upgrade)

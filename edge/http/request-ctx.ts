@@ -5,30 +5,17 @@
 import type { EdgeFailpoint } from '../../schema/failpoints.ts';
 import { idPrefixes, newId } from '../../schema/ids.ts';
 import type { Clock, Failpoints, Log, Random } from '../../schema/ports.ts';
-import { systemClock, systemTimers } from '../platform/clock.ts';
+import { systemClock } from '../platform/clock.ts';
 import { type Config, readConfig } from '../platform/config.ts';
 import { failpointsOf } from '../platform/failpoint.ts';
 import { consoleLog, describeError } from '../platform/log.ts';
 import { systemRandom } from '../platform/random.ts';
-import { clientAddressOf, clientNetworkOf } from './client-address.ts';
+import { clientAddressOf } from './client-address.ts';
 import type { Actor, Ctx } from './context.ts';
+import { Stranger } from './strangers.ts';
 import { nextTraceparent } from './trace.ts';
-import { Turns } from './turns.ts';
 
 type CreatedKind = Parameters<Ctx['newId']>[0];
-
-/** By client network: 300 failures at once, then 20 a second. A wait is shorter than what a stop waits for (edge/serve/drain.ts). */
-const failures = new Turns(
-  {
-    costMs: 50,
-    burstMs: 15_000,
-    waitMs: 4_000,
-    mostKeys: 10_000,
-    mostWaiting: 1_000,
-    detail: 'Too many failures from this address.',
-  },
-  { clock: systemClock, timers: systemTimers, random: systemRandom },
-);
 
 export class RequestCtx implements Ctx {
   readonly env: Env;
@@ -44,8 +31,7 @@ export class RequestCtx implements Ctx {
   readonly #execution: { waitUntil(work: Promise<unknown>): void };
   #trace: string | undefined;
   #log: Log | undefined;
-  /** Whether it was this request's turn, and whether that was charged. */
-  #turn: 'free' | 'charged' | undefined;
+  #stranger: Stranger | undefined;
 
   constructor(parts: {
     env: Env;
@@ -78,18 +64,11 @@ export class RequestCtx implements Ctx {
   get clientAddress(): string {
     return clientAddressOf(this.request, this.config.layout);
   }
-  async takeTurn(): Promise<void> {
-    if (this.#turn !== undefined) return;
-    const network = clientNetworkOf(this.clientAddress);
-    // Set before the wait: what is refused there has paid by it.
-    this.#turn = 'charged';
-    if (network === undefined || !(await failures.take(network))) this.#turn = 'free';
+  get stranger(): Stranger {
+    return (this.#stranger ??= new Stranger(this.request, this.config.layout));
   }
-  /** What proves nothing costs its address, and waits for its answer as it would have for its turn. @throws Refusal as `takeTurn` */
-  async payFailure(): Promise<void> {
-    await this.takeTurn();
-    const network = clientNetworkOf(this.clientAddress);
-    if (this.#turn === 'free' && network !== undefined) failures.charge(network);
+  takeTurn(): Promise<void> {
+    return this.stranger.takeTurn();
   }
   waitUntil(work: Promise<unknown>): void {
     this.#execution.waitUntil(

@@ -88,6 +88,8 @@ export interface RouteSpec<P extends Permission = Permission, R extends RequestS
   secret?: boolean;
   /** Takes `If-Match`: the service compares it with the version that it changes. */
   conditional?: true;
+  /** Public, and asked by whoever watches this process: not slowed down for what its address asks beside it. */
+  isWatched?: true;
   /** A WebSocket: a request without `upgrade` is refused with 426; with `protocol`, so is another subprotocol. */
   upgrade?: { protocol: string };
 }

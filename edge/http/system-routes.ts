@@ -64,6 +64,7 @@ export function systemSlice(others: readonly Slice[]): Slice {
         path: '/healthz',
         summary: 'Alive: this process answers.',
         permission: 'public',
+        isWatched: true,
         responses: { 200: { description: 'Alive.', contentType: 'text/plain' } },
       },
       () => new Response('ok\n', { headers: { 'content-type': 'text/plain' } }),

@@ -1,8 +1,8 @@
 /**
  * Slows down whoever fails to prove who he is, before anything costly is done for him. A failure leaves a debt of time on
  * its key, which time pays off. Below `burstMs` of debt nothing happens. Above, the key's requests take turns: each waits
- * until the debt before it is paid, and one whose wait would be too long is refused, after some time: who asks again as fast
- * as it is answered is answered slowly. A success costs nothing and leaves nothing. In the isolate's memory, bounded.
+ * until the debt before it is paid, and one whose wait would be too long is refused, later still: who asks again as fast as
+ * it is answered is answered slowly. A success costs nothing and leaves nothing. In the isolate's memory, bounded.
  */
 import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Random, Timers } from '../../schema/ports.ts';
@@ -14,6 +14,8 @@ export interface TurnLimits {
   burstMs: number;
   /** The longest wait for a turn. */
   waitMs: number;
+  /** What is refused hears of it after half of this to all of it. */
+  holdMs: number;
   /** Keys that are remembered; the one that failed least lately goes first. */
   mostKeys: number;
   /** Requests that wait at once; what comes on top is refused at once. */
@@ -55,13 +57,13 @@ export class Turns {
 
   /** Waits for a turn of the key, if it has to; true when the turn has been charged. @throws Refusal `request_rate_limited` */
   async take(key: string): Promise<boolean> {
-    const { burstMs, waitMs: longestMs, detail } = this.#limits;
+    const { burstMs, waitMs: longestMs, holdMs, detail } = this.#limits;
     const waitMs = (this.#paidAtMs.get(key) ?? 0) - burstMs - this.#ports.clock.bootMs();
     if (waitMs <= 0) return false;
     const hasTurn = waitMs < longestMs;
     if (hasTurn) this.charge(key);
     // Those without a turn do not come back all at once.
-    const waited = await this.#wait(hasTurn ? waitMs : longestMs * (1 - this.#ports.random.fraction() / 2));
+    const waited = await this.#wait(hasTurn ? waitMs : holdMs * (1 - this.#ports.random.fraction() / 2));
     if (hasTurn && waited) return true;
     throw new Refusal('request_rate_limited', detail, { retryAfterSeconds: Math.ceil(waitMs / 1000) });
   }

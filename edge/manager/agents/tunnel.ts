@@ -45,6 +45,7 @@ const dials = new Turns(
     costMs: 100,
     burstMs: 10_000,
     waitMs: 4_000,
+    holdMs: 4_000,
     mostKeys: mostProven,
     mostWaiting: 1_000,
     detail: 'Too many connections of this agent.',

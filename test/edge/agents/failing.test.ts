@@ -1,6 +1,7 @@
 /** An address whose dials prove nothing is slowed down and refused; agents that prove themselves are not, behind the same address. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { bootstrapped, call, password, send } from '../client.ts';
+import { tier } from '../../support/tier.ts';
 import { capacity, flipped, Host, hostInfo, newJoinToken, upgrade } from './host.ts';
 
 /** Of what one address may fail at once, and of what waits. */
@@ -103,6 +104,26 @@ describe('an address that fails', () => {
     expect((await call('GET', '/v1/whoami', { headers, token: admin })).status).toBe(200);
   });
 });
+
+it.runIf(tier === 'full')(
+  'an address that asks without end takes turns, with nothing proved wrong; who watches is answered',
+  async () => {
+    const headers = { 'cf-connecting-ip': '198.51.100.9' };
+    const statusOf = async (path: string, from = headers) => (await send('GET', path, { headers: from })).status;
+    const [free, inTurn, tooMany] = [5_001, 999, 20];
+    const answers: number[] = [];
+    const paths = ['/nowhere', '/errors'];
+    for (let left = free; left > 0; left--) answers.push(await statusOf(paths[left % 2]!));
+    expect(new Set(answers)).toEqual(new Set([404, 200]));
+    const crowd = Array.from({ length: inTurn + tooMany }, () => statusOf('/nowhere'));
+    expect((await Promise.all(crowd)).filter((status) => status === 429)).toHaveLength(tooMany);
+    expect(await statusOf('/healthz')).toBe(200);
+    expect(await statusOf('/nowhere', { 'cf-connecting-ip': '198.51.100.10' })).toBe(404);
+    expect((await call('GET', '/v1/whoami', { headers, token: admin })).status).toBe(200);
+    nowMs += 4_000;
+    expect(await statusOf('/nowhere')).toBe(404);
+  },
+);
 
 it('an agent that asks without end takes turns, and is refused on top of that; another one is not touched', async () => {
   const [busy, calm] = [await joined(), await joined()];

@@ -4,7 +4,15 @@ import { clientNetworkOf } from '../../../edge/http/client-address.ts';
 import { type TurnLimits, Turns } from '../../../edge/http/turns.ts';
 import type { Refusal } from '../../../schema/errors.ts';
 
-const limits: TurnLimits = { costMs: 10, burstMs: 100, waitMs: 50, mostKeys: 3, mostWaiting: 20, detail: 'Too often.' };
+const limits: TurnLimits = {
+  costMs: 10,
+  burstMs: 100,
+  waitMs: 50,
+  holdMs: 80,
+  mostKeys: 3,
+  mostWaiting: 20,
+  detail: 'Too often.',
+};
 
 /** Turns, their clock, and what becomes of each request: when it went on, or was refused. */
 function world(changes: Partial<TurnLimits> = {}) {
@@ -60,9 +68,9 @@ describe('turns', () => {
       '10 a turn',
       '20 a turn',
       '30 a turn',
-      '37.5 a request_rate_limited 1',
-      '37.5 a request_rate_limited 1',
       '40 a turn',
+      '60 a request_rate_limited 1',
+      '60 a request_rate_limited 1',
     ]);
   });
   it('are free again when time has paid the debt, which no flood makes larger than burst and wait', async () => {
