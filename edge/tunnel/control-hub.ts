@@ -84,7 +84,8 @@ export class ControlHub {
   constructor(ports: ControlHubPorts, sockets: readonly ControlSocket[]) {
     this.#ports = ports;
     this.#calls = new HubCalls(ports);
-    this.#budget = new TalkBudget(ports.clock);
+    const { talkBurstFrames: burstFrames, talkFramesPerSecond: framesPerSecond } = limits;
+    this.#budget = new TalkBudget(ports.clock, { burstFrames, framesPerSecond });
     for (const socket of sockets) this.#index(socket);
     if (sockets.some(({ state }) => state.reportDirty)) ports.armReports();
   }

@@ -26,6 +26,7 @@ import {
 } from './links.ts';
 import { judgeOpen } from './open.ts';
 import type { AgentSocketClaim, ClientSocketClaim, DataHubStatus } from './rpc.ts';
+import { TalkBudget } from './talk-budget.ts';
 
 export interface DataHubPorts extends AccessGatePorts, DiallerPorts {
   clock: Clock;
@@ -56,9 +57,12 @@ export class DataHub {
       bind: (flow, agent) => this.#bind(flow, agent),
       refuse: (flow, code, detail) => this.#reset(flow, code, detail),
     });
+    const { idleBurstFrames: burstFrames, idleFramesPerSecond: framesPerSecond } = limits;
+    const idle = new TalkBudget(ports.clock, { burstFrames, framesPerSecond });
     this.#forwarder = new Forwarder({
       random: ports.random,
       mayPass: (client) => this.#gate.isOpen(client),
+      mayIdle: (agent) => idle.spend(agent.state.agentId, 0),
       clientJson: (client, cursor) => this.#clientJson(client, cursor),
       agentMessage: (agent, cursor) => this.#agentMessage(agent, cursor),
       reset: (flow, code, detail) => this.#reset(flow, code, detail),
@@ -113,7 +117,7 @@ export class DataHub {
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
       this.#ports.log.warn('a peer broke the protocol', { kind: socket.state.kind, error: error.message });
-      const code = error.rule === 'F4' ? closeCodes.tooBig : closeCodes.protocolError;
+      const code = closeCodeOf(error.rule);
       if (agent) this.#closeAgent(agent, code, error.rule, 'tunnel_closed');
       else if (client) this.#closeClient(client, code, error.rule);
     }
@@ -360,6 +364,11 @@ export class DataHub {
     this.#joiners.set(socket, joiner);
     return joiner;
   }
+}
+
+function closeCodeOf(rule: string): number {
+  if (rule === 'F4') return closeCodes.tooBig;
+  return rule === 'K6' ? closeCodes.policy : closeCodes.protocolError;
 }
 
 /** Gives every frame of a message of ours another stream id. */

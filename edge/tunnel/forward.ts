@@ -4,6 +4,7 @@
  * (SPEC rules S3, S5, S6). Whoever breaks a rule is closed; the others do not notice (K6).
  */
 import { encodeFrame, FrameError, frameTypes } from '../../schema/protocol/frame.ts';
+import { limits } from '../../schema/protocol/limits.ts';
 import type { Random } from '../../schema/ports.ts';
 import { Cursor, Run } from './cursor.ts';
 import {
@@ -24,6 +25,8 @@ export interface ForwardHost {
   mayPass(client: ClientLink): boolean;
   /** A frame of JSON from a client: OPEN or RESET, with the cursor on it. */
   clientJson(client: ClientLink, cursor: Cursor): void;
+  /** Counts an agent's frame that moves nothing. False: it was one too many. */
+  mayIdle(agent: AgentLink): boolean;
   /** A frame of a message on stream 0 of an agent's socket. */
   agentMessage(agent: AgentLink, cursor: Cursor): void;
   /** Ends a stream at both ends. */
@@ -51,15 +54,17 @@ export class Forwarder {
     const cursor = new Cursor(buffer);
     const run = new Run<ClientLink>(buffer, (client, bytes) => this.deliver(client, bytes));
     while (cursor.next()) {
-      if (cursor.type === marked) this.#proven(agent, cursor);
-      else if (cursor.type === message) this.#host.agentMessage(agent, cursor);
-      else this.#agentFrame(agent, cursor, run);
+      const flow = agent.flows.get(cursor.stream);
+      const moves = cursor.type === marked ? this.#proven(agent, cursor) : flow !== undefined && movesBytes(cursor);
+      if (!moves && !this.#host.mayIdle(agent)) throw new FrameError('K6', 'too much that moves nothing');
+      if (cursor.type === marked) continue;
+      if (cursor.type === message) this.#host.agentMessage(agent, cursor);
+      else this.#agentFrame(agent, flow, cursor, run);
     }
     run.cut();
   }
 
-  #agentFrame(agent: AgentLink, cursor: Cursor, run: Run<ClientLink>): void {
-    const flow = agent.flows.get(cursor.stream);
+  #agentFrame(agent: AgentLink, flow: Flow | undefined, cursor: Cursor, run: Run<ClientLink>): void {
     if (!flow) {
       // It crossed a RESET, or the hub lost it: the agent stops when it is told.
       if (cursor.type === data) this.#unknown(agent, cursor.stream);
@@ -202,9 +207,12 @@ export class Forwarder {
     return grant > 0;
   }
 
-  #proven(link: AgentLink | ClientLink, cursor: Cursor): void {
+  /** False for a mark that we do not know. */
+  #proven(link: AgentLink | ClientLink, cursor: Cursor): boolean {
     if (cursor.stream !== 0 || cursor.length !== 8) throw new FrameError('S5', 'a malformed MARKED');
-    if (link.out.marked(cursor.view, cursor.payloadAt)) this.release(link);
+    const isKnown = link.out.marked(cursor.view, cursor.payloadAt);
+    if (isKnown) this.release(link);
+    return isKnown;
   }
 
   #mark(link: AgentLink | ClientLink): void {
@@ -225,6 +233,12 @@ export class Forwarder {
     const payload = new TextEncoder().encode('{"code":"tunnel_stream_unknown"}');
     this.send(link, encodeFrame({ type: reset, flags: 0, stream, offset: 0, payload }));
   }
+}
+
+/** Bytes of a stream, or a grant worth a frame. */
+function movesBytes(cursor: Cursor): boolean {
+  if (cursor.type === window) return cursor.grant >= limits.idleGrantBytes;
+  return cursor.type === data && cursor.length > 0;
 }
 
 function checkClientData(cursor: Cursor): void {

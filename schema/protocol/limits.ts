@@ -51,8 +51,14 @@ export const limits = {
   talkBurstFrames: 2_000,
   talkFramesPerSecond: 1_000,
   talkFrameBytes: 4_096,
-  /** An agent that said more is not heard for so long. */
+  /** ... and on data sockets of frames that move nothing: all but bytes of a stream, grants of at least so much, and marks of ours. */
+  idleBurstFrames: 20_000,
+  idleFramesPerSecond: 4_000,
+  idleGrantBytes: 4_096,
+  /** An agent that said more is not heard for so long; twice as long each time until it has been good for a while. */
   talkRestMs: 10_000,
+  talkLongestRestMs: 320_000,
+  talkForgivenMs: 600_000,
   /** Before a byte passes on a socket, its last access check must be younger than this. */
   accessCheckMs: 3_000,
 } as const;
