@@ -1,13 +1,13 @@
 /**
- * `node hostile.ts URL SOCKETS AGENT_ID...`: that many loops which ask for a challenge and dial with a signature that is
- * not the agent's, again at once, without any pause. Prints `tries` at the end of its standard input.
+ * `node hostile.ts URL dial|ask SOCKETS AGENT_ID...`: that many loops which ask for a challenge and dial with a signature that
+ * is not the agent's, or only ask, again at once, without any pause. Prints `tries` at the end of its standard input.
  */
 import { randomBytes } from 'node:crypto';
 import { request } from 'node:http';
 import { WebSocket } from 'ws';
 import { tunnelProtocol } from '../../../schema/protocol/limits.ts';
 
-const [url = '', count = '', ...agentIds] = process.argv.slice(2);
+const [url = '', what = '', count = '', ...agentIds] = process.argv.slice(2);
 let tries = 0;
 const statuses: Record<string, number> = {};
 
@@ -58,7 +58,7 @@ async function loop(agentId: string): Promise<never> {
   for (;;) {
     tries++;
     await challenge(agentId)
-      .then((nonce) => dial(agentId, nonce))
+      .then((nonce) => (what === 'dial' ? dial(agentId, nonce) : undefined))
       .catch(() => {});
   }
 }
