@@ -20,6 +20,8 @@ export interface Host {
   memoryBytes: number;
   /** Absolute path of causeway-init for containers of this machine. */
   initPath: string;
+  /** Directory of the runners of kernels. */
+  runnersPath: string;
   /** The routing table, as `/proc/net/route` has it. */
   readRoutes(): Promise<string>;
   /** Runs `iptables` with these arguments; resolves with what it said when it failed. */
@@ -44,6 +46,7 @@ export function thisHost(): Host {
     parallelism: availableParallelism(),
     memoryBytes: totalmem(),
     initPath: fileURLToPath(new URL(`./init/bin/causeway-init-${initArch}`, import.meta.url).href),
+    runnersPath: fileURLToPath(new URL('./kernels/runners/', import.meta.url).href),
     readRoutes: () => readFile('/proc/net/route', 'utf8'),
     iptables,
     measureTree,

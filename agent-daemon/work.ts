@@ -14,6 +14,7 @@ import { Uploads } from './files/uploads.ts';
 import type { Host } from './host.ts';
 import { Images } from './images/images.ts';
 import type { InitDoor, InitTransport, Soon } from './init/link-options.ts';
+import { executeStream, kernelCall, kernelsCall } from './kernels/streams.ts';
 import { HostGuard } from './networks/guard.ts';
 import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
@@ -34,7 +35,7 @@ import type { Membership } from './tunnel/identity.ts';
 export interface Work {
   workload: Workload;
   /** All but those of the agent itself. */
-  handlers: Omit<Handlers, 'calls'> & { calls: Pick<Handlers['calls'], 'echo' | 'processes'> };
+  handlers: Omit<Handlers, 'calls'> & { calls: Pick<Handlers['calls'], 'echo' | 'processes' | 'kernels' | 'kernel'> };
   /** Takes up what an earlier run left and begins to work, for the control plane that the agent belongs to now. */
   begin(membership: Membership): Promise<void>;
   /** What goes on here, for the local status. */
@@ -182,10 +183,16 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         stop: (intent, superseded) => core().stop(intent, superseded),
         remove: (intent) => core().remove(intent),
       },
-      calls: { echo: echoCall, processes: processesCall(streams) },
+      calls: {
+        echo: echoCall,
+        processes: processesCall(streams),
+        kernels: kernelsCall(streams),
+        kernel: kernelCall(streams),
+      },
       streams: {
         process: processStream(streams),
         logs: logsStream(streams),
+        execute: executeStream(streams),
         get: getStream(homes),
         put: putStream(homes, uploads, stagingRoot),
         echo: echoStream,
@@ -243,6 +250,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         store: new PlacementStore(join(stateDir, 'sessions'), disk),
         starts: new Semaphore(2 * host.parallelism),
         initPath,
+        runnersPath: host.runnersPath,
         runRoot,
         transport: () => asked.transport(),
         uploads,

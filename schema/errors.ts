@@ -93,6 +93,16 @@ export const errors = {
   process_conflict: { status: 409, title: 'The process id was used with another command' },
   process_limit: { status: 429, title: 'The session runs too many processes' },
 
+  // kernels
+  kernel_not_found: { status: 404, title: 'No such kernel in the session' },
+  kernel_language_missing: { status: 422, title: 'The image has no interpreter of this language' },
+  kernel_dead: { status: 409, title: 'The kernel has ended by itself' },
+  kernel_busy: { status: 429, title: 'Too many runs wait for the kernel' },
+  kernel_limit: { status: 429, title: 'The session has too many kernels' },
+  kernel_run_not_found: { status: 404, title: 'No such run in the session' },
+  kernel_run_conflict: { status: 409, title: 'The run id was used with another request' },
+  kernel_input_unasked: { status: 409, title: 'The run asks for no input there' },
+
   // tunnel
   tunnel_frame_invalid: { status: 400, title: 'A frame is not valid' },
   tunnel_stream_unknown: { status: 404, title: 'No such stream' },

@@ -16,6 +16,7 @@ export const idPrefixes = {
   intent: 'int',
   joinToken: 'jtk',
   journal: 'jrn',
+  kernel: 'krn',
   process: 'prc',
   project: 'prj',
   request: 'req',

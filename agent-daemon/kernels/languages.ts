@@ -2,9 +2,7 @@
  * How a kernel of each language is started: an interpreter of the image, told to read as many bytes of its standard input
  * as our runner has, and to become it (SPEC.md rule R1). Pure.
  */
-
-export const languages = ['python', 'node', 'bash'] as const;
-export type Language = (typeof languages)[number];
+import type { Language } from '../../schema/api/kernel-parts.ts';
 
 /** File of each runner, beside this one in `runners/`. */
 export const runnerFiles = { python: 'python.py', node: 'node.cjs', bash: 'bash.sh' } as const satisfies Record<

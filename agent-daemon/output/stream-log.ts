@@ -180,7 +180,7 @@ export class StreamLog {
 
   /** Brings what was written to the disk itself. */
   sync(): Promise<void> {
-    this.#syncing = this.#syncing.then(() => this.#syncNow());
+    this.#syncing = this.#syncing.catch(() => undefined).then(() => this.#syncNow());
     return this.#syncing;
   }
 
@@ -385,7 +385,9 @@ export class StreamLog {
     const file = this.#fileOf.get(oldest);
     if (file === undefined || !this.#unsynced.includes(file)) return;
     this.#unsynced.splice(this.#unsynced.indexOf(file), 1);
-    await file.close();
+    // A sync that is under way may have it before it still.
+    this.#syncing = this.#syncing.catch(() => undefined).then(() => file.close());
+    await this.#syncing;
   }
 
   /** Refuses what waits: the init keeps it, and so the container's writes wait. */

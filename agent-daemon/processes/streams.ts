@@ -35,6 +35,8 @@ export function processStream(of: StreamsOf): StreamHandler<'process'> {
     const { after = { stdout: 0, stderr: 0 }, spawn, input = true } = open.open;
     const session = of.find(open.sessionId, open.generation);
     const processId = idOf(open);
+    if (session?.kernels.owns(processId) === true && (input || spawn !== undefined))
+      throw new Refusal('process_conflict', 'It is a kernel: run code in it, or only watch it.');
     if (spawn !== undefined) await spawnFor(of, session, processId, spawn);
     await withSpool(of, open, async (spool) => {
       const supervisor = spool.record.exit === undefined ? session?.supervisor : undefined;

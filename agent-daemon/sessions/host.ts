@@ -36,6 +36,8 @@ export interface SessionHost {
   starts: Semaphore;
   agentId: string;
   instanceId: string;
+  /** Directory of the runners of kernels. */
+  runnersPath: string;
   /** Absolute path of causeway-init, and the directory of the directories with their sockets. */
   initPath: string;
   runRoot: string;

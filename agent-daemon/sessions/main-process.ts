@@ -4,18 +4,17 @@ import { Refusal } from '../../schema/errors.ts';
 import type { KernelSpec } from '../../schema/protocol/intents.ts';
 import type { SpawnSpec } from '../init/messages.ts';
 import { type ProcessRecord, shortArgv } from '../output/process-record.ts';
+import { derivedProcessId } from '../processes/derived-id.ts';
 import { processEnvironment } from '../processes/environment.ts';
 import { inside } from '../runtime/docker-spec.ts';
 import type { ImageFacts } from '../runtime/runtime.ts';
 
-const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
 /** The terminal of a main process until somebody with a window attaches. */
 const defaultWindow = { rows: 24, cols: 80 } as const;
 
 /** The id of the main process: always the same for a placement, so that it can be started only once. */
 export function mainProcessId(sessionId: string, generation: number): string {
-  const digest = createHash('sha256').update(`main ${sessionId} ${generation}`).digest();
-  return `prc_${Array.from(digest.subarray(0, 26), (byte) => alphabet[byte & 31]).join('')}`;
+  return derivedProcessId(`main ${sessionId} ${generation}`);
 }
 
 /**

@@ -61,12 +61,14 @@ export interface PlacementRef {
 }
 
 const keyBytes = 32;
+const kernelsSuffix = '.kernels';
 const namePattern = /^(ses_[0-9a-z_]+)\.g(\d+)\.json$/;
 
 /** The directory of these files. */
 export class PlacementStore {
   readonly #dir: string;
   readonly #disk: Disk;
+  readonly #withKernels = new Set<string>();
 
   constructor(dir: string, disk: Disk) {
     this.#dir = dir;
@@ -78,6 +80,7 @@ export class PlacementStore {
     await this.#disk.mkdir(this.#dir, { recursive: true, mode: 0o700 });
     const found: PlacementFile[] = [];
     for (const name of await this.#disk.readdir(this.#dir)) {
+      if (name.endsWith(kernelsSuffix)) this.#withKernels.add(join(this.#dir, name));
       if (!namePattern.test(name)) continue;
       const path = join(this.#dir, name);
       try {
@@ -115,6 +118,12 @@ export class PlacementStore {
 
   async removeKey(ref: PlacementRef): Promise<void> {
     await this.#disk.rm(this.#keyPath(ref), { force: true });
+  }
+
+  /** Where the kernels of the session are kept, and whether an earlier agent process left some. */
+  kernelsOf(ref: PlacementRef): { path: string; wereLeft: boolean } {
+    const path = `${this.#base(ref)}${kernelsSuffix}`;
+    return { path, wereLeft: this.#withKernels.has(path) };
   }
 
   async remove(ref: PlacementRef): Promise<void> {

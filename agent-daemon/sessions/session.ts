@@ -8,6 +8,7 @@ import type { ProcessExit as InitExit } from '../init/messages.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
+import { inside } from '../runtime/docker-spec.ts';
 import { type ImageFacts, RuntimeError } from '../runtime/runtime.ts';
 import { createContainer, findOurs, makeHome, removeContainer, startContainer } from './container.ts';
 import { Deadline, pause } from '../deadline.ts';
@@ -17,6 +18,8 @@ import { findOrPull } from './image-step.ts';
 import { mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
+import { SessionKernels } from '../kernels/session-kernels.ts';
+import { processEnvironment } from '../processes/environment.ts';
 import { Running } from './running.ts';
 import { toStartRefusal } from './start-refusal.ts';
 import { step } from './step.ts';
@@ -32,6 +35,8 @@ export class Session {
   readonly #host: SessionHost;
   readonly #record: PlacementRecord;
   readonly #running: Running;
+  /** What runs code in it. */
+  readonly kernels: SessionKernels;
   readonly #timeout: Deadline;
   readonly #ended = Promise.withResolvers<void>();
   readonly #abandoned = new AbortController();
@@ -58,6 +63,17 @@ export class Session {
       },
       leaseExpired: () => this.#onLeaseExpired(),
     });
+    const { sessionId, generation } = placement;
+    this.kernels = new SessionKernels(
+      {
+        sessionId,
+        generation,
+        ...host.store.kernelsOf(placement),
+        supervisor: () => this.supervisor,
+        spawnOf: (processId, argv) => this.#kernelSpawn(processId, argv),
+      },
+      host,
+    );
     if (this.state === 'ended') this.#ended.resolve();
     if (placement.recorded.includes('running')) this.#startRecorded.resolve();
   }
@@ -137,6 +153,7 @@ export class Session {
     this.#abandoned.abort();
     if (this.state !== 'ended') await this.stop({ force: true, graceMs: 0 }, this.#abandoned.signal);
     await this.#running.close();
+    await this.kernels.remove();
     await this.#tidy();
     await this.#host.spools.generationEnded(this.sessionId, this.generation);
     await this.#record.record({ kind: 'removed' });
@@ -164,6 +181,7 @@ export class Session {
     await this.#running.watchMemory();
     await this.#running.listen();
     await this.#armDeadlines();
+    await this.kernels.adopt();
     if (exit !== undefined) this.#endWith(leftoverGraceMs, () => endOfMain(exit));
     else if (this.placement.stop !== undefined) await this.#askToEnd(this.placement.stop);
   }
@@ -285,6 +303,15 @@ export class Session {
       spooled: spools.create({ sessionId, generation, processId }, record),
       spawn: () => step(failpoints, 'runtime.spawn', async () => this.#running.supervisor?.spawn(spawn, record)),
     };
+  }
+
+  async #kernelSpawn(processId: string, argv: readonly string[]) {
+    const { spec } = this.placement;
+    const imageEnv = (await this.image())?.env ?? [];
+    const env = processEnvironment({ sessionId: this.sessionId, spec, imageEnv });
+    const { onFull, blockMs } = spec.output;
+    const spawn = { processId, argv, env, cwd: inside.home, stdin: 'open' as const, output: { onFull, blockMs } };
+    return { spec: spawn, record: recordOf(spawn, spec.output, this.#host.clock.nowMs()) };
   }
 
   get #hasMain(): boolean {

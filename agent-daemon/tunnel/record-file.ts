@@ -1,6 +1,7 @@
 /**
  * A file of JSON records that survives a crash at any byte: {length u32, crc32 u32, JSON}. What `append` resolved for is
- * on the disk (fdatasync); a torn tail is cut at opening. Appends that come while one is under way share the next sync.
+ * on the disk (fdatasync, unless the owner can do without); a torn tail is cut at opening. Appends that come while one is
+ * under way share the next sync.
  * It knows nothing of what the records mean.
  */
 import { dirname } from 'node:path';
@@ -70,20 +71,26 @@ export class RecordFile {
   #broken = false;
   #rewriteWanted = false;
   #closed = false;
+  readonly #sync: boolean;
 
-  private constructor(path: string, disk: Disk, owner: RecordFileOwner) {
+  private constructor(path: string, disk: Disk, owner: RecordFileOwner, sync: boolean) {
     this.#path = path;
     this.#disk = disk;
     this.#owner = owner;
+    this.#sync = sync;
   }
 
-  /** Opens or creates the file (0600), cuts a torn tail, and tells what is in it. */
+  /**
+   * Opens or creates the file (0600), cuts a torn tail, and tells what is in it. Without `sync` an append outlives this
+   * process, not the host's power.
+   */
   static async open(
     path: string,
     disk: Disk,
     owner: RecordFileOwner,
+    { sync = true }: { sync?: boolean } = {},
   ): Promise<{ file: RecordFile; records: unknown[]; cutBytes: number }> {
-    const file = new RecordFile(path, disk, owner);
+    const file = new RecordFile(path, disk, owner, sync);
     const bytes = await readIfThere(disk, path);
     const { records, goodBytes } = decodeRecords(bytes ?? new Uint8Array(0));
     file.#file = await disk.open(path, bytes ? 'r+' : 'wx+', 0o600);
@@ -162,7 +169,7 @@ export class RecordFile {
     const file = this.#file;
     if (!file) throw new Error(`${this.#path} is not open`);
     await writeFully(file, bytes, this.#sizeBytes);
-    await file.datasync();
+    if (this.#sync) await file.datasync();
     this.#sizeBytes += bytes.byteLength;
   }
 

@@ -27,11 +27,15 @@ export function judgeOpen(client: ClientLink, value: unknown): OpenVerdict {
 }
 
 function isWriting(open: StreamOpen): boolean {
-  return open.op === 'put' || (open.op === 'process' && (open.spawn !== undefined || open.input === true));
+  return (
+    open.op === 'put' ||
+    open.op === 'execute' ||
+    (open.op === 'process' && (open.spawn !== undefined || open.input === true))
+  );
 }
 
 /** Interactive streams never ride the bulk socket, nor bulk the interactive one, unless it is asked for. */
 function purposeOf(open: StreamOpen): Purpose {
-  if (open.op === 'process') return 'interactive';
+  if (open.op === 'process' || open.op === 'execute') return 'interactive';
   return (open.op === 'logs' || open.op === 'echo') && open.interactive === true ? 'interactive' : 'bulk';
 }

@@ -3,6 +3,7 @@
  * nothing that matters for ever; what must survive a crash is an intent. Each operation has its shapes here, once.
  */
 import { z } from 'zod';
+import { Kernel, KernelId, Language } from '../api/kernel-parts.ts';
 import { UpgradeState } from '../api/upgrade.ts';
 import { idPattern } from '../ids.ts';
 import { versionPattern } from '../release.ts';
@@ -34,6 +35,27 @@ export const callShapes = {
         )
         .max(1024),
     }),
+  },
+  /** The kernels of a session that were not shut down. */
+  kernels: {
+    input: z.strictObject({ sessionId: z.string().regex(idPattern('session')), generation: count }),
+    result: z.strictObject({ kernels: z.array(Kernel).max(64) }),
+  },
+  /** Does something with one kernel, and tells how it is then. Each is harmless when it is repeated. */
+  kernel: {
+    input: z.strictObject({
+      sessionId: z.string().regex(idPattern('session')),
+      generation: count,
+      kernelId: KernelId,
+      act: z.discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('start'), language: Language }),
+        z.strictObject({ kind: z.literal('interrupt') }),
+        /** Only if it was started so often. */
+        z.strictObject({ kind: z.literal('restart'), starts: count.optional() }),
+        z.strictObject({ kind: z.literal('shutdown') }),
+      ]),
+    }),
+    result: z.strictObject({ kernel: Kernel }),
   },
   /** How far the last upgrade is. */
   upgradeState: { input: z.strictObject({}), result: UpgradeState },

@@ -37,7 +37,7 @@ const partBytes = 4096;
 /** A record above this is output. */
 const maxRecordBytes = 32 * 1024 * 1024;
 const separator = 0x1e;
-const newline = 0x0a;
+const colon = 0x3a;
 const decoder = new TextDecoder();
 
 interface Part {
@@ -76,12 +76,19 @@ export class KernelLogReader {
 
   /** Takes the bytes at `offset` and returns what is complete now. Behind a hole it begins anew. Items share the buffer. */
   push(offset: number, bytes: Uint8Array): KernelItem[] {
-    const before = offset === this.#next ? [] : this.flush();
+    const before = offset === this.#next ? [] : this.skip(offset);
     const start = offset - this.#tail.byteLength;
     const all = this.#tail.byteLength === 0 ? bytes : concat([this.#tail, bytes]);
     this.#tail = new Uint8Array(0);
     this.#next = offset + bytes.byteLength;
     return [...before, ...this.#read(start, all)];
+  }
+
+  /** The bytes before `offset` are missing. */
+  skip(offset: number): KernelItem[] {
+    const items = this.flush();
+    this.#next = offset;
+    return items;
   }
 
   /** Nothing will follow: what could have become a record is output. */
@@ -103,7 +110,7 @@ export class KernelLogReader {
       }
       if (at > from) items.push(...this.#put(toBytes(start + from, all.subarray(from, at))));
       if (part === 'more') {
-        this.#tail = all.slice(at);
+        this.#tail = copy(all.subarray(at));
         return items;
       }
       from = at + part.sizeBytes;
@@ -122,7 +129,7 @@ export class KernelLogReader {
       if (all[at + index] !== head[index]) return undefined;
     }
     const from = at + head.byteLength;
-    const end = all.subarray(from, from + 6).indexOf(newline);
+    const end = all.subarray(from, from + 6).indexOf(colon);
     if (end < 0) return all.byteLength < from + 6 ? 'more' : undefined;
     const found = /^([+.])(0|[1-9]\d{0,3})$/.exec(String.fromCharCode(...all.subarray(from, from + end)));
     if (found === null || Number(found[2]) > partBytes) return undefined;
@@ -136,7 +143,7 @@ export class KernelLogReader {
   /** What comes between the parts of a record waits for its end, so that whoever goes on anywhere has each byte once. */
   #put(item: KernelItem): KernelItem[] {
     if (this.#open.length === 0) return [item];
-    return this.#hold(item.kind === 'bytes' ? { ...item, bytes: item.bytes.slice() } : item, item.end - item.offset);
+    return this.#hold(item.kind === 'bytes' ? { ...item, bytes: copy(item.bytes) } : item, item.end - item.offset);
   }
 
   #hold(item: KernelItem | HeldPart, sizeBytes: number): KernelItem[] {
@@ -147,7 +154,7 @@ export class KernelLogReader {
 
   #join(part: HeldPart): KernelItem[] {
     if (!part.isLast) {
-      const bytes = part.bytes.slice();
+      const bytes = copy(part.bytes);
       return this.#hold({ ...part, bytes, payload: bytes.subarray(-part.payload.byteLength) }, part.sizeBytes);
     }
     const all = [...this.#open, part];
@@ -168,6 +175,11 @@ export class KernelLogReader {
     this.#openBytes = 0;
     return items;
   }
+}
+
+/** Of what is only lent; a Buffer's own `slice` copies nothing. */
+function copy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes);
 }
 
 function toBytes(offset: number, bytes: Uint8Array): KernelItem {

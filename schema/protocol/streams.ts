@@ -4,12 +4,14 @@
  *
  *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
  *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
+ *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
  *   echo     sends back what comes (measurement): input -> stdout
  */
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
+import { executeOpen } from './execute.ts';
 
 const count = z.int().nonnegative();
 const processId = z.union([z.literal('main'), z.string().regex(idPattern('process'))]);
@@ -49,6 +51,7 @@ export const StreamOpen = z.discriminatedUnion('op', [
     /** Ride the interactive socket: a person watches. */
     interactive: z.boolean().optional(),
   }),
+  executeOpen,
   z.strictObject({ op: z.literal('get'), path: homePath }),
   z.strictObject({
     op: z.literal('put'),

@@ -6,15 +6,15 @@ const kernelId = `krn_${'0'.repeat(26)}`;
 const encoder = new TextEncoder();
 
 const partOf = (payload: string, flag: '+' | '.') =>
-  `\x1e${kernelId} ${flag}${encoder.encode(payload).byteLength}\n${payload}`;
+  `\x1e${kernelId} ${flag}${encoder.encode(payload).byteLength}:${payload}`;
 const finished = (id: string) => JSON.stringify({ kind: 'finished', id, exitCode: 0 });
 
 /** What a kernel may say: output with all that looks like a record and is none, whole records, and records in parts. */
 const said = fc.array(
   fc.oneof(
     fc.string(),
-    fc.constantFrom('\x1e', `\x1e${kernelId}`, `\x1e${kernelId} `, `\x1e${kernelId} .`, `\x1e${kernelId} .99999\n`),
-    fc.constantFrom(`\x1ekrn_${'1'.repeat(26)} .2\n{}`, partOf('{}', '.'), partOf('{"kind":', '.')),
+    fc.constantFrom('\x1e', `\x1e${kernelId}`, `\x1e${kernelId} `, `\x1e${kernelId} .`, `\x1e${kernelId} .99999:`),
+    fc.constantFrom(`\x1ekrn_${'1'.repeat(26)} .2:{}`, partOf('{}', '.'), partOf('{"kind":', '.')),
     fc.stringMatching(/^[a-z0-9]{1,8}$/).map((id) => partOf(finished(id), '.')),
     fc
       .tuple(fc.stringMatching(/^[a-z0-9]{1,8}$/), fc.integer({ min: 1, max: 20 }), fc.constantFrom('', 'beside'))
@@ -33,9 +33,11 @@ function readAll(log: Uint8Array, offset: number, sizes: readonly number[]): Ker
   for (let at = offset, turn = 0; at < log.byteLength; turn++) {
     const size = sizes[turn % sizes.length] ?? 1;
     // A piece is only lent.
-    const piece = log.slice(at, at + size);
+    const piece = Buffer.from(log.slice(at, at + size));
     items.push(
-      ...reader.push(at, piece).map((item) => (item.kind === 'bytes' ? { ...item, bytes: item.bytes.slice() } : item)),
+      ...reader
+        .push(at, piece)
+        .map((item) => (item.kind === 'bytes' ? { ...item, bytes: new Uint8Array(item.bytes) } : item)),
     );
     piece.fill(0);
     at += piece.byteLength;

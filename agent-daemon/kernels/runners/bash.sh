@@ -11,7 +11,7 @@ __cw_record() {
   while
     part=${json:0:4000} json=${json:4000} flag=.
     [[ $json ]] && flag=+
-    printf '\x1e%s %s%d\n%s' "$__cw_kernel" "$flag" "${#part}" "$part" >&"$1"
+    printf '\x1e%s %s%d:%s' "$__cw_kernel" "$flag" "${#part}" "$part" >&"$1"
     [[ $json ]]
   do :; done
 }

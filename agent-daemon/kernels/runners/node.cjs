@@ -34,7 +34,7 @@ function record(fd, fields) {
   for (let at = 0; at < data.length; at += partBytes) {
     const part = data.subarray(at, at + partBytes);
     const flag = at + partBytes < data.length ? '+' : '.';
-    write(fd, Buffer.concat([Buffer.from(`\x1e${kernel} ${flag}${part.length}\n`), part]));
+    write(fd, Buffer.concat([Buffer.from(`\x1e${kernel} ${flag}${part.length}:`), part]));
   }
 }
 
@@ -129,6 +129,9 @@ server._domain?.on('error', onError);
 function onInterrupt() {
   fail?.(Object.assign(new Error('interrupted'), { code: interruptCode }));
 }
+
+// What came in the last moment of an evaluation, too late for the code itself.
+server.on('SIGINT', onInterrupt);
 
 async function evaluate(code) {
   try {

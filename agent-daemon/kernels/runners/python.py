@@ -71,7 +71,7 @@ class Channel:
         for at in range(0, len(data), PART_BYTES):
             part = data[at : at + PART_BYTES]
             flag = b"+" if at + PART_BYTES < len(data) else b"."
-            write(to, b"\x1e%s %s%d\n%s" % (KERNEL, flag, len(part), part))
+            write(to, b"\x1e%s %s%d:%s" % (KERNEL, flag, len(part), part))
 
 
 def write(fd, data):

@@ -35,6 +35,9 @@ export async function gatherRelease(
     { path: 'node', mode: 0o755, content: await nodeFor(root, arch, lockfile) },
     { path: 'agent.cjs', mode: 0o644, content: Buffer.from(agent) },
     plain(`init/bin/${init}`, 0o755, `agent-daemon/init/bin/${init}`),
+    ...['python.py', 'node.cjs', 'bash.sh'].map((runner) =>
+      plain(`kernels/runners/${runner}`, 0o644, `agent-daemon/kernels/runners/${runner}`),
+    ),
     plain('start', 0o755, 'agent-daemon/upgrade/start.sh'),
     plain('causeway-agent', 0o755, 'agent-daemon/upgrade/causeway-agent.sh'),
   ];

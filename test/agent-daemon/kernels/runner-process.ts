@@ -2,12 +2,14 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
-import { kernelArgv, type Language, runnerFiles } from '../../../agent-daemon/kernels/languages.ts';
+import { fileURLToPath } from 'node:url';
+import { kernelArgv, runnerFiles } from '../../../agent-daemon/kernels/languages.ts';
+import type { Language } from '../../../schema/api/kernel-parts.ts';
 import { type KernelItem, KernelLogReader, type KernelRecord } from '../../../schema/protocol/kernel-log.ts';
 import { until } from '../../support/wait.ts';
 
 export const kernelId = `krn_${'0'.repeat(26)}`;
-const folder = new URL('../../../agent-daemon/kernels/runners/', import.meta.url);
+export const runnersFolder = fileURLToPath(new URL('../../../agent-daemon/kernels/runners/', import.meta.url));
 type StreamName = 'stdout' | 'stderr';
 type Said<Kind extends KernelRecord['kind']> = Extract<KernelRecord, { kind: Kind }>;
 
@@ -28,7 +30,7 @@ export class RunnerProcess {
   #count = 0;
 
   constructor(language: Language, { command, cwd = '/' }: { command?: string; cwd?: string } = {}) {
-    const runner = readFileSync(new URL(runnerFiles[language], folder));
+    const runner = readFileSync(`${runnersFolder}${runnerFiles[language]}`);
     const [program = '', ...args] = kernelArgv(language, runner.byteLength, kernelId);
     const env = { PATH: process.env['PATH'], HOME: '/tmp' };
     this.child = spawn(command ?? program, args, { cwd, env, detached: true, stdio: 'pipe' });

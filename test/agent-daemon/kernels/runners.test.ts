@@ -1,6 +1,6 @@
 /** One contract over the three languages: what is written in the table must hold for each of them. */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Language } from '../../../agent-daemon/kernels/languages.ts';
+import type { Language } from '../../../schema/api/kernel-parts.ts';
 import type { KernelRecord } from '../../../schema/protocol/kernel-log.ts';
 import { tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';

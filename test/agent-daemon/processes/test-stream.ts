@@ -10,11 +10,12 @@ interface Waiting {
   reject: (error: Error) => void;
 }
 
-export class TestStream implements AgentStream {
+export class TestStream<Event extends object = ProcessEvent> implements AgentStream {
+  readonly #parse: (message: object) => Event;
   readonly #closed = new AbortController();
   readonly closed = this.#closed.signal;
   readonly received: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] };
-  readonly events: ProcessEvent[] = [];
+  readonly events: Event[] = [];
   /** Where each write was, in order: to see which stream came when, and that offsets have no holes. */
   readonly writes: { channel: Channel; offset: number; bytes: number }[] = [];
   info: StreamOpened | undefined;
@@ -26,6 +27,11 @@ export class TestStream implements AgentStream {
   readonly #inbox: ChannelBytes[] = [];
   #waiting: Waiting | undefined;
   #inputOffset = 0;
+
+  /** Of another operation than `process`: how its events are read. */
+  constructor(parse: (message: object) => Event = (message) => ProcessEvent.parse(message) as unknown as Event) {
+    this.#parse = parse;
+  }
 
   opened(info: StreamOpened): void {
     this.info = info;
@@ -55,7 +61,7 @@ export class TestStream implements AgentStream {
   }
 
   async writeControl(message: object): Promise<void> {
-    this.events.push(ProcessEvent.parse(message));
+    this.events.push(this.#parse(message));
   }
 
   async *read(): AsyncIterable<ChannelBytes> {
@@ -113,7 +119,8 @@ export class TestStream implements AgentStream {
   }
 
   get exit(): Extract<ProcessEvent, { kind: 'exit' }> | undefined {
-    return this.events.find((event) => event.kind === 'exit');
+    const events = this.events as unknown as ProcessEvent[];
+    return events.find((event) => event.kind === 'exit');
   }
 
   async whenText(wanted: string, stream: 'stdout' | 'stderr' = 'stdout'): Promise<void> {

@@ -24,6 +24,7 @@ import { Semaphore } from '../../../agent-daemon/sessions/semaphore.ts';
 import { Sessions } from '../../../agent-daemon/sessions/sessions.ts';
 import { MergedReader } from '../../../agent-daemon/output/merged-reader.ts';
 import { initBinary } from '../init/harness.ts';
+import { runnersFolder } from '../kernels/runner-process.ts';
 import { keptLog, noFailpoints } from '../ports.ts';
 import { agentId, kernelSpec } from '../support.ts';
 import { until } from '../../support/wait.ts';
@@ -118,6 +119,7 @@ export class CoreBench {
       agentId,
       instanceId: 'test',
       initPath: initBinary,
+      runnersPath: runnersFolder,
       runRoot: join(stateDir, 'run'),
       transport: () => Promise.resolve(this.transport),
     };

@@ -126,11 +126,21 @@ export async function startAgent(
     calls: {
       echo: echoCall,
       processes: () => Promise.resolve({ processes: [] }),
+      kernels: refuse,
+      kernel: refuse,
       upgrade: refuse,
       upgradeState: refuse,
       describe: refuse,
     },
-    streams: { process: refuse, logs: refuse, get: refuse, put: refuse, echo: echoStream, ...options.streams },
+    streams: {
+      process: refuse,
+      logs: refuse,
+      execute: refuse,
+      get: refuse,
+      put: refuse,
+      echo: echoStream,
+      ...options.streams,
+    },
   };
   const settings = { url: () => edge().url, token: options.token ?? 'cwj_test-token', name: undefined };
   const { signal } = new AbortController();

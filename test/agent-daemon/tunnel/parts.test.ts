@@ -68,6 +68,8 @@ describe('calls', () => {
         {
           echo,
           processes: () => Promise.resolve({ processes: [] }),
+          kernels: refuse,
+          kernel: refuse,
           upgrade: refuse,
           describe: refuse,
           upgradeState: refuse,

@@ -247,6 +247,7 @@ export class SimHost {
         parallelism: 8,
         memoryBytes: 32 * 1024 ** 3,
         initPath: '/causeway/init',
+        runnersPath: '/causeway/runners',
         readRoutes: () => Promise.resolve('Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n'),
         iptables: () => Promise.resolve('none in a simulation'),
         measureTree: () => Promise.resolve(undefined),

@@ -1,0 +1,433 @@
+/**
+ * One kernel: a process with our runner in it. It gives the kernel one request at a time, in order, reads its log to know
+ * where each run ends, and goes on with both after the death of the agent. What was asked for is kept before it is written,
+ * at an offset of standard input, so that nothing is run twice. It holds no output: whoever wants it reads the log.
+ */
+import { constants } from 'node:os';
+import type { Kernel as KernelView, Language } from '../../schema/api/kernel-parts.ts';
+import { Refusal } from '../../schema/errors.ts';
+import type { Clock, Log, Timers } from '../../schema/ports.ts';
+import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
+import type { KernelItem, KernelRecord } from '../../schema/protocol/kernel-log.ts';
+import type { ProcessExit } from '../output/process-record.ts';
+import type { StreamName } from '../output/segment.ts';
+import type { Spools } from '../output/spools.ts';
+import type { Supervisor } from '../processes/supervisor.ts';
+import { Bell } from './bell.ts';
+import { followLog } from './follow.ts';
+import type { Offsets, SavedKernel, SavedRecord, SavedRun } from './saved.ts';
+import { exitCodeOf, frameOf, nextStep, toFrame } from './steps.ts';
+
+/** The session of a kernel. */
+export interface KernelOwner {
+  sessionId: string;
+  generation: number;
+  clock: Clock;
+  timers: Timers;
+  log: Log;
+  spools: Spools;
+  /** @throws Refusal when the session does not run */
+  supervisor(): Supervisor;
+  /** Starts the process of a kernel, or finds it started. */
+  spawn(kernel: SavedKernel): Promise<void>;
+  /** The source of the runner of a language. */
+  runner(language: Language): Promise<string>;
+  /** The process of a kernel at one of its starts. */
+  processId(kernelId: string, starts: number): string;
+  save(record: SavedRecord): Promise<void>;
+}
+
+/** How long a run that is over its time may take to heed its interrupt. */
+const heedMs = 3_000;
+const lastOutputBytes = 4096;
+/** Runs that wait, at most. */
+const maxQueued = 64;
+
+/** The run under way, as far as the log was read. */
+interface Current {
+  run: SavedRun;
+  /** Where it ends on each stream, once that was read. */
+  ends: Partial<Offsets>;
+  exitCode: number | undefined;
+  /** Id of the question whether the kernel is idle, if that was asked. */
+  question: string | undefined;
+  ask: { at: number; prompt: string; password: boolean } | undefined;
+  isLate: boolean;
+  cancelTimer: () => void;
+}
+
+export class Kernel {
+  readonly #owner: KernelOwner;
+  /** Rings at everything that a reader of a run may wait for. */
+  readonly bell = new Bell();
+  readonly #queue: SavedRun[] = [];
+  #saved: SavedKernel;
+  #current: Current | undefined;
+  #isReady = false;
+  #version: string | undefined;
+  #death: KernelView['death'];
+  /** All before was read, and belongs to runs that ended. */
+  #seen: Offsets = { stdout: 0, stderr: 0 };
+  #settled: Offsets = { stdout: 0, stderr: 0 };
+  #lastOutput = Buffer.alloc(0);
+  #writing: Promise<void> = Promise.resolve();
+  #questions = 0;
+  #following = new AbortController();
+  #dead = Promise.withResolvers<void>();
+
+  constructor(owner: KernelOwner, saved: SavedKernel) {
+    this.#owner = owner;
+    this.#saved = saved;
+  }
+
+  get saved(): SavedKernel {
+    return this.#saved;
+  }
+
+  get processId(): string {
+    return this.#owner.processId(this.#saved.kernelId, this.#saved.starts);
+  }
+
+  get state(): KernelView['state'] {
+    if (this.#death !== undefined) return 'dead';
+    if (!this.#isReady) return 'starting';
+    return this.#current === undefined ? 'idle' : 'busy';
+  }
+
+  get view(): KernelView {
+    const { kernelId: id, language, starts, startedAtMs } = this.#saved;
+    return {
+      id,
+      language,
+      state: this.state,
+      ...(this.#version === undefined ? {} : { version: this.#version }),
+      starts,
+      startedAtMs,
+      queued: this.#queue.length,
+      ...(this.#death === undefined ? {} : { death: this.#death }),
+    };
+  }
+
+  /** Starts the process of this start. @throws Refusal when the session can not start it now */
+  async start(): Promise<void> {
+    await this.#owner.spawn(this.#saved);
+    this.#follow(this.#settled);
+    this.#write(this.#saved.frame);
+  }
+
+  /** Goes on with a kernel of an earlier agent, and with its runs, oldest first. */
+  async adopt(runs: readonly SavedRun[]): Promise<void> {
+    const ofThisStart = runs.filter(({ begun }) => begun?.starts === this.#saved.starts);
+    this.#settled = ofThisStart.findLast(({ ended }) => ended?.ends !== undefined)?.ended?.ends ?? this.#settled;
+    const current = ofThisStart.find(({ ended }) => ended === undefined);
+    this.#queue.push(...runs.filter(({ begun, ended }) => begun === undefined && ended === undefined));
+    this.#isReady = ofThisStart.length > 0;
+    if (current?.begun !== undefined) this.#begin(current, current.begun.atMs);
+    const { sessionId, generation } = this.#owner;
+    const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
+    await kept?.done();
+    // Nothing is kept of a process: the agent died before it was asked for.
+    if (kept === undefined) return this.start();
+    this.#follow(current?.begun?.from ?? this.#settled);
+    if (kept.spool.record.exit === undefined) this.#write(this.#saved.frame);
+  }
+
+  /** Resolves when its interpreter is there, it is dead, or `signal` aborts. */
+  async whenStarted(signal: AbortSignal): Promise<void> {
+    for (let turn = this.bell.turn; this.state === 'starting' && !signal.aborted; turn = this.bell.turn)
+      await this.bell.past(turn, signal);
+  }
+
+  /** Takes a run, behind those that wait. @throws Refusal `kernel_dead`, `kernel_busy` */
+  async take(run: SavedRun): Promise<void> {
+    if (this.#death !== undefined)
+      throw new Refusal('kernel_dead', `It ended (${this.#death.reason}). Restart it, or leave the kernel out.`);
+    if (this.#queue.length >= maxQueued)
+      throw new Refusal('kernel_busy', `${maxQueued} runs wait for it already.`, { retryAfterSeconds: 5 });
+    this.#queue.push(run);
+    await this.#owner.save({ run });
+    this.#next();
+  }
+
+  /** How far the output of a run is known to go, on each stream. Nothing behind belongs to it. */
+  reach(run: SavedRun): Offsets {
+    const current = this.#current?.run === run ? this.#current : undefined;
+    return run.ended?.ends ?? { ...this.#seen, ...current?.ends };
+  }
+
+  /** What a run asks for and nobody has answered. */
+  asks(run: SavedRun): Current['ask'] {
+    const current = this.#current;
+    return current?.run === run && current.ask !== undefined && current.ask.at > run.inputAt ? current.ask : undefined;
+  }
+
+  /** Answers the request for input that ends at `at`. One that was answered is left alone. @throws Refusal `kernel_input_unasked` */
+  async answer(run: SavedRun, at: number, text: string): Promise<void> {
+    if (at <= run.inputAt) return;
+    if (this.asks(run)?.at !== at)
+      throw new Refusal('kernel_input_unasked', 'The run does not ask for a line at this place of its output.');
+    run.inputAt = at;
+    await this.#ask(toFrame('input', run.runId, text), { runId: run.runId, inputAt: at });
+    this.bell.ring();
+  }
+
+  /** Interrupts the run under way; `run`: only if it is that one. */
+  async interrupt(run?: SavedRun): Promise<void> {
+    if (this.#current === undefined || (run !== undefined && this.#current.run !== run)) return;
+    await this.#signal('SIGINT', 'group');
+  }
+
+  /** Kills the process, and resolves when its end is known. */
+  async kill(): Promise<void> {
+    if (this.#death !== undefined) return;
+    // It may have ended by itself meanwhile.
+    await this.#signal('SIGKILL', 'session').catch((error: unknown) => this.#failed(error));
+    await this.#dead.promise;
+  }
+
+  /** Starts anew with nothing of its state. Runs that were under way or waited end. @throws Refusal */
+  async restart(): Promise<void> {
+    await this.kill();
+    const { starts, kernelId, language } = this.#saved;
+    const frame = { at: 0, text: await this.#owner.runner(language) };
+    const startedAtMs = this.#owner.clock.nowMs();
+    this.#saved = { ...this.#saved, starts: starts + 1, startedAtMs, frame };
+    await this.#owner.save({ kernel: { kernelId, starts: starts + 1, startedAtMs, frame } });
+    this.#isReady = false;
+    this.#death = undefined;
+    this.#version = undefined;
+    this.#settled = { stdout: 0, stderr: 0 };
+    this.#lastOutput = Buffer.alloc(0);
+    this.#writing = Promise.resolve();
+    this.#following = new AbortController();
+    this.#dead = Promise.withResolvers<void>();
+    await this.start();
+  }
+
+  /** It is not listed any more, and takes nothing. */
+  async shut(): Promise<void> {
+    const { kernelId } = this.#saved;
+    const frame = { at: 0, text: '' };
+    this.#saved = { ...this.#saved, frame, closed: true };
+    await this.#owner.save({ kernel: { kernelId, frame, closed: true } });
+  }
+
+  /** Lets go: the kernel goes on by itself. */
+  close(): void {
+    this.#following.abort();
+    this.#current?.cancelTimer();
+  }
+
+  // ---- runs ----
+
+  #next(): void {
+    if (!this.#isReady || this.#death !== undefined || this.#current !== undefined) return;
+    const run = this.#queue.shift();
+    if (run === undefined) return;
+    const atMs = this.#owner.clock.nowMs();
+    run.begun = { starts: this.#saved.starts, from: this.#settled, atMs };
+    this.#begin(run, atMs);
+    this.#askNext(run, this.#settled);
+    this.bell.ring();
+  }
+
+  #begin(run: SavedRun, atMs: number): void {
+    const { clock, timers } = this.#owner;
+    const leftMs = run.timeoutMs === undefined ? undefined : Math.max(0, run.timeoutMs - (clock.nowMs() - atMs));
+    const cancelTimer = leftMs === undefined ? () => undefined : timers.after(leftMs, () => this.#isOverTime(run));
+    this.#current = {
+      run,
+      ends: {},
+      exitCode: undefined,
+      question: undefined,
+      ask: undefined,
+      isLate: false,
+      cancelTimer,
+    };
+  }
+
+  #isOverTime(run: SavedRun): void {
+    const current = this.#current;
+    if (current?.run !== run) return;
+    const isLate = current.isLate;
+    current.isLate = true;
+    this.#signal(isLate ? 'SIGKILL' : 'SIGINT', isLate ? 'session' : 'group').catch(() => undefined);
+    current.cancelTimer = this.#owner.timers.after(heedMs, () => this.#isOverTime(run));
+  }
+
+  /** Asks for the next step of the run under way; all is done and ends there: ends it. */
+  #askNext(run: SavedRun, ends: Offsets): void {
+    const step = nextStep(run);
+    if (step === undefined) {
+      const reason = this.#current?.isLate === true ? 'timeout' : 'finished';
+      return this.#end(run, { reason, exitCode: exitCodeOf(run) }, ends);
+    }
+    if (run.asked > run.answered.length) return;
+    run.asked = run.answered.length + 1;
+    const { runId, begun, asked, answered } = run;
+    const changes = { runId, asked, answered, ...(begun === undefined ? {} : { begun }) };
+    this.#ask(frameOf(run, step, this.#saved.language), changes).catch((error: unknown) => this.#failed(error));
+  }
+
+  #end(run: SavedRun, outcome: ExecuteOutcome, ends?: Offsets): void {
+    run.ended = { outcome, ...(ends === undefined ? {} : { ends }) };
+    if (this.#current?.run === run) {
+      this.#current.cancelTimer();
+      this.#current = undefined;
+    }
+    if (ends !== undefined) this.#settled = ends;
+    const { runId, ended, answered } = run;
+    this.#owner.save({ run: { runId, ended, answered } }).catch((error: unknown) => this.#failed(error));
+    this.#next();
+    this.bell.ring();
+  }
+
+  // ---- what the kernel says ----
+
+  #follow(from: Offsets): void {
+    const { sessionId, generation, spools } = this.#owner;
+    const { kernelId } = this.#saved;
+    const { processId } = this;
+    const { signal } = this.#following;
+    this.#seen = from;
+    const follower = {
+      item: (stream: StreamName, item: KernelItem) => this.#hear(stream, item),
+      gap: () => this.#missed(),
+      seen: (offsets: Offsets) => {
+        this.#seen = offsets;
+        this.bell.ring();
+      },
+    };
+    followLog(spools, { sessionId, generation, processId }, { kernelId, from, signal }, follower)
+      .then((exit) => {
+        if (exit !== undefined && !signal.aborted) this.#died(exit);
+      })
+      .catch((error: unknown) => this.#failed(error));
+  }
+
+  #hear(stream: StreamName, item: KernelItem): void {
+    if (item.kind === 'bytes') {
+      this.#lastOutput = Buffer.concat([this.#lastOutput, item.bytes]).subarray(-lastOutputBytes);
+      return;
+    }
+    const { record, end } = item;
+    if (record.kind === 'ready' && !this.#isReady && stream === 'stdout') this.#ready(record.version, end);
+    const current = this.#current;
+    if (current === undefined) return;
+    if (record.kind === 'mark') this.#marked(stream, record.id, item);
+    else if (stream === 'stdout' && record.id === current.run.runId) this.#heardOfRun(current, record, end);
+  }
+
+  #ready(version: string, end: number): void {
+    this.#isReady = true;
+    this.#version = version;
+    this.#settled = { stdout: end, stderr: this.#settled.stderr };
+    this.#next();
+  }
+
+  #heardOfRun(current: Current, record: KernelRecord, end: number): void {
+    if (record.kind === 'input') current.ask = { at: end, prompt: record.prompt, password: record.password };
+    if (record.kind !== 'finished') return;
+    current.ends.stdout = end;
+    this.#answered(current, record.exitCode);
+  }
+
+  #marked(stream: StreamName, id: string, { offset, end }: KernelItem): void {
+    const current = this.#current;
+    if (current === undefined) return;
+    if (stream === 'stderr' && id === current.run.runId) {
+      current.ends.stderr = end;
+      this.#answered(current, undefined);
+      return;
+    }
+    if (stream !== 'stdout' || id !== current.question) return;
+    // It is idle, and what said how the run ended is missing.
+    current.ends.stdout ??= offset;
+    current.ends.stderr ??= this.#seen.stderr;
+    this.#answered(current, undefined);
+  }
+
+  /** A step is done when both streams say so. */
+  #answered(current: Current, exitCode: number | undefined): void {
+    const { run } = current;
+    current.exitCode = exitCode ?? current.exitCode;
+    const { stdout, stderr } = current.ends;
+    if (stdout === undefined || stderr === undefined) return;
+    const step = nextStep(run);
+    // What was done before the agent came is read again.
+    if (step !== undefined && stdout > (run.answered.at(-1)?.at ?? -1))
+      run.answered = [...run.answered, { step, exitCode: current.exitCode ?? 1, at: stdout }];
+    current.ends = {};
+    current.exitCode = undefined;
+    this.#askNext(run, { stdout, stderr });
+  }
+
+  /** Output is missing: the kernel is asked to say when it is idle, since it may have said so there. */
+  #missed(): void {
+    const current = this.#current;
+    if (current === undefined) return;
+    current.question = `-${++this.#questions}`;
+    this.#ask(toFrame('mark', current.question, ''), undefined).catch((error: unknown) => this.#failed(error));
+  }
+
+  #died({ exitCode, signal, reason }: ProcessExit): void {
+    const how = {
+      reason,
+      ...(exitCode === undefined ? {} : { exitCode }),
+      ...(signal === undefined ? {} : { signal }),
+    };
+    this.#death = { ...how, lastOutput: this.#lastOutput.toString() };
+    const current = this.#current;
+    if (current !== undefined) this.#end(current.run, current.isLate ? { ...how, reason: 'timeout' } : how, this.#seen);
+    for (const run of this.#queue.splice(0)) this.#end(run, how);
+    this.#dead.resolve();
+    this.bell.ring();
+  }
+
+  // ---- what it is told ----
+
+  /** Keeps a frame with what it changes, and writes it. Resolves when it is kept. */
+  #ask(text: string, changes: (Partial<SavedRun> & { runId: string }) | undefined): Promise<void> {
+    const { kernelId } = this.#saved;
+    const kept = Promise.withResolvers<void>();
+    const { starts } = this.#saved;
+    this.#writing = this.#writing.then(async () => {
+      if (this.#saved.starts !== starts) return kept.resolve();
+      const { frame: before } = this.#saved;
+      const frame = { at: before.at + Buffer.byteLength(before.text), text };
+      this.#saved = { ...this.#saved, frame };
+      const saving = [this.#owner.save({ kernel: { kernelId, frame } })];
+      if (changes !== undefined) saving.push(this.#owner.save({ run: changes }));
+      await Promise.all(saving);
+      kept.resolve();
+      await this.#put(frame);
+    });
+    this.#writing.catch(kept.reject);
+    this.#writing = this.#writing.catch((error: unknown) => this.#failed(error));
+    return kept.promise;
+  }
+
+  #write(frame: SavedKernel['frame']): void {
+    this.#writing = this.#writing.then(() => this.#put(frame)).catch((error: unknown) => this.#failed(error));
+  }
+
+  /** Writes a frame at its offset: what the process has of it already is passed over. */
+  async #put({ at, text }: SavedKernel['frame']): Promise<void> {
+    await this.#owner.supervisor().writeInput(this.processId, at, Buffer.from(text));
+  }
+
+  async #signal(name: 'SIGINT' | 'SIGKILL', scope: 'group' | 'session'): Promise<void> {
+    await this.#owner.supervisor().link.signal(this.processId, constants.signals[name], scope);
+  }
+
+  /** Mostly: the process is gone meanwhile, which its log tells. */
+  #failed(error: unknown): void {
+    if (this.#following.signal.aborted || this.#death !== undefined) return;
+    const { sessionId } = this.#owner;
+    this.#owner.log.warn('a kernel could not be served', {
+      sessionId,
+      kernelId: this.#saved.kernelId,
+      error: String(error),
+    });
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The operation `execute` and the calls `kernels` and `kernel` of the tunnel. Nothing of a run depends on a client being
+ * there: it is asked for once, and read from any offset, again after any cut.
+ */
+import { Refusal } from '../../schema/errors.ts';
+import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
+import { ExecuteControl } from '../../schema/protocol/execute.ts';
+import { channels } from '../../schema/protocol/frame.ts';
+import type { AgentStream, CallHandler, StreamHandler } from '../dispatch.ts';
+import { InitRefusal } from '../init/refusal.ts';
+import type { Session } from '../sessions/session.ts';
+import type { Kernel } from './kernel.ts';
+import { pumpRun } from './pump.ts';
+import type { SavedRun } from './saved.ts';
+import type { SessionKernels } from './session-kernels.ts';
+
+export interface KernelsOf {
+  find(sessionId: string, generation: number): Pick<Session, 'state' | 'kernels'> | undefined;
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false });
+
+/** Runs code, or goes on with a run. */
+export function executeStream(of: KernelsOf): StreamHandler<'execute'> {
+  return async ({ sessionId, generation, open }, stream) => {
+    const kernels = kernelsOf(of, sessionId, generation);
+    const { run, kernel } = await kernels.run(open, stream.closed);
+    if (open.input !== undefined) await kernel.answer(run, open.input.at, open.input.text);
+    stream.opened({});
+    feed(stream, kernel, run).catch((error: unknown) => refuse(stream, error));
+    await pumpRun(stream, { kernel, run, after: open.after }, (starts) => kernels.log(run.kernelId, starts));
+  };
+}
+
+/** The kernels of a session that were not shut down. */
+export function kernelsCall(of: KernelsOf): CallHandler<'kernels'> {
+  return async ({ sessionId, generation }) => ({ kernels: await kernelsOf(of, sessionId, generation).list() });
+}
+
+/** Starts, interrupts, restarts or shuts down one kernel, and answers how it is then. */
+export function kernelCall(of: KernelsOf): CallHandler<'kernel'> {
+  return async ({ sessionId, generation, kernelId, act }, deadline) => {
+    const kernels = kernelsOf(of, sessionId, generation);
+    const acts: Record<typeof act.kind, () => Promise<KernelView>> = {
+      start: () => kernels.start(kernelId, act.kind === 'start' ? act.language : 'bash', deadline),
+      interrupt: () => kernels.interrupt(kernelId),
+      restart: () => kernels.restart(kernelId, act.kind === 'restart' ? act.starts : undefined, deadline),
+      shutdown: () => kernels.shutdown(kernelId),
+    };
+    return { kernel: await acts[act.kind]() };
+  };
+}
+
+function kernelsOf(of: KernelsOf, sessionId: string, generation: number): SessionKernels {
+  const session = of.find(sessionId, generation);
+  if (session === undefined) throw new Refusal('session_ended', 'The session has ended. Start a new one.');
+  if (session.state === 'present') throw new Refusal('session_not_running', 'The session is still being started.');
+  return session.kernels;
+}
+
+/** Takes what the client says: lines of input, and interrupts of this run alone. */
+async function feed(stream: AgentStream, kernel: Kernel, run: SavedRun): Promise<void> {
+  for await (const { channel, bytes, end } of stream.read()) {
+    if (channel !== channels.control || end) continue;
+    const control = ExecuteControl.safeParse(toJson(bytes)).data;
+    if (control === undefined) throw new Refusal('tunnel_frame_invalid', 'A control message of no known shape.');
+    if (control.kind === 'interrupt') await kernel.interrupt(run);
+    else await kernel.answer(run, control.at, control.text);
+  }
+}
+
+function refuse(stream: AgentStream, error: unknown): void {
+  // Its process is gone: the end of the run tells.
+  if (stream.closed.aborted || error instanceof InitRefusal) return;
+  if (error instanceof Refusal) stream.reset(error.code, error.detail);
+  else stream.reset('internal');
+}
+
+function toJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(decoder.decode(bytes));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * The kernels of one session as an agent has them, over a real causeway-init that is an ordinary process here: no engine,
+ * no container. `restart` is what the death of the agent and its next start do.
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import type { z } from 'zod';
+import { executeStream, kernelCall, kernelsCall } from '../../../agent-daemon/kernels/streams.ts';
+import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts';
+import type { Session } from '../../../agent-daemon/sessions/session.ts';
+import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
+import { unixDoor } from '../../../agent-daemon/init/door.ts';
+import type { SessionKey } from '../../../agent-daemon/init/session-key.ts';
+import { Loops } from '../../../agent-daemon/loops.ts';
+import { Spools } from '../../../agent-daemon/output/spools.ts';
+import { systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from '../../../agent-daemon/platform.ts';
+import { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
+import type { Kernel } from '../../../schema/api/kernel-parts.ts';
+import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/session-parts.ts';
+import type { CallInput } from '../../../schema/protocol/calls.ts';
+import { ExecuteEvent, type ExecuteInput } from '../../../schema/protocol/execute.ts';
+import { channels } from '../../../schema/protocol/frame.ts';
+import { type KernelItem, KernelLogReader } from '../../../schema/protocol/kernel-log.ts';
+import type { StreamOpen } from '../../../schema/protocol/streams.ts';
+import { start, type Started } from '../../support/process.ts';
+import { tmpDir } from '../../support/tmp.ts';
+import { until } from '../../support/wait.ts';
+import { initBinary } from '../init/harness.ts';
+import { TestStream } from '../processes/test-stream.ts';
+import { keptLog, noFailpoints } from '../ports.ts';
+import { sessionId } from '../support.ts';
+import { runnersFolder } from './runner-process.ts';
+
+type Ask = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op'>;
+const never = new AbortController().signal;
+
+export class KernelBench {
+  readonly dir = tmpDir('krn');
+  readonly log = keptLog();
+  output: OutputPolicy = defaultOutputPolicy;
+  supervisor!: Supervisor;
+  kernels!: SessionKernels;
+  spools!: Spools;
+  #loops!: Loops;
+  #key: SessionKey | undefined;
+  #init: Started | undefined;
+  #readers: RunReader[] = [];
+
+  async start(): Promise<this> {
+    mkdirSync(`${this.dir.path}/run`, { recursive: true });
+    mkdirSync(`${this.dir.path}/home`, { recursive: true });
+    const ports = {
+      clock: systemClock,
+      timers: systemTimers(this.log),
+      random: systemRandom,
+      log: this.log,
+      disk: systemDisk,
+      door: unixDoor,
+      soon: systemSoon,
+      failpoints: noFailpoints,
+    };
+    this.#loops = new Loops(ports);
+    this.spools = new Spools({ root: `${this.dir.path}/output`, totalBytes: 1e9, ...ports, loops: this.#loops });
+    await this.spools.start();
+    const owner = {
+      sessionId,
+      generation: 1,
+      runDir: `${this.dir.path}/run`,
+      sessionKey: this.#key,
+      transport: 'socket' as const,
+      saveSessionKey: (key: SessionKey) => Promise.resolve(void (this.#key = key)),
+      connected: () => undefined,
+      leaseExpired: () => undefined,
+      reasonOf: () => Promise.resolve('exited'),
+      ended: () => undefined,
+    };
+    this.supervisor = new Supervisor(owner, { ...ports, spools: this.spools });
+    await this.supervisor.link.listen();
+    this.#init ??= start(initBinary, [`${this.dir.path}/run/agent.sock`], { name: 'init' });
+    await this.supervisor.link.ready();
+    this.kernels = new SessionKernels(
+      {
+        sessionId,
+        generation: 1,
+        path: `${this.dir.path}/kernels`,
+        wereLeft: existsSync(`${this.dir.path}/kernels`),
+        supervisor: () => this.supervisor,
+        spawnOf: (processId, argv) => {
+          const env = { PATH: process.env['PATH'] ?? '', HOME: `${this.dir.path}/home` };
+          const { onFull, blockMs } = this.output;
+          const cwd = `${this.dir.path}/home`;
+          const spec = { processId, argv, env, cwd, stdin: 'open' as const, output: { onFull, blockMs } };
+          return Promise.resolve({ spec, record: recordOf(spec, this.output, Date.now()) });
+        },
+      },
+      { ...ports, spools: this.spools, runnersPath: runnersFolder },
+    );
+    await this.kernels.adopt();
+    return this;
+  }
+
+  /** The agent dies, in as far as one process can play that: nothing more is written by it. */
+  async leave(): Promise<void> {
+    for (const reader of this.#readers.splice(0)) if (!reader.isDone) reader.cut();
+    await this.kernels.close();
+    await this.supervisor.close();
+    await this.spools.stop();
+  }
+
+  async restart(): Promise<void> {
+    await this.leave();
+    await this.start();
+  }
+
+  async stop(): Promise<void> {
+    // It may be gone before its answer is.
+    this.supervisor.link.shutdown(true).catch(() => undefined);
+    await this.#init?.exited;
+    await this.leave();
+    this.dir.remove();
+  }
+
+  execute(ask: Ask): RunReader {
+    const reader = new RunReader(ask, executeStream({ find: () => this.#session }));
+    this.#readers.push(reader);
+    return reader;
+  }
+
+  run(code: string, more: Partial<Ask> = {}): RunReader {
+    return this.execute({ runId: freshRunId(), request: { mode: 'query', code }, ...more });
+  }
+
+  async list(): Promise<Kernel[]> {
+    return (await kernelsCall({ find: () => this.#session })({ sessionId, generation: 1 }, never)).kernels;
+  }
+
+  async act(kernelId: string, act: CallInput<'kernel'>['act']): Promise<Kernel> {
+    return (await kernelCall({ find: () => this.#session })({ sessionId, generation: 1, kernelId, act }, never)).kernel;
+  }
+
+  get #session(): Pick<Session, 'state' | 'kernels'> {
+    return { state: 'running', kernels: this.kernels };
+  }
+}
+
+let runs = 0;
+export const freshRunId = () => `run${++runs}`;
+
+/** A client of one run: everything that it was sent, read as the edge and the CLI read it. */
+export class RunReader {
+  readonly stream = new TestStream<ExecuteEvent>((message) => ExecuteEvent.parse(message));
+  readonly runId: string;
+  readonly done: Promise<void>;
+  error: unknown;
+  isDone = false;
+
+  constructor(ask: Ask, serve: ReturnType<typeof executeStream>) {
+    this.runId = ask.runId;
+    const open = { op: 'execute' as const, ...ask };
+    this.done = serve({ sessionId, generation: 1, actorId: 'usr_test', open }, this.stream).then(
+      () => void (this.isDone = true),
+      (error: unknown) => {
+        this.error = error;
+        throw error;
+      },
+    );
+    this.done.catch(() => undefined);
+  }
+
+  get events(): ExecuteEvent[] {
+    return this.stream.events;
+  }
+
+  event<Kind extends ExecuteEvent['kind']>(kind: Kind): Promise<Extract<ExecuteEvent, { kind: Kind }>> {
+    return until(() => this.events.find((event) => event.kind === kind) as Extract<ExecuteEvent, { kind: Kind }>, {
+      what: `${kind} of ${this.runId} (so far ${JSON.stringify(this.events)})`,
+      everyMs: 5,
+      giveUp: () => (this.error === undefined ? undefined : String(this.error)),
+    });
+  }
+
+  say(control: z.infer<typeof ExecuteInput> | { kind: 'interrupt' }): void {
+    this.stream.control(control);
+  }
+
+  /** The client, its socket or the hub is gone. Returns how far it was, each byte of which it has whole. */
+  cut(): { stdout: number; stderr: number } {
+    this.stream.cut();
+    return this.position;
+  }
+
+  get position(): { stdout: number; stderr: number } {
+    const begun = this.events.find((event) => event.kind === 'begun');
+    const from = begun?.kind === 'begun' ? begun.from : { stdout: 0, stderr: 0 };
+    const at = (name: 'stdout' | 'stderr') => this.#read(name).position;
+    return begun === undefined ? from : { stdout: at('stdout'), stderr: at('stderr') };
+  }
+
+  items(name: 'stdout' | 'stderr'): KernelItem[] {
+    return this.#read(name).items;
+  }
+
+  text(name: 'stdout' | 'stderr' = 'stdout'): string {
+    return Buffer.concat(this.items(name).flatMap((item) => (item.kind === 'bytes' ? [item.bytes] : []))).toString();
+  }
+
+  get records() {
+    return this.items('stdout').flatMap((item) => (item.kind === 'record' ? [item.record] : []));
+  }
+
+  async whenText(text: string): Promise<void> {
+    await until(() => this.text().includes(text), { what: `"${text}"`, everyMs: 5 });
+  }
+
+  /** How it ended, when it has. */
+  async outcome() {
+    await this.done;
+    const last = this.events.at(-1);
+    if (last?.kind !== 'finished') throw new Error(`no end: ${JSON.stringify(this.events)}`);
+    return last.outcome;
+  }
+
+  #read(name: 'stdout' | 'stderr'): { items: KernelItem[]; position: number } {
+    const begun = this.events.find((event) => event.kind === 'begun');
+    if (begun?.kind !== 'begun') return { items: [], position: 0 };
+    const reader = new KernelLogReader(begun.kernelId, begun.from[name]);
+    const items: KernelItem[] = [];
+    const writes = this.stream.writes.filter(({ channel }) => channel === channels[name]);
+    for (const [index, { offset }] of writes.entries())
+      items.push(...reader.push(offset, this.stream.received[name][index]!));
+    return { items, position: reader.position };
+  }
+}
