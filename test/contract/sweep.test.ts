@@ -1,10 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { start } from '../support/process.ts';
 import { sweepAbandoned } from '../support/sweep.ts';
+import { tmpDir } from '../support/tmp.ts';
 import { until } from '../support/wait.ts';
 
 it('removes the engine and the namespaces of a run that was killed', async () => {
+  // Where no other test that runs meanwhile sweeps.
+  using folder = tmpDir('swp');
+  vi.stubEnv('TMPDIR', folder.path);
   const here = new URL('../support/', import.meta.url).pathname;
   const script = `
     const { startDockerd } = await import('${here}dockerd.ts');

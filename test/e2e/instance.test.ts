@@ -2,7 +2,6 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { thisHost } from '../../agent-daemon/host.ts';
@@ -11,6 +10,7 @@ import { ensureMaterial } from '../../edge/serve/tls/material.ts';
 import { endDockerd, findOwnDockerd, recordDockerd } from '../../cli/instance/own-dockerd.ts';
 import { type Dockerd, startDockerd } from '../support/dockerd.ts';
 import { busyboxImage, importBusybox } from '../support/images.ts';
+import { freePort } from '../support/free-port.ts';
 import { type Exit, start } from '../support/process.ts';
 import { tier } from '../support/tier.ts';
 import { abandonedDirs, type TmpDir, tmpDir } from '../support/tmp.ts';
@@ -41,7 +41,7 @@ beforeAll(async () => {
   await importBusybox(engine.docker);
   // An instance that is told to pull its Python image takes the one that is there: building has a test of its own.
   await engine.docker.getImage(busyboxImage).tag({ repo: 'causeway/python', tag: 'latest' });
-  ports = await freePorts(2);
+  ports = [await freePort(), await freePort()];
 });
 
 afterAll(async () => {
@@ -54,14 +54,6 @@ afterAll(async () => {
 async function stopAbandoned(): Promise<void> {
   for (const home of abandonedDirs().flatMap((dir) => [join(dir, 'one'), join(dir, 'two')]))
     if (existsSync(home)) await start(process.execPath, [cli, 'down'], { env: { CAUSEWAY_HOME: home } }).exited;
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.once('listening', resolve))));
-  const found = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return found;
 }
 
 /** Runs the CLI against a home of this test to its end. */

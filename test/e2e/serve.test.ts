@@ -6,6 +6,7 @@ import { afterEach, expect, it, vi } from 'vitest';
 import { type Edge, startEdge } from '../../edge/serve/start.ts';
 import { fetchBy } from '../../wire/http.ts';
 import { Way } from '../../wire/way.ts';
+import { freePort } from '../support/free-port.ts';
 
 const echo = join(import.meta.dirname, '../edge/workers/echo.ts');
 const started: Edge[] = [];
@@ -18,7 +19,7 @@ function freshState(): string {
 }
 
 async function start(options: Parameters<typeof startEdge>[0]): Promise<Edge> {
-  const edge = await startEdge(options);
+  const edge = await startEdge({ port: await freePort(), ...options });
   started.push(edge);
   return edge;
 }

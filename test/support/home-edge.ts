@@ -1,6 +1,7 @@
 /** The edge of a home, as the supervisor starts it but without engine, Redis and agent: for tests of what is kept in a home. */
 import { join } from 'node:path';
 import { openHome } from '../../cli/instance/home.ts';
+import { freePort } from './free-port.ts';
 import { type Started, start } from './process.ts';
 import { StackClient } from './stack-client.ts';
 
@@ -9,12 +10,12 @@ const root = join(import.meta.dirname, '../..');
 export class HomeEdge {
   readonly path: string;
   readonly client: StackClient;
-  readonly #port: string;
+  readonly #port: string | undefined;
   #started: Started | undefined;
   #url = '';
 
   /** `port`: of an edge that this one takes the place of. */
-  constructor(path: string, port = '0') {
+  constructor(path: string, port?: string) {
     this.path = path;
     this.#port = port;
     this.client = new StackClient(() => this.#url);
@@ -27,8 +28,8 @@ export class HomeEdge {
   /** Starts it, on the port it had before, and signs the client in as the first administrator where it is new. */
   async start(): Promise<void> {
     const { identity, secrets, at } = openHome(this.path);
-    const port = this.#url === '' ? this.#port : new URL(this.#url).port;
-    const args = ['edge/serve/index.ts', '--state', at('edge'), '--keys', at('keys.json'), '--port', port];
+    const port = this.#url === '' ? (this.#port ?? (await freePort())) : new URL(this.#url).port;
+    const args = ['edge/serve/index.ts', '--state', at('edge'), '--keys', at('keys.json'), '--port', String(port)];
     this.#started = start(process.execPath, args, {
       name: 'edge',
       cwd: root,

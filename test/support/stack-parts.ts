@@ -6,6 +6,7 @@ import { type Dockerd, startDockerd } from './dockerd.ts';
 import { type FailpointServer, startFailpointServer } from './failpoint-server.ts';
 import { type Fetch, fetchBy } from '../../wire/http.ts';
 import { Way } from '../../wire/way.ts';
+import { freePort } from './free-port.ts';
 import { importBusybox } from './images.ts';
 import { type Started, isMessage, start } from './process.ts';
 import { until } from './wait.ts';
@@ -70,8 +71,8 @@ export class EdgePart {
   /** Starts it, on the port it had before; `extraEnv` is kept for later restarts, `onceEnv` is not. */
   async start(extraEnv = this.#extraEnv, onceEnv: Record<string, string> = {}): Promise<void> {
     this.#extraEnv = extraEnv;
-    const port = this.#url === undefined ? '0' : new URL(this.#url).port;
-    const address = ['--host', this.#host, '--port', port];
+    const port = this.#url === undefined ? await freePort(this.#host) : new URL(this.#url).port;
+    const address = ['--host', this.#host, '--port', String(port)];
     const args = ['edge/serve/index.ts', '--state', this.state, ...address, ...this.#tlsFlags];
     this.#started = start(process.execPath, args, {
       name: 'edge',
@@ -156,8 +157,8 @@ export class RedisPart {
 
   /** Starts the gateway, on the port it had before. Returns the bindings of the edge. */
   async start(): Promise<Record<string, string>> {
-    const port = this.#url === undefined ? '0' : new URL(this.#url).port;
-    const flags = ['--mode', this.#mode, '--dir', this.#dir, '--port', port, '--dies-with-parent'];
+    const port = this.#url === undefined ? await freePort() : new URL(this.#url).port;
+    const flags = ['--mode', this.#mode, '--dir', this.#dir, '--port', String(port), '--dies-with-parent'];
     const args = ['edge/serve/redis/index.ts', ...flags];
     this.#started = start(process.execPath, args, {
       name: 'redis',

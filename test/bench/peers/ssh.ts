@@ -3,9 +3,9 @@
  * client the agent: a connection to the forwarded port of sshd goes through the tunnel to a target beside the client.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '../../support/free-port.ts';
 import { type Started, runToEnd, start } from '../../support/process.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
@@ -22,7 +22,7 @@ export async function startSshTunnel(targetPort: number): Promise<SshTunnel> {
   if (!existsSync('/usr/sbin/sshd'))
     throw new Error('this row needs OpenSSH: apt-get install openssh-server openssh-client');
   const dir = tmpDir('ssh');
-  const [sshdPort, forwardedPort] = await freePorts(2);
+  const [sshdPort, forwardedPort] = [await freePort(), await freePort()];
   const keys = await makeKeys(dir.path);
   mkdirSync('/run/sshd', { recursive: true });
   const config = join(dir.path, 'sshd_config');
@@ -88,12 +88,4 @@ function options(key: string): string[] {
     `IdentityFile=${key}`,
     'IdentitiesOnly=yes',
   ].flatMap((option) => ['-o', option]);
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(servers.map(async (server) => new Promise((resolve) => void server.once('listening', resolve))));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map(async (server) => new Promise((resolve) => void server.close(resolve))));
-  return ports;
 }

@@ -1,8 +1,7 @@
 /** Bringing everything up again on a machine where it ran before. */
-import { type AddressInfo, createServer } from 'node:net';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { startDockerd } from '../../support/dockerd.ts';
+import { freePort } from '../../support/free-port.ts';
 import { importBusybox, busyboxImage } from '../../support/images.ts';
 import { runToEnd } from '../../support/process.ts';
 import { tmpDir } from '../../support/tmp.ts';
@@ -45,11 +44,3 @@ export const rows: Row[] = [
     },
   },
 ];
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
-}
