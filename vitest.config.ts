@@ -1,9 +1,49 @@
+import { availableParallelism } from 'node:os';
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { byTier } from './test/support/tier.ts';
 
-/** Three projects: `edge` runs inside workerd, `node` needs nothing but Node, `e2e` drives the real stack one file at a time. */
+/** Files at a time. They wait for something real so often that two keep two cores busy, no more. */
+const workers = Math.max(2, availableParallelism() - 1);
+
+/** What takes longest begins first, so that nothing long is left alone at the end. The others follow, as Vitest finds best. */
+const longestFirst = [
+  'simulation/simulate',
+  'init/build',
+  'instance/backup',
+  'sessions/sessions',
+  'sessions/verbs',
+  'accounts/passwords',
+  'e2e/python-image',
+  'e2e/failpoints',
+  'e2e/kills',
+  'e2e/instance',
+  'e2e/events',
+  'e2e/output',
+  'e2e/chaos',
+  'e2e/serve',
+  'e2e/main-job', // loads the image that e2e/python-image has built by then
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ moduleId }: TestSpecification): number => {
+      const found = longestFirst.findIndex((name) => moduleId.endsWith(`${name}.test.ts`));
+      return found === -1 ? longestFirst.length : found;
+    };
+    return (await super.sort(files)).toSorted((a, b) => place(a) - place(b));
+  }
+}
+
+/**
+ * Three projects: `edge` runs inside workerd, `node` needs nothing but Node, `e2e` drives the real stack. Each of its files
+ * has engines, networks, homes and ports of its own, so that two share the machine. Some of the full tier's want to break
+ * the machine: there one runs at a time.
+ */
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     /** What an object's constructor refuses is told to whoever called it, and by workerd to nobody a second time. */
     onUnhandledError: (error) =>
       !('durableObjectReset' in error && 'code' in error && error['code'] === 'deploy_overlap'),
@@ -25,6 +65,7 @@ export default defineConfig({
         ],
         test: {
           name: 'edge',
+          maxWorkers: workers,
           testTimeout: 60_000,
           isolate: false,
           hookTimeout: 60_000,
@@ -35,6 +76,7 @@ export default defineConfig({
       {
         test: {
           name: 'node',
+          maxWorkers: workers,
           environment: 'node',
           include: ['test/{schema,wire,cli,agent-daemon,contract,simulation,fuzz,hygiene}/**/*.test.ts'],
           testTimeout: 120_000,
@@ -46,7 +88,8 @@ export default defineConfig({
           name: 'e2e',
           environment: 'node',
           include: ['test/{e2e,hostile}/**/*.test.ts'],
-          fileParallelism: false,
+          maxWorkers: byTier({ daily: 2, full: 1 }),
+          sequence: { groupOrder: 1 },
           testTimeout: 180_000,
           hookTimeout: 300_000,
         },

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { type Dockerd, startDockerd } from '../support/dockerd.ts';
 import { start } from '../support/process.ts';
+import { keepPython } from '../support/python-image.ts';
 import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
 
@@ -76,4 +77,5 @@ it('builds an image in which the user work trains a classifier, and builds nothi
   const second = build();
   await second.exited;
   expect(second.output()).toContain('"how":"present"');
+  await keepPython(engine.docker);
 }, 300_000);
