@@ -126,10 +126,11 @@ export class Kernel {
     const { sessionId, generation } = this.#owner;
     const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
     await kept?.done();
-    // Nothing is kept of a process: the agent died before it was asked for.
-    if (kept === undefined) return this.start();
+    const isOver = kept?.spool.record.exit !== undefined;
+    // The agent died before it knew that the process was there; asking for it again is harmless.
+    if (kept === undefined || (!isOver && this.#saved.frame.at === 0)) return this.start();
     this.#follow(current?.begun?.from ?? this.#settled);
-    if (kept.spool.record.exit === undefined) this.#write(this.#saved.frame);
+    if (!isOver) this.#write(this.#saved.frame);
   }
 
   /** Resolves when its interpreter is there, it is dead, or `signal` aborts. */

@@ -202,6 +202,7 @@ export class Session {
   async close(): Promise<void> {
     this.#abandoned.abort();
     this.#timeout.cancel();
+    await this.kernels.close();
     await this.#running.close();
     await this.#record.settled();
   }

@@ -37,6 +37,9 @@ export class KernelBench {
   readonly dir = tmpDir('krn');
   readonly log = keptLog();
   output: OutputPolicy = defaultOutputPolicy;
+  /** The next kernels are noted, and never asked for. */
+  holdsSpawns = false;
+  heldSpawns = 0;
   supervisor!: Supervisor;
   kernels!: SessionKernels;
   spools!: Spools;
@@ -85,6 +88,7 @@ export class KernelBench {
         wereLeft: existsSync(`${this.dir.path}/kernels`),
         supervisor: () => this.supervisor,
         spawnOf: (processId, argv) => {
+          if (this.holdsSpawns) return new Promise(() => void this.heldSpawns++);
           const env = { PATH: process.env['PATH'] ?? '', HOME: `${this.dir.path}/home` };
           const { onFull, blockMs } = this.output;
           const cwd = `${this.dir.path}/home`;

@@ -217,6 +217,24 @@ describe('after the death of the agent', () => {
     }
   });
 
+  it('a kernel of which the agent knew nothing yet is started all the same, once', async () => {
+    const own = await new KernelBench().start();
+    try {
+      const id = kernelId();
+      // The agent dies when the kernel is noted and its process is not asked for yet.
+      own.holdsSpawns = true;
+      void own.act(id, { kind: 'start', language: 'bash' });
+      await until(() => own.heldSpawns === 1, { what: 'the kernel to be noted' });
+      own.holdsSpawns = false;
+      await own.restart();
+      const run = own.run('echo $$', { kernelId: id });
+      expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(await own.list()).toMatchObject([{ id, state: 'idle', starts: 1 }]);
+    } finally {
+      await own.stop();
+    }
+  });
+
   it.runIf(tier === 'full')('a kernel that died meanwhile is told with its last run', async () => {
     const own = await new KernelBench().start();
     try {
