@@ -6,6 +6,7 @@ import { administration } from './manager/accounts/admin-routes.ts';
 import { accounts } from './manager/accounts/routes.ts';
 import { agents } from './manager/agents/routes.ts';
 import { auditTrail } from './manager/audit/routes.ts';
+import { kernels } from './manager/kernels/routes.ts';
 import { images } from './manager/images/routes.ts';
 import { metrics } from './manager/metrics/routes.ts';
 import { recovery } from './manager/recovery/routes.ts';
@@ -21,6 +22,7 @@ const features: readonly Slice[] = [
   auditTrail,
   events,
   images,
+  kernels,
   metrics,
   recovery,
   releases,

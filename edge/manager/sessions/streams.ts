@@ -19,6 +19,7 @@ import { requireRoute } from './service.ts';
 const socketOps = {
   exec: { verb: 'project:write', ops: ['process', 'logs', 'echo'] },
   logs: { verb: 'project:read', ops: ['logs'] },
+  execute: { verb: 'project:write', ops: ['execute'] },
 } as const;
 
 interface Target {
@@ -27,7 +28,7 @@ interface Target {
 }
 
 /** Where the streams of a session go, and what may be opened there. @throws Refusal */
-async function target(
+export async function streamTarget(
   ctx: UserCtx,
   id: string,
   verb: 'project:read' | 'project:write',
@@ -51,7 +52,7 @@ async function target(
 /** Hands a client's socket to the data hub of the session's agent. */
 export async function openSocket(ctx: UserCtx, id: string, kind: keyof typeof socketOps): Promise<Response> {
   const { verb, ops } = socketOps[kind];
-  const { hub, claim } = await target(ctx, id, verb, ops);
+  const { hub, claim } = await streamTarget(ctx, id, verb, ops);
   return dataHubObject(ctx.env, hub).fetch(toHub(ctx.request, 'client', claim));
 }
 
@@ -68,7 +69,7 @@ export async function openLogs(
   query: SessionLogsQuery,
   after: { stdout: number; stderr: number; generation?: number },
 ): Promise<OpenedLogs> {
-  const { hub, claim } = await target(ctx, id, 'project:read', ['logs']);
+  const { hub, claim } = await streamTarget(ctx, id, 'project:read', ['logs']);
   const isCurrent = after.generation === undefined || after.generation === claim.generation;
   const { stdout, stderr } = isCurrent ? after : { stdout: 0, stderr: 0 };
   const open: StreamOpen = {
@@ -87,7 +88,7 @@ export async function openLogs(
 
 /** A tar archive of a path below `/home/work`. */
 export async function openDownload(ctx: UserCtx, id: string, path: string): Promise<OpenedStream> {
-  const { hub, claim } = await target(ctx, id, 'project:read', ['get']);
+  const { hub, claim } = await streamTarget(ctx, id, 'project:read', ['get']);
   return openStream(ctx.env, hub, claim, { op: 'get', path });
 }
 
@@ -98,7 +99,7 @@ export async function uploadPart(
   query: SessionFilesPutQuery,
   body: ReadableStream<Uint8Array> | null,
 ): Promise<void> {
-  const { hub, claim } = await target(ctx, id, 'project:write', ['put']);
+  const { hub, claim } = await streamTarget(ctx, id, 'project:write', ['put']);
   const { path, uploadId, offset } = query;
   const put: StreamOpen = { op: 'put', path, uploadId, offset, last: query.last === 'true' };
   const opened = await openStream(ctx.env, hub, claim, put);

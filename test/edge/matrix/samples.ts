@@ -254,6 +254,22 @@ export const samples: Record<string, Sample> = {
   'GET /v1/sessions/{id}/exec': onSession(409, '/exec', {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),
+  'POST /v1/sessions/{id}/execute': onSession(409, '/execute', { body: { mode: 'query', code: '1' } }),
+  'GET /v1/sessions/{id}/execute': onSession(409, '/execute', {
+    headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+  }),
+  'GET /v1/sessions/{id}/kernels': onSession(409, '/kernels'),
+  'POST /v1/sessions/{id}/kernels': onSession(409, '/kernels', { body: { language: 'python' } }),
+  'POST /v1/sessions/{id}/kernels/{kernelId}/interrupt': onSession(409, `/kernels/${noId('krn')}/interrupt`, {
+    body: {},
+  }),
+  'POST /v1/sessions/{id}/kernels/{kernelId}/restart': onSession(409, `/kernels/${noId('krn')}/restart`, { body: {} }),
+  'DELETE /v1/sessions/{id}/kernels/{kernelId}': {
+    ok: 409,
+    belongsTo: 'project',
+    request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}/kernels/${noId('krn')}` }),
+    missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1/kernels/${noId('krn')}` }),
+  },
   'GET /v1/sessions/{id}/files': onSession(409, '/files?path=a'),
   'PUT /v1/sessions/{id}/files': onSession(409, '/files?path=a&uploadId=upload-1&offset=0&last=true', { body: 'tar' }),
 

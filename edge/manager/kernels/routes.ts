@@ -1,0 +1,139 @@
+/** HTTP of kernels: code in, console out, over HTTP in slices or over a socket; and the kernels of a session themselves. */
+import { z } from 'zod';
+import { Execute, Executed, KernelList, KernelRestart, NewKernel } from '../../../schema/api/kernel.ts';
+import { Kernel, KernelId } from '../../../schema/api/kernel-parts.ts';
+import { SessionId } from '../../../schema/api/session.ts';
+import { clientProtocol } from '../../../schema/protocol/limits.ts';
+import { reply, route, slice } from '../../http/slice.ts';
+import { openSocket } from '../sessions/streams.ts';
+import { execute } from './execute.ts';
+import { actOnKernel, listKernels, startKernel } from './service.ts';
+
+const SessionParams = z.strictObject({ id: SessionId });
+const KernelParams = z.strictObject({ id: SessionId, kernelId: KernelId });
+const path = '/v1/sessions/{id}/kernels/{kernelId}';
+const unreachable = [
+  'session_not_found',
+  'session_not_running',
+  'session_ended',
+  'session_output_gone',
+  'agent_unreachable',
+  'agent_disk_full',
+  'tunnel_closed',
+  'tunnel_deadline',
+  'tunnel_op_unknown',
+  'kernel_not_found',
+] as const;
+/** A code of 256 Ki characters, each at most as six bytes of JSON, and the commands of a batch. */
+const bodyBytes = 5 * 1024 * 1024;
+
+export const kernels = slice('kernels', [
+  route(
+    {
+      method: 'post',
+      path: '/v1/sessions/{id}/execute',
+      summary:
+        'Runs code in a kernel of the session, or goes on with a run: what it wrote, and whether more will come.',
+      permission: 'project:write',
+      // By its run id.
+      idempotent: 'none',
+      request: { params: SessionParams, body: Execute },
+      responses: { 200: { description: 'A slice of the run.', schema: Executed } },
+      errors: [
+        ...unreachable,
+        'kernel_language_missing',
+        'kernel_dead',
+        'kernel_busy',
+        'kernel_limit',
+        'kernel_run_not_found',
+        'kernel_run_conflict',
+        'kernel_input_unasked',
+        'process_limit',
+      ],
+      bodyLimitBytes: bodyBytes,
+    },
+    async (ctx, { params, body }) => reply(200, await execute(ctx, params.id, body)),
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/sessions/{id}/execute',
+      summary: 'A socket of the tunnel: runs code in kernels of the session, and reads its output from any offset.',
+      permission: 'project:write',
+      request: { params: SessionParams },
+      responses: {
+        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
+      },
+      errors: [...unreachable],
+      upgrade: { protocol: clientProtocol },
+    },
+    (ctx, { params }) => openSocket(ctx, params.id, 'execute'),
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/sessions/{id}/kernels',
+      summary: 'The kernels of a session that were not shut down.',
+      permission: 'project:read',
+      request: { params: SessionParams },
+      responses: { 200: { description: 'All of them.', schema: KernelList } },
+      errors: [...unreachable],
+    },
+    async (ctx, { params }) => reply(200, { items: await listKernels(ctx, params.id) }),
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/sessions/{id}/kernels',
+      summary: 'Starts a kernel: an interpreter of the image that keeps its state.',
+      permission: 'project:write',
+      // By its id, if the caller chooses it.
+      idempotent: 'none',
+      request: { params: SessionParams, body: NewKernel },
+      responses: { 201: { description: 'It runs.', schema: Kernel } },
+      errors: [...unreachable, 'kernel_language_missing', 'kernel_limit', 'process_limit'],
+    },
+    async (ctx, { params, body }) => reply(201, await startKernel(ctx, params.id, body)),
+  ),
+  route(
+    {
+      method: 'post',
+      path: `${path}/interrupt`,
+      summary: 'Interrupts the run under way, if there is one.',
+      permission: 'project:write',
+      idempotent: 'none',
+      request: { params: KernelParams },
+      responses: { 200: { description: 'It was sent the signal.', schema: Kernel } },
+      errors: [...unreachable],
+    },
+    async (ctx, { params }) => reply(200, await actOnKernel(ctx, params.id, params.kernelId, { kind: 'interrupt' })),
+  ),
+  route(
+    {
+      method: 'post',
+      path: `${path}/restart`,
+      summary: 'Starts a kernel anew, without its state; runs that were under way or waited are over.',
+      permission: 'project:write',
+      idempotent: 'none',
+      request: { params: KernelParams, body: KernelRestart },
+      responses: { 200: { description: 'It runs.', schema: Kernel } },
+      errors: [...unreachable, 'process_limit'],
+    },
+    async (ctx, { params, body: { starts } }) => {
+      const act = { kind: 'restart' as const, ...(starts === undefined ? {} : { starts }) };
+      return reply(200, await actOnKernel(ctx, params.id, params.kernelId, act));
+    },
+  ),
+  route(
+    {
+      method: 'delete',
+      path,
+      summary: 'Ends a kernel; what it ran can still be read.',
+      permission: 'project:write',
+      request: { params: KernelParams },
+      responses: { 200: { description: 'It has ended.', schema: Kernel } },
+      errors: [...unreachable],
+    },
+    async (ctx, { params }) => reply(200, await actOnKernel(ctx, params.id, params.kernelId, { kind: 'shutdown' })),
+  ),
+]);
