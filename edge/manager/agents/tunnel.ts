@@ -7,6 +7,7 @@ import { type Challenge, type Challenged, tunnelSigningText } from '../../../sch
 import { Refusal } from '../../../schema/errors.ts';
 import { idPattern, parseAgentId } from '../../../schema/ids.ts';
 import type { AgentActor, AnonymousActor, Ctx } from '../../http/context.ts';
+import { Doorway } from '../../http/doorway.ts';
 import { Turns } from '../../http/turns.ts';
 import { systemClock, systemTimers } from '../../platform/clock.ts';
 import { database } from '../../platform/database.ts';
@@ -53,6 +54,18 @@ const dials = new Turns(
   { clock: systemClock, timers: systemTimers, random: systemRandom },
 );
 
+/** A herd that returns goes through here: what people ask meanwhile is answered in between. */
+const arrivals = new Doorway(
+  {
+    atOnce: 16,
+    waitMs: 10_000,
+    mostWaiting: 5_000,
+    spreadMs: 20_000,
+    detail: 'Many agents connect at once.',
+  },
+  { clock: systemClock, timers: systemTimers, random: systemRandom },
+);
+
 async function bySignature(ctx: Ctx): Promise<AgentActor> {
   const header = ctx.request.headers.get('authorization');
   if (header === null) throw new Refusal('auth_missing');
@@ -69,7 +82,7 @@ async function bySignature(ctx: Ctx): Promise<AgentActor> {
   if (provenKey === undefined) await ctx.takeTurn();
   else if (!(await isStrictSignature(provenKey, signature, text))) throw new Refusal('agent_signature_invalid');
   else if (!(await dials.take(agentId))) dials.charge(agentId);
-  const agent = await findAgent(database(ctx.env), agentId);
+  const agent = await arrivals.pass(() => findAgent(database(ctx.env), agentId));
   if (!agent) throw new Refusal('agent_signature_invalid');
   if (agent.publicKey !== provenKey && !(await isStrictSignature(agent.publicKey, signature, text)))
     throw new Refusal('agent_signature_invalid');

@@ -1,0 +1,72 @@
+/**
+ * Lets so many pass at once, so that a herd does not fill the thread and whoever else asks gets his turn in between. Who comes
+ * on top looks again when those before him should be through, by what a passage takes. In the isolate's memory, bounded.
+ */
+import { Refusal } from '../../schema/errors.ts';
+import type { TurnPorts } from './turns.ts';
+
+export interface DoorwayLimits {
+  atOnce: number;
+  /** The longest wait; then, and where too many wait, a request is refused. */
+  waitMs: number;
+  mostWaiting: number;
+  /** Those that are refused come back at moments of so long a time. */
+  spreadMs: number;
+  /** Said to whoever is refused. */
+  detail: string;
+}
+
+/** A request whose client went away is never told how its passage ended: it counts no longer than this. */
+const longestPassageMs = 5_000;
+const firstGuessMs = 5;
+const shareOfNew = 1 / 8;
+
+export class Doorway {
+  readonly #limits: DoorwayLimits;
+  readonly #ports: TurnPorts;
+  /** Since when each is inside. */
+  readonly #inside = new Set<{ sinceMs: number }>();
+  /** When each look of those that wait is due. */
+  #looks: number[] = [];
+  #passageMs = firstGuessMs;
+
+  constructor(limits: DoorwayLimits, ports: TurnPorts) {
+    this.#limits = limits;
+    this.#ports = ports;
+  }
+
+  /** Does the work when there is room. @throws Refusal `edge_overloaded`, and what the work throws */
+  async pass<Result>(work: () => Promise<Result>): Promise<Result> {
+    await this.#room();
+    const passage = { sinceMs: this.#ports.clock.bootMs() };
+    this.#inside.add(passage);
+    try {
+      return await work();
+    } finally {
+      this.#inside.delete(passage);
+      this.#passageMs += (this.#ports.clock.bootMs() - passage.sinceMs - this.#passageMs) * shareOfNew;
+    }
+  }
+
+  async #room(): Promise<void> {
+    const { clock, timers, random } = this.#ports;
+    const { atOnce, waitMs, mostWaiting, spreadMs, detail } = this.#limits;
+    const untilMs = clock.bootMs() + waitMs;
+    for (;;) {
+      const nowMs = clock.bootMs();
+      for (const passage of this.#inside) if (passage.sinceMs < nowMs - longestPassageMs) this.#inside.delete(passage);
+      if (this.#inside.size < atOnce) return;
+      this.#looks = this.#looks.filter((dueMs) => dueMs > nowMs);
+      const before = this.#looks.length;
+      if (nowMs >= untilMs || before >= mostWaiting)
+        throw new Refusal('edge_overloaded', detail, {
+          retryAfterSeconds: Math.ceil((random.fraction() * spreadMs) / 1000) + 1,
+        });
+      // Not all at the same moment.
+      const guessMs = (1 + before / atOnce) * this.#passageMs * (0.5 + random.fraction());
+      const lookMs = Math.min(Math.max(guessMs, 1), untilMs - nowMs);
+      this.#looks.push(nowMs + lookMs);
+      await new Promise<void>((resolve) => void timers.after(lookMs, resolve));
+    }
+  }
+}
