@@ -15,7 +15,7 @@ import type { Turn } from './turn.ts';
 /** Most intents of one agent that ride behind its welcome; the alarm sends the rest. */
 const intentsAtAttach = 500;
 
-/** Adds an agent, or takes over what the catalogue decided about it. */
+/** Adds an agent, or takes over what the catalogue decided about it. What comes late undoes no revocation and no approval. */
 export function putAgent(turn: Turn, agent: EnrolledAgent): void {
   const known = turn.heap.agents.get(agent.agentId);
   if (!known) {
@@ -24,6 +24,8 @@ export function putAgent(turn: Turn, agent: EnrolledAgent): void {
     turn.heap.agents.set(agent.agentId, entry);
     return;
   }
+  if (known.row.state === 'revoked') return;
+  if (agent.state !== 'revoked' && agent.approval < known.row.approval) return;
   const row = turn.touch(known);
   const before = { state: row.state, capacity: capacityOf(row), draining: row.draining };
   const { name, controlHub, approved, draining, approval } = agent;
@@ -36,7 +38,7 @@ export function putAgent(turn: Turn, agent: EnrolledAgent): void {
     // Approved anew: the next hello is taken at any join counter.
     if (before.state === 'suspended') row.joinIncarnation = 0;
   }
-  if (state === 'revoked' && before.state !== 'revoked') revoke(turn, known);
+  if (state === 'revoked') revoke(turn, known);
   else if (state !== 'active' && row.reachable) loseAgent(turn, known, `the agent is ${state}`);
   else turn.reindex(known, before.draining || !holds(before.capacity, capacityOf(row)));
 }

@@ -103,4 +103,26 @@ describe('[M2] the join counter', () => {
       code: 'agent_not_found',
     });
   });
+
+  it('keeps an approval when what was before it comes late', () => {
+    const world = new World();
+    const agent = new FakeAgent(world, { cpu: 4000 });
+    agent.put({ state: 'active', approval: 2, approved: { cpu: 8000 } });
+    agent.put({ state: 'pending', approval: 0, approved: {} });
+    agent.put({ state: 'active', approval: 1 });
+    expect(world.ledger.agents()[0]).toMatchObject({ state: 'active', approval: 2, approved: { cpu: 8000 } });
+    agent.put({ state: 'revoked', approval: 1 });
+    expect(world.ledger.agents()[0]).toMatchObject({ state: 'revoked' });
+  });
+
+  it('never takes back who was revoked, also when an approval or a drain comes late', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.put({ state: 'revoked' });
+    agent.put({ state: 'active', approval: 2 });
+    agent.put({ state: 'active', draining: true });
+    const attempt = newId('attempt', world.nowMs, world.bytes(10));
+    expect(agent.hello(1, attempt)).toMatchObject({ accepted: false, code: 'agent_revoked' });
+    expect(world.ledger.agents()[0]).toMatchObject({ state: 'revoked', draining: false });
+  });
 });
