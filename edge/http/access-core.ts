@@ -19,6 +19,7 @@ export interface AccessEntry {
 }
 /** Rights of `subject` are being written to D1 by somebody who may have died since. */
 export interface AccessIntent {
+  /** As it was announced; with {@link overlapping} behind it when another change of the subject stood at the same time. */
   id: string;
   subject: string;
   untilMs: number;
@@ -32,6 +33,8 @@ export interface AccessStore {
   /** Drops entries and raises the floor in one transaction. */
   forget(subjects: readonly string[], floor: number): void;
 }
+
+const overlapping = '~';
 
 export class AccessCore {
   readonly #store: AccessStore;
@@ -71,18 +74,34 @@ export class AccessCore {
   /**
    * From now on nobody trusts rights of the subject that were read before: they are read anew from D1 at each check, until
    * {@link finish} or for {@link intentMs}. A subject that is to be let in again is no longer refused here; D1 decides.
+   * Of two changes at once nobody here knows which D1 takes last: neither is remembered as a revocation.
    */
   intend(id: string, subject: string, restores: boolean, nowMs: number): void {
-    const intent = { id, subject, untilMs: nowMs + intentMs };
-    this.#store.putIntent(intent);
-    this.#intents.set(id, intent);
+    const others = [...this.#intents.values()].filter(
+      (other) => other.subject === subject && other.id !== id && other.id !== id + overlapping,
+    );
+    for (const other of others) this.#overlap(other);
+    this.#put({ id: others.length > 0 ? id + overlapping : id, subject, untilMs: nowMs + intentMs });
     if (restores && this.#entries.get(subject)?.revoked) this.#note(subject, false, nowMs);
   }
 
   /** D1 holds the change (or never will). */
   finish(id: string, subject: string, outcome: 'changed' | 'revoked', nowMs: number): void {
+    const overlapped = this.#intents.has(id + overlapping);
     this.#drop(id);
-    if (!this.#entries.get(subject)?.revoked) this.#note(subject, outcome === 'revoked', nowMs);
+    this.#drop(id + overlapping);
+    if (!this.#entries.get(subject)?.revoked) this.#note(subject, outcome === 'revoked' && !overlapped, nowMs);
+  }
+
+  #overlap(intent: AccessIntent): void {
+    if (intent.id.endsWith(overlapping)) return;
+    this.#drop(intent.id);
+    this.#put({ ...intent, id: intent.id + overlapping });
+  }
+
+  #put(intent: AccessIntent): void {
+    this.#store.putIntent(intent);
+    this.#intents.set(intent.id, intent);
   }
 
   #drop(id: string): void {

@@ -92,6 +92,20 @@ describe('a change of rights cut', () => {
     await accessOf(userId).finish('second', userId, 'changed');
     expect(await verdictOf(userId)).toBe('ok');
   });
+  it.each([
+    { first: 'off', last: 'off' },
+    { first: 'off', last: 'on' },
+    { first: 'on', last: 'off' },
+  ])('leaves it to D1 which of two changes at once came last ($first begins, $last ends)', async ({ first, last }) => {
+    const { userId } = people.viewer;
+    const access = accessOf(userId);
+    const finish = (id: string) => access.finish(id, userId, id === 'off' ? 'revoked' : 'changed');
+    for (const id of [first, first === 'off' ? 'on' : 'off']) await access.intend(id, userId, id === 'on');
+    await finish(last === 'off' ? 'on' : 'off');
+    expect(await verdictOf(userId)).toBe('changed');
+    await finish(last);
+    expect(await verdictOf(userId)).toBe('ok');
+  });
   it('while a user is let in again leaves it out or lets it in, as D1 says', async () => {
     const { userId, token } = people.member;
     const path = `/v1/users/${userId}`;
