@@ -26,6 +26,8 @@ export interface UserActor {
   tokenExpiresAtMs: number | undefined;
   /** Version of the principal's `Access` object at which this was read. */
   accessVersion: number;
+  /** When the rights were last seen to hold, Unix ms. */
+  checkedAtMs: number;
 }
 /** An agent's socket whose signature (control) or data ticket (interactive, bulk) was verified. */
 export interface AgentActor {

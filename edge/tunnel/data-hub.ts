@@ -97,8 +97,9 @@ export class DataHub {
   opened(socket: DataSocket): void {
     const { state } = socket;
     if (state.kind === 'client') {
-      // The Worker has just checked who it is.
-      this.#clients.set(socket, clientLink(socket, state, this.#ports.clock.nowMs(), false));
+      // The Worker has checked who it is, and may have waited for others since.
+      const checkedAtMs = Math.min(this.#ports.clock.nowMs(), state.claim.checkedAtMs);
+      this.#clients.set(socket, clientLink(socket, state, checkedAtMs, false));
       return;
     }
     this.#agents.set(socket, agentLink(socket, state, false));

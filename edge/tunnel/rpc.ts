@@ -80,6 +80,8 @@ export interface ClientSocketClaim {
   actorId: string;
   /** Who is checked for revocation (`edge/http/access.ts`: `principalOf` makes it, `checkAccess` judges it). */
   principal: Required<Principal>;
+  /** When the request that opens the socket was last seen to be allowed, Unix ms. */
+  checkedAtMs: number;
   /** Operations of `StreamOpen` that the route allows. */
   ops: readonly string[];
   /** May write input and spawn. */

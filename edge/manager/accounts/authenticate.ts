@@ -55,6 +55,7 @@ function forget(token: string, code: 'auth_invalid' | 'auth_revoked'): never {
 
 async function check(ctx: Ctx, token: string, entry: Known): Promise<UserActor> {
   const askedAtMs = ctx.clock.bootMs();
+  const checkedAtMs = ctx.clock.nowMs();
   const { userId, tokenId, accessVersion } = entry.actor;
   entry.renewing = true;
   try {
@@ -62,6 +63,7 @@ async function check(ctx: Ctx, token: string, entry: Known): Promise<UserActor> 
     if (verdict === 'revoked') return forget(token, 'auth_revoked');
     if (verdict === 'changed') return await read(ctx, token);
     entry.checkedAtMs = askedAtMs;
+    entry.actor = { ...entry.actor, checkedAtMs };
     return entry.actor;
   } finally {
     entry.renewing = false;
@@ -74,6 +76,7 @@ async function read(ctx: Ctx, token: string): Promise<UserActor> {
   const hashes = tokenHashes(ctx.config.keys, token);
   const db = database(ctx.env);
   const readAtMs = ctx.clock.bootMs();
+  const checkedAtMs = ctx.clock.nowMs();
   let owner = await findTokenOwner(db, hashes);
   if (!owner) return forget(token, 'auth_invalid');
   const { user, token: row } = owner;
@@ -84,7 +87,7 @@ async function read(ctx: Ctx, token: string): Promise<UserActor> {
   if (verdicts[0] === 'changed') owner = await findTokenOwner(db, hashes);
   if (!owner) return forget(token, 'auth_invalid');
   if (owner.token.revokedAtMs !== null || !owner.user.active) return forget(token, 'auth_revoked');
-  const actor = toActor(owner, version);
+  const actor = { ...toActor(owner), accessVersion: version, checkedAtMs };
   if (isExpired(actor, ctx.clock.nowMs())) return forget(token, 'auth_invalid');
   remember(token, { actor, readAtMs, checkedAtMs: readAtMs, renewing: false });
   return actor;
@@ -99,7 +102,13 @@ function remember(token: string, entry: Known): void {
 }
 
 /** What a user may do through a token: never more than the user, less where the token is narrowed. */
-export function toActor({ user, token, domain, project, memberships }: TokenOwner, accessVersion: number): UserActor {
+function toActor({
+  user,
+  token,
+  domain,
+  project,
+  memberships,
+}: TokenOwner): Omit<UserActor, 'accessVersion' | 'checkedAtMs'> {
   const narrowed = token.projectId !== null || token.role !== null || token.scopes.length > 0;
   const cap = (role: ProjectRole) => (token.role === null ? role : lowerRole(role, token.role));
   const reached = token.projectId === null ? memberships : reachedByToken(user, project, memberships);
@@ -116,7 +125,6 @@ export function toActor({ user, token, domain, project, memberships }: TokenOwne
     tokenRole: token.role ?? undefined,
     scopes: token.scopes,
     tokenExpiresAtMs: token.expiresAtMs ?? undefined,
-    accessVersion,
   };
 }
 

@@ -44,9 +44,13 @@ export async function streamTarget(
   const { agentId, epoch, controlHub, dataTicket, dataHub } = agent;
   const actorId = ctx.actor.userId;
   const principal = principalOf(ctx.actor, projectId);
+  const { checkedAtMs } = ctx.actor;
   const write = verb === 'project:write';
-  const claim = { sessionId: id, generation, agentId, epoch, controlHub, dataTicket, actorId, principal, ops, write };
-  return { hub: dataHub, claim };
+  const way = { agentId, epoch, controlHub, dataTicket };
+  return {
+    hub: dataHub,
+    claim: { sessionId: id, generation, ...way, actorId, principal, checkedAtMs, ops, write },
+  };
 }
 
 /** Hands a client's socket to the data hub of the session's agent. */

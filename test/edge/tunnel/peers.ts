@@ -167,6 +167,7 @@ export function clientClaim(claim: Partial<ClientSocketClaim> & { agentId: strin
       projectId: ids.fresh('project'),
       accessVersion: 0,
     },
+    checkedAtMs: Date.now(),
     ops: ['process', 'logs', 'get', 'put', 'echo'],
     write: true,
     ...claim,

@@ -420,6 +420,7 @@ export class SimEdge {
       dataTicket,
       actorId: ownerId,
       principal,
+      checkedAtMs: this.#clock.nowMs(),
       ops: ['logs'],
       write: false,
     };
