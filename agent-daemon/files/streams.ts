@@ -49,7 +49,7 @@ export function putStream(homes: Homes, uploads: Uploads, stagingRoot: string): 
         'The session has no home here: it has not started, or ended long ago.',
       );
     }
-    const upload = await uploads.open(sessionId, open.uploadId);
+    const upload = await uploads.open(sessionId, open.uploadId, open.offset);
     let isDone = false;
     try {
       await receive(stream, upload, open.offset);

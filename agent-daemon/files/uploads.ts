@@ -28,6 +28,8 @@ export class Uploads {
   readonly #disk: Disk;
   readonly #ports: { clock: Clock; disk: Disk; loops: Loops };
   readonly #open = new Set<string>();
+  /** Bytes of uploads as this run of the agent has left them. */
+  readonly #written = new Map<string, number>();
   /** Since when nothing came for a session, as far as this run of the agent has seen. */
   readonly #idle = new Map<string, { mtimeMs: number; ms: number }>();
   readonly #passing: Passing;
@@ -49,8 +51,11 @@ export class Uploads {
     await this.#sweeping?.stop();
   }
 
-  /** Opens an upload to write to; `uploadId` is a checked name. One writer at a time. @throws Refusal */
-  async open(sessionId: string, uploadId: string): Promise<Upload> {
+  /**
+   * Opens an upload to write a part at `offset`; `uploadId` is a checked name. One writer at a time. What an earlier run left
+   * behind the offset was never answered, and may be torn by a loss of power: it is cut off. @throws Refusal
+   */
+  async open(sessionId: string, uploadId: string, offset: number): Promise<Upload> {
     const path = join(this.#root, sessionId, uploadId);
     if (this.#open.has(path)) {
       throw new Refusal('session_file_offset', 'Another request is writing this upload. Wait for it, then go on.');
@@ -63,7 +68,14 @@ export class Uploads {
         throw new Refusal('agent_busy', 'The session has too many unfinished uploads. Finish one first.');
       }
       const file = await this.#disk.open(path, 'create', 0o600);
-      return new OpenUpload(this.#disk, path, file, (await file.stat()).size, () => this.#open.delete(path));
+      const { size } = await file.stat();
+      const sizeBytes = Math.min(size, Math.max(offset, this.#written.get(path) ?? 0));
+      if (sizeBytes < size) await file.truncate(sizeBytes);
+      return new OpenUpload(this.#disk, path, file, sizeBytes, (left) => {
+        this.#open.delete(path);
+        if (left === undefined) this.#written.delete(path);
+        else this.#written.set(path, left);
+      });
     } catch (error) {
       this.#open.delete(path);
       throw error;
@@ -72,7 +84,9 @@ export class Uploads {
 
   async removeSession(sessionId: string): Promise<void> {
     this.#idle.delete(sessionId);
-    await this.#disk.rm(join(this.#root, sessionId), { recursive: true, force: true });
+    const folder = join(this.#root, sessionId);
+    for (const path of this.#written.keys()) if (path.startsWith(`${folder}/`)) this.#written.delete(path);
+    await this.#disk.rm(folder, { recursive: true, force: true });
   }
 
   async #sweep(): Promise<void> {
@@ -91,10 +105,16 @@ class OpenUpload implements Upload {
   readonly path: string;
   readonly #disk: Disk;
   readonly #file: DiskFile;
-  readonly #onClose: () => void;
+  readonly #onClose: (left: number | undefined) => void;
   #sizeBytes: number;
 
-  constructor(disk: Disk, path: string, file: DiskFile, sizeBytes: number, onClose: () => void) {
+  constructor(
+    disk: Disk,
+    path: string,
+    file: DiskFile,
+    sizeBytes: number,
+    onClose: (left: number | undefined) => void,
+  ) {
     this.#disk = disk;
     this.path = path;
     this.#file = file;
@@ -129,6 +149,6 @@ class OpenUpload implements Upload {
   async close({ remove }: { remove: boolean }): Promise<void> {
     await this.#file.close();
     if (remove) await this.#disk.rm(this.path, { force: true });
-    this.#onClose();
+    this.#onClose(remove ? undefined : this.#sizeBytes);
   }
 }
