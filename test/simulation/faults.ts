@@ -146,9 +146,9 @@ export const faultKinds: readonly FaultKind[] = [
     strike(world, chance) {
       const host = chance.pick(world.hosts);
       if (!host) return;
-      world.operate(host.agentId, { draining: true });
+      world.drain(host, true);
       world.sometimes.reached('an agent was drained');
-      world.later(seconds(chance, 5, 120), () => world.operate(host.agentId, { draining: false }));
+      world.later(seconds(chance, 5, 120), () => world.drain(host, false));
     },
   },
   {
@@ -159,8 +159,15 @@ export const faultKinds: readonly FaultKind[] = [
       const host = chance.pick(busy.length > 0 ? busy : world.hosts);
       if (!host || world.hosts.length < 4) return;
       if (host.running().length > 0) world.sometimes.reached('an agent was revoked with sessions on it');
-      world.revoke(host.agentId);
+      // Another operator changes it at the same time, and may be heard later.
+      if (chance.isTrue(0.3)) world.drain(host, true);
+      world.revoke(host);
     },
+  },
+  {
+    name: 'rights changed',
+    weight: 3,
+    strike: (world) => world.changeRights(),
   },
   {
     name: 'limits changed',
@@ -181,11 +188,11 @@ export const faultKinds: readonly FaultKind[] = [
       world.sometimes.reached('an object was cut off and its sockets went on');
       world.later(seconds(chance, 5, 240), () => (cell.isCutOff = false));
       const cut = world.hosts.filter(
-        ({ agentId }) => `control ${world.edge.catalogue.get(agentId)?.controlHub}` === cell.name,
+        ({ name }) => `control ${world.edge.worker.agentOf(name)?.controlHub}` === cell.name,
       );
       const host = chance.pick(cut);
       // Its leases go on while nobody can tell its hub.
-      if (host && world.hosts.length >= 4 && chance.isTrue(0.3)) world.revoke(host.agentId);
+      if (host && world.hosts.length >= 4 && chance.isTrue(0.3)) world.revoke(host);
     },
   },
   {

@@ -1,21 +1,22 @@
 /** A host of the world with the agent's production code on it: connects `host/` with the edge and with what may happen. */
-import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
 import type { ContainerLife } from '../support/invariant-rules.ts';
 import { dialOf, postOf } from './edge/front.ts';
 import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
 import { SimHost } from './host/agent.ts';
 import { limits } from '../../schema/protocol/limits.ts';
-import type { WorldHost } from './host-port.ts';
+import type { HostSize, WorldHost } from './host-port.ts';
 import type { World } from './world.ts';
 
 /** A host of `world`; its clocks are its own. */
-export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent): WorldHost {
+export function makeSimHost(world: World, name: string, size: HostSize): WorldHost {
   const { time, edge, weather, sometimes, invariants } = world;
   const chance = world.chance.fork(name);
   const way = world.ways.get(name)!;
   const { promises } = invariants;
   let skewMs = 0;
   let wasFull = false;
+  let token: string | undefined;
+  let agentId = '';
   /** When this run of the agent last heard that a ping was answered. */
   let pongMs = Number.NEGATIVE_INFINITY;
   const front = {
@@ -23,7 +24,6 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     way,
     time,
     chance: chance.fork('front'),
-    enrolled: { agentId: enrolled.agentId, name, controlHub: enrolled.controlHub },
     says: (bytes: Uint8Array) => promises.agentSays(name, host.disk, bytes),
     hears: () => (pongMs = time.nowMs),
   };
@@ -49,10 +49,10 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
     now: () => time.nowMs,
     dial: dialOf(front),
     post: postOf(front),
-    token: 'join-token',
+    token: () => token,
     engine: {
-      cpus: enrolled.approved['cpu']! / 1000,
-      memoryBytes: enrolled.approved['mem']!,
+      cpus: size.cpus,
+      memoryBytes: size.memoryBytes,
       latencyMs: () => (laziness.isTrue(weather.slowEngine) ? laziness.delayMs(2_000) : undefined),
     },
     disk: { latencyMs: diskMs },
@@ -102,7 +102,11 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
 
   const adapter: WorldHost = {
     name,
-    agentId: enrolled.agentId,
+    get agentId() {
+      // For good, once it has joined.
+      agentId ||= edge.worker.agentOf(name)?.agentId ?? '';
+      return agentId;
+    },
     get isRunning() {
       return host.isRunning;
     },
@@ -110,6 +114,10 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
       return lostPower;
     },
     start: revive,
+    join(given) {
+      token = given;
+      revive();
+    },
     crash: () => host.crash(),
     powerLoss() {
       losesPowerAtSync = false;
@@ -141,7 +149,7 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
       skewMs += ms;
     },
     get approved() {
-      return enrolled.approved;
+      return edge.worker.agentOf(name)?.approved ?? {};
     },
     used() {
       const used = { cpu: 0, mem: 0 };
@@ -172,6 +180,12 @@ export function makeSimHost(world: World, name: string, enrolled: EnrolledAgent)
         name: network,
       })),
     }),
+    uploaded: (sessionId, uploadId) =>
+      host.disk.synced(`/var/lib/causeway/uploads/${sessionId}/${uploadId}`) ?? Buffer.alloc(0),
+    identity: () => {
+      const kept = host.disk.peek('/var/lib/causeway/identity.json');
+      return kept && (JSON.parse(kept.toString()) as { agentId: string }).agentId;
+    },
     inventory: () => host.agent?.status().sessions ?? [],
   };
   return adapter;

@@ -1,14 +1,22 @@
 /** A host with an agent, as the world moves it. `host/` implements it with the agent's production code. */
 import type { ContainerLife } from '../support/invariant-rules.ts';
 
+export interface HostSize {
+  cpus: number;
+  memoryBytes: number;
+}
+
 export interface WorldHost {
   readonly name: string;
+  /** As D1 has it; empty before it has joined. */
   readonly agentId: string;
   readonly isRunning: boolean;
   /** At any time. */
   readonly lostPower: boolean;
   /** Starts the agent's process. */
   start(): void;
+  /** The same, with a join token. */
+  join(token: string): void;
   /** kill -9 of the agent: containers live on. */
   crash(): void;
   /** Everything on the host is gone but what its disk had synced; torn tails. */
@@ -36,6 +44,10 @@ export interface WorldHost {
     containers: { sessionId: string | undefined; name: string; running: boolean }[];
     networks: { sessionId: string | undefined; name: string }[];
   };
+  /** What of an upload no loss of power takes any more. */
+  uploaded(sessionId: string, uploadId: string): Buffer;
+  /** Who it takes itself for. */
+  identity(): string | undefined;
   /** The agent's own list. */
   inventory(): { sessionId: string; generation: number; state: string }[];
 }

@@ -3,6 +3,7 @@
  * come to rest. The rules themselves are those of the real stack (`test/support/invariant-rules.ts`).
  */
 import { parseShape } from '../../edge/manager/scheduler/slots.ts';
+import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
 import type { LedgerStore } from '../../edge/manager/scheduler/ledger-store.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';
 import { parseSessionId } from '../../schema/ids.ts';
@@ -31,6 +32,8 @@ export class Invariants implements WatchLedger {
   readonly violations: string[] = [];
   readonly promises = new Promises((what) => this.violated(what));
   readonly #sent = new Set<string>();
+  /** Agents that a ledger knows as revoked. */
+  readonly #revoked = new Set<string>();
   #isTrying = false;
   /** Indices of events that ledgers were given, by journal, and the first that none has confirmed. */
   readonly #given = new Map<string, Set<number>>();
@@ -73,6 +76,11 @@ export class Invariants implements WatchLedger {
     this.promises.answered(method, args, answer);
     if (method === 'events' && answer !== 'stale')
       this.#confirmed(args[2] as string, (answer as { ackedIndex: number }).ackedIndex);
+    if (method === 'putAgent') {
+      const { agentId, state } = args[1] as EnrolledAgent;
+      if (state !== 'revoked' && this.#revoked.has(agentId))
+        this.#sometimes.reached('a change came late for an agent that was revoked');
+    }
     if (answer === 'stale') this.#sometimes.reached('a stale epoch was refused');
     const destroy = (answer as { answer?: { destroy?: unknown[] } } | undefined)?.answer?.destroy;
     if (method === 'attach' && (destroy?.length ?? 0) > 0)
@@ -87,7 +95,10 @@ export class Invariants implements WatchLedger {
     this.#confirmedTo.set(journalId, upto + 1);
   }
 
-  agentMoved(before: { reachable: boolean; epoch: number | null }, after: { reachable: boolean }): void {
+  agentMoved(before: AgentRow, after: AgentRow): void {
+    if (after.state === 'revoked') this.#revoked.add(after.agentId);
+    if (before.state === 'revoked' && after.state !== 'revoked')
+      this.violated(`[R4] ${after.agentId} is ${after.state} after it was revoked`);
     if (before.reachable && !after.reachable) this.#sometimes.reached('an agent was lost');
     if (!before.reachable && after.reachable && before.epoch !== null) this.#sometimes.reached('an agent came back');
   }
@@ -211,6 +222,7 @@ export class Invariants implements WatchLedger {
     this.#ends(edge, people);
     this.#quota(edge);
     this.#events(edge);
+    this.#enrolments(edge, hosts);
     for (const fault of edge.d1.chainFaults()) this.violated(fault);
     const noted = edge.noted();
     for (const sessionId of people.promised.keys())
@@ -379,6 +391,28 @@ export class Invariants implements WatchLedger {
         if (isOurs && usage.live !== (live.get(projectId) ?? 0))
           this.violated(`[I8] ${projectId} counts ${usage.live} live sessions and has ${live.get(projectId) ?? 0}`);
       }
+    }
+  }
+
+  /** [E1]: every host has joined once, is who D1 says it is, and its ledger knows of it what D1 does. */
+  #enrolments(edge: SimEdge, hosts: readonly WorldHost[]): void {
+    const known = new Map(
+      [...edge.ledgerStores.values()].flatMap((store) => store.agents().map((row) => [row.agentId, row])),
+    );
+    for (const name of edge.worker.joinedForNothing()) this.violated(`[E3] ${name} has joined, and spent no token`);
+    for (const host of hosts) {
+      const agent = edge.worker.agentOf(host.name);
+      if (agent === undefined || agent.agentId !== host.identity()) {
+        this.violated(`[E1] ${host.name} is ${host.identity() ?? 'nobody'}, and D1 has ${agent?.agentId ?? 'nobody'}`);
+        continue;
+      }
+      const row = known.get(agent.agentId);
+      if (row?.reachable !== true) this.violated(`[E1] ${host.name} is not connected: ${row?.reason ?? row?.state}`);
+      // Who drains twice at once may be heard in the other order.
+      const { state, approval, approved } = agent;
+      const wanted = JSON.stringify({ state, approval, approved });
+      const told = row && JSON.stringify({ state: row.state, approval: row.approval, approved: row.approved });
+      if (told !== wanted) this.violated(`[E2] D1 has ${host.name} as ${wanted}, its ledger as ${told}`);
     }
   }
 

@@ -8,7 +8,7 @@ import type { KernelSpec } from '../../schema/protocol/intents.ts';
 import type { Chance } from './chance.ts';
 import type { VirtualTime } from './clock.ts';
 import type { SimEdge } from './edge/edge.ts';
-import { within } from './reader.ts';
+import { within } from './client.ts';
 import type { Sometimes } from './sometimes.ts';
 
 export interface Domain {
@@ -84,7 +84,8 @@ export class People {
         edge.admission(String(domain.number)).create({ id: domain.id, number: domain.number }, request),
       );
       if (answer !== undefined) {
-        this.unanswered -= 1;
+        // Refused after a repetition: what was given up may arrive yet, and be taken.
+        if (answer.kind !== 'refused' || attempt === 0) this.unanswered -= 1;
         this.#heard(answer, request.spec);
         return;
       }

@@ -35,6 +35,8 @@ export interface Forgotten {
 const stateDir = '/var/lib/causeway';
 /** A message says within its first bytes what it is. */
 const kindBytes = 48;
+/** Of a record in a journal: its length and its sum. */
+const recordHeaderBytes = 8;
 
 export class Promises {
   readonly #violated: (what: string) => void;
@@ -77,7 +79,7 @@ export class Promises {
         this.#violated(`[M2] ${host} greets with a counter that it has not kept`);
       return;
     }
-    const journal = disk.synced(`${stateDir}/journal.log`) ?? Buffer.alloc(0);
+    const journal = readable(disk.synced(`${stateDir}/journal.log`) ?? Buffer.alloc(0));
     if (message.type === 'events') {
       for (const { index } of message.events)
         if (!journal.includes(`"kind":"event","index":${index},`))
@@ -134,6 +136,17 @@ export class Promises {
     if (end < offset)
       this.#violated(`[I5] ${host} lets ${sessionId} g${generation} forget ${offset} bytes and has ${end}`);
   }
+}
+
+/** What the next start of an agent reads of its journal: the records before one that is torn. */
+function readable(journal: Buffer): Buffer {
+  let end = 0;
+  while (end + recordHeaderBytes <= journal.byteLength) {
+    const next = end + recordHeaderBytes + journal.readUInt32BE(end);
+    if (next > journal.byteLength) break;
+    end = next;
+  }
+  return journal.subarray(0, end);
 }
 
 /** The offset behind the last whole record of a spool's file that begins at `from`. */

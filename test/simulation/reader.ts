@@ -2,15 +2,14 @@
  * A person who reads the output of a session through the edge, over any number of cuts, each time from the byte after the
  * last: what comes must be the right bytes, each once, or an announced gap ([I5]).
  */
-import { channels, FrameError } from '../../schema/protocol/frame.ts';
-import { Endpoint } from '../../schema/protocol/endpoint.ts';
-import { limits } from '../../schema/protocol/limits.ts';
+import { channels } from '../../schema/protocol/frame.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { ProcessEvent } from '../../schema/protocol/streams.ts';
 import type { Chance } from './chance.ts';
+import { connect } from './client.ts';
 import type { VirtualTime } from './clock.ts';
 import type { SimEdge } from './edge/edge.ts';
-import type { Link, Way } from './edge/links.ts';
+import type { Way } from './edge/links.ts';
 import { patternBytes } from './host/programs.ts';
 import type { Sometimes } from './sometimes.ts';
 
@@ -20,18 +19,19 @@ export interface ReaderPorts {
   sometimes: Sometimes;
   edge: SimEdge;
   way: Way;
+  /** As whom it reads. */
+  token: { id: string; text: string };
   /** How likely it is that it rests after some bytes, perhaps for minutes. */
   slowness: number;
   /** How likely it is that it leaves in the middle of what came and comes again for the rest, a few times. */
   restlessness: number;
-  violated(what: string): void;
+  violated: (what: string) => void;
 }
 
 /** More in a row come from no way, only from a far end that leaves bytes out. */
 const mostDoubts = 6;
 const mostLeaves = 4;
 const againMs = 1_000;
-const dialMs = 15_000;
 
 export class Reader {
   readonly sessionId: string;
@@ -41,12 +41,13 @@ export class Reader {
   #generation = 0;
   #hasEnded = false;
   #isGone = false;
+  /** It was told that its token is out. */
+  #isOut = false;
   #cuts = 0;
   /** Times in a row that bytes did not continue. */
   #doubts = 0;
   #leaves = 0;
   #gaps: [from: number, to: number][] = [];
-  #link: Link | undefined;
 
   constructor(sessionId: string, ports: ReaderPorts) {
     this.sessionId = sessionId;
@@ -67,9 +68,17 @@ export class Reader {
     }
   }
 
-  /** It has read to the end of the process, or nothing of it is kept any more. */
+  /** It has read to the end of the process, or nothing of it is kept any more, or not for this reader. */
   get isOver(): boolean {
-    return this.#hasEnded || this.#isGone;
+    return this.#hasEnded || this.#isGone || this.#isOut;
+  }
+
+  /** [A2] */
+  #toldOut(): void {
+    const { edge, token, violated, sometimes } = this.#ports;
+    this.#isOut = true;
+    sometimes.reached('a reader was told that its token is out');
+    if (!edge.worker.wasOut(token.id)) violated(`[A2] ${token.id} is told that it is out, and never was`);
   }
 
   /** Bytes that the process has written, announced holes among them; undefined before its end was read. */
@@ -78,49 +87,19 @@ export class Reader {
   }
 
   async #once(): Promise<void> {
-    const { time, edge, way } = this.#ports;
-    let endpoint: Endpoint | undefined;
-    const end = {
-      message: (bytes: Uint8Array) => {
-        try {
-          endpoint?.receive(bytes);
-        } catch (error) {
-          // Messages that came twice or in another order: a client leaves, as the rules want it, and comes again.
-          if (!(error instanceof FrameError)) throw error;
-          this.#link?.agentClose(1002, error.rule);
-          endpoint?.close('tunnel_closed', error.message);
-        }
-      },
-      text: () => undefined,
-      closed: (code: number) => endpoint?.close('tunnel_closed', `closed with ${code}`),
-    };
-    const opening = edge.openClient(way, this.sessionId, end);
-    const opened = await within(time, dialMs, opening);
-    if (opened === undefined) {
-      // Nobody waits for it any more.
-      opening.then(
-        (late) => late?.link.agentClose(1000, 'too late'),
-        () => undefined,
-      );
-      throw new StreamOver({ code: 'agent_unreachable' });
-    }
-    const { link, generation } = opened;
-    this.#link = link;
+    const { token } = this.#ports;
+    const toldOut = (): void => this.#toldOut();
+    const { endpoint, generation, close } = await connect(this.sessionId, 'logs', {
+      ...this.#ports,
+      token: token.text,
+      toldOut,
+    });
     if (generation !== this.#generation) {
       this.#generation = generation;
       this.#offset = 0;
       this.#gaps = [];
       this.#cuts = 0;
     }
-    endpoint = new Endpoint(
-      {
-        send: (message, sent) => link.agentSend(message, sent),
-        soon: (task) => queueMicrotask(task),
-        nowMs: () => time.nowMs,
-      },
-      { maxWindowBytes: limits.maxWindowBytes },
-    );
-    const pings = setPings(time, link);
     try {
       const stream = endpoint.open({
         op: 'logs',
@@ -131,9 +110,7 @@ export class Reader {
       });
       await this.#read(stream);
     } finally {
-      pings();
-      link.agentClose(1000, 'done');
-      endpoint.close('tunnel_closed');
+      close();
     }
   }
 
@@ -199,26 +176,4 @@ export class Reader {
     if (event.from > this.#offset && !this.#isAnnounced(this.#offset, event.from))
       this.#ports.violated(`[I5] ${this.sessionId} announces ${event.from} to ${event.to} at ${this.#offset}`);
   }
-}
-
-function setPings(time: VirtualTime, link: Link): () => void {
-  let cancel: () => void = () => undefined;
-  const ping = (): void => {
-    link.agentText('ping');
-    cancel = time.after(10_000, ping);
-  };
-  ping();
-  return () => cancel();
-}
-
-/** The answer, or undefined when there is none in time. */
-export function within<Answer>(time: VirtualTime, ms: number, asked: Promise<Answer>): Promise<Answer | undefined> {
-  return new Promise((resolve) => {
-    const cancel = time.after(ms, () => resolve(undefined));
-    const settle = (answer: Answer | undefined) => {
-      cancel();
-      resolve(answer);
-    };
-    asked.then(settle, () => settle(undefined));
-  });
 }

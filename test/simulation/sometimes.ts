@@ -19,6 +19,14 @@ export const rareCases = [
   'a deploy replaced one object after the other',
   'an object was cut off and its sockets went on',
   'an object was slow and later calls overtook earlier ones',
+  // rights
+  'a token was revoked',
+  'a user was switched off',
+  'a stream was open while its token was taken out',
+  'a reader was told that its token is out',
+  // enrolment
+  'an agent waited for its approval',
+  'a join token was refused to a second host',
   // admission
   'a create was repeated with its key',
   'a create was refused for its name',
@@ -43,6 +51,7 @@ export const rareCases = [
   'a stale epoch was refused',
   'an agent was revoked with sessions on it',
   'an agent was drained',
+  'a change came late for an agent that was revoked',
   // agent
   'an agent process was killed',
   'an agent process was killed within a step',
@@ -66,6 +75,8 @@ export const rareCases = [
   'output was read over a cut',
   'output had a gap that was announced',
   'a slow reader was waited for',
+  'a part of an upload was sent again',
+  'a client claimed to have read what it had not',
 ] as const;
 export type RareCase = (typeof rareCases)[number];
 

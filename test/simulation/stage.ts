@@ -1,6 +1,5 @@
 /** What faults may touch of a world. */
 import type { ProjectLimits } from '../../edge/manager/admission/rpc.ts';
-import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
 import type { SimEdge } from './edge/edge.ts';
 import type { Way } from './edge/links.ts';
 import type { WorldHost } from './host-port.ts';
@@ -14,10 +13,12 @@ export interface Stage {
   readonly sometimes: Sometimes;
   /** Runs a task later; in calm weather all of them are due at once. */
   later(delayMs: number, task: () => void): void;
-  /** An operator changes an agent; the ledger is told until it knows. */
-  operate(agentId: string, change: Partial<Pick<EnrolledAgent, 'draining' | 'state' | 'approval'>>): void;
-  /** An operator revokes an agent for good. */
-  revoke(agentId: string): void;
+  /** An operator drains a host's agent, or lets it take sessions again. */
+  drain(host: WorldHost, draining: boolean): void;
+  /** An operator revokes a host's agent for good. */
+  revoke(host: WorldHost): void;
+  /** An administrator takes rights away, or gives them back. */
+  changeRights(): void;
   /** New limits for all projects of some domain. */
   limit(limits: ProjectLimits): void;
 }

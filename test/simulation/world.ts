@@ -2,22 +2,24 @@
  * One world of a seed: an edge, hosts and people under a swarm of faults, then calm weather in which everything has to come
  * to rest. Nothing in it is random but the seed, and nothing moves but virtual time.
  */
-import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
 import type { ProjectLimits } from '../../edge/manager/admission/rpc.ts';
-import { newId, parseSessionId } from '../../schema/ids.ts';
+import { parseSessionId } from '../../schema/ids.ts';
 import type { Log } from '../../schema/ports.ts';
+import { Accounts, type Token } from './accounts.ts';
 import { Chance } from './chance.ts';
 import { VirtualTime } from './clock.ts';
 import { SimEdge } from './edge/edge.ts';
 import { Way } from './edge/links.ts';
 import { drawFault, drawSwarm } from './faults.ts';
-import type { WorldHost } from './host-port.ts';
+import type { HostSize, WorldHost } from './host-port.ts';
 import { outputBytesOf } from './host/programs.ts';
 import { Invariants } from './invariants.ts';
+import { lie } from './liar.ts';
 import { type Domain, People } from './people.ts';
-import { Reader, within } from './reader.ts';
+import { Reader } from './reader.ts';
 import type { Stage } from './stage.ts';
 import { Sometimes } from './sometimes.ts';
+import { Uploader } from './uploader.ts';
 import { clear, drawWeather, type Weather } from './weather.ts';
 
 export interface WorldOptions {
@@ -26,7 +28,7 @@ export interface WorldOptions {
   events: number;
   /** Kinds of faults and weather that are left out. */
   without?: ReadonlySet<string>;
-  makeHost(world: World, name: string, enrolled: EnrolledAgent, groupNumber: number): WorldHost;
+  makeHost(world: World, name: string, size: HostSize): WorldHost;
   onTrace?: ((line: string) => void) | undefined;
   /** Counts over many worlds. */
   sometimes?: Sometimes;
@@ -45,17 +47,20 @@ const restMs = 120_000;
 /** Most storms are short: rare combinations come with many worlds, not with long ones. */
 const stormsMs = [10_000, 20_000, 40_000, 150_000];
 const maxReaders = 10;
+const maxUploads = 2;
 /** Sessions whose output is read at rest, and how long each may take in calm weather. */
 const readAtRest = 4;
 const readMs = 120_000;
-/** An operator's call of a ledger is given up after this: by then it has come or is lost. */
-const tellMs = 30_000;
+/** Output that fills more than one window of a socket. */
+const largeBytes = 100_000;
 /** How often it is looked whether everything has converged. */
 const lookMs = 5_000;
 /** More tasks than this at one moment of time only come from something that wakes itself. */
 const mostAtOnce = 50_000;
 const birthMs = Date.UTC(2026, 10, 24);
 const gib = 1024 ** 3;
+/** What a host of this size keeps for itself. */
+const reserveBytes = gib / 2;
 
 export class World implements Stage {
   readonly chance: Chance;
@@ -65,6 +70,7 @@ export class World implements Stage {
   readonly invariants: Invariants;
   readonly edge: SimEdge;
   readonly people: People;
+  readonly accounts: Accounts;
   readonly hosts: WorldHost[] = [];
   #readers = 0;
   readonly revoked = new Set<string>();
@@ -73,7 +79,8 @@ export class World implements Stage {
   readonly groups: number[];
   readonly log: Log;
   readonly #options: WorldOptions;
-  readonly #agents = new Map<string, { groupNumber: number; agent: EnrolledAgent; told?: Promise<void> }>();
+  /** Resource groups of hosts, by their names. */
+  readonly #groupOf = new Map<string, number>();
   readonly #limitsChance: Chance;
   #isCalm = false;
 
@@ -116,6 +123,15 @@ export class World implements Stage {
       layout: shape.isTrue(0.5) ? 'production' : 'machine',
       log: this.log,
       watch: this.invariants,
+      forgets: () => this.accounts.forget(),
+    });
+    this.accounts = new Accounts({
+      time: this.time,
+      chance: this.chance.fork('accounts'),
+      sometimes: this.sometimes,
+      edge: this.edge,
+      domains: this.domains,
+      groups: this.groups,
     });
     this.people = new People({
       time: this.time,
@@ -130,26 +146,51 @@ export class World implements Stage {
 
   #settle(shape: Chance): void {
     const count = shape.isTrue(0.8) ? shape.integer(3, 8) : shape.integer(9, 30);
-    const random = this.chance.fork('ids').port();
     for (let at = 0; at < count; at += 1) {
-      const groupNumber = shape.pick(this.groups)!;
       const name = `host-${at + 1}`;
-      const agentId = `${newId('agent', birthMs + at, random.bytes(10))}_${groupNumber}`;
-      const agent: EnrolledAgent = {
-        agentId,
-        name,
-        controlHub: String(shape.integer(0, 1)),
-        approved: { cpu: shape.integer(1, 8) * 1000, mem: shape.integer(1, 8) * gib },
-        state: 'active',
-        draining: false,
-        approval: 1,
-      };
-      this.#agents.set(agentId, { groupNumber, agent });
-      this.edge.catalogue.set(agentId, { agentId, groupNumber, controlHub: agent.controlHub, isRevoked: false });
+      this.#groupOf.set(name, shape.pick(this.groups)!);
       this.ways.set(name, new Way());
-      this.hosts.push(this.#options.makeHost(this, name, agent, groupNumber));
-      this.#tellLedger(agentId);
+      const memoryBytes = shape.integer(1, 8) * gib + reserveBytes;
+      this.hosts.push(this.#options.makeHost(this, name, { cpus: shape.integer(1, 8), memoryBytes }));
     }
+  }
+
+  /** An operator makes a token and starts the agent with it; some hosts wait for an approval, some got another's token. */
+  async #join(host: WorldHost, chance: Chance): Promise<void> {
+    const isApproved = chance.isTrue(0.8);
+    const isShared = chance.isTrue(0.05);
+    const approvesMs = chance.integer(100, 30_000);
+    const token = await this.accounts.joinToken(this.#groupOf.get(host.name)!, isApproved);
+    if (!isApproved) {
+      this.sometimes.reached('an agent waited for its approval');
+      this.later(approvesMs, () => void this.#approve(host));
+    }
+    const former = isShared ? this.#last : undefined;
+    if (former?.host.agentId === '') {
+      former.host.crash();
+      former.host.join(former.token);
+    }
+    host.join(former?.token ?? token);
+    // A token is good for one machine: the other needs its own.
+    if (former)
+      for (const each of [host, former.host]) {
+        this.later(20_000, () => void this.#rejoin(each));
+        this.later(25_000, () => void this.#approve(each));
+      }
+    this.#last = { host, token };
+  }
+  #last: { host: WorldHost; token: string } | undefined;
+
+  async #rejoin(host: WorldHost): Promise<void> {
+    if (host.agentId !== '') return;
+    const token = await this.accounts.joinToken(this.#groupOf.get(host.name)!, true);
+    host.crash();
+    host.join(token);
+  }
+
+  async #approve(host: WorldHost): Promise<void> {
+    while (host.agentId === '') await this.time.sleep(1_000);
+    await this.accounts.approve(host.agentId);
   }
 
   /** Runs a task of the world's own later; in calm weather all of them are due. */
@@ -163,34 +204,19 @@ export class World implements Stage {
     if (this.#pending.delete(entry)) entry.task();
   }
 
-  /** An operator changes an agent; the ledger is told until it knows. */
-  operate(agentId: string, change: Partial<Pick<EnrolledAgent, 'draining' | 'state' | 'approval'>>): void {
-    const known = this.#agents.get(agentId);
-    if (!known) return;
-    Object.assign(known.agent, change);
-    this.#tellLedger(agentId);
+  drain(host: WorldHost, draining: boolean): void {
+    void this.accounts.drain(host.agentId, draining);
   }
 
-  /** Until it knows, one call at a time: one that is late must not bring back what was before. */
-  #tellLedger(agentId: string): void {
-    const known = this.#agents.get(agentId)!;
-    const tell = async (): Promise<boolean> => {
-      await this.edge.ledger(known.groupNumber).putAgent(known.groupNumber, { ...known.agent });
-      return true;
-    };
-    const before = known.told;
-    known.told = (async () => {
-      await before;
-      while ((await within(this.time, tellMs, tell())) === undefined) await this.time.sleep(500);
-    })();
+  /** Its host is of no more use to anybody. */
+  revoke(host: WorldHost): void {
+    if (host.agentId === '') return;
+    this.revoked.add(host.name);
+    void this.accounts.revoke(host.agentId);
   }
 
-  /** An operator revokes an agent for good; its host is of no more use to anybody. */
-  revoke(agentId: string): void {
-    const enrolled = this.edge.catalogue.get(agentId);
-    if (enrolled) enrolled.isRevoked = true;
-    this.revoked.add(agentId);
-    this.operate(agentId, { state: 'revoked' });
+  changeRights(): void {
+    this.accounts.change((delayMs, task) => this.later(delayMs, task));
   }
 
   limit(limits: ProjectLimits): void {
@@ -203,7 +229,8 @@ export class World implements Stage {
 
   async run(): Promise<Outcome> {
     const chance = this.chance.fork('storm');
-    for (const host of this.hosts) this.later(chance.integer(0, 3_000), () => host.start());
+    const joins = this.chance.fork('joins');
+    for (const host of this.hosts) this.later(joins.integer(0, 3_000), () => void this.#join(host, joins));
     const without = this.#options.without ?? new Set<string>();
     const swarm = drawSwarm(chance.fork('swarm')).map((kind) =>
       without.has(kind.name) ? { ...kind, strike: () => undefined } : kind,
@@ -211,6 +238,7 @@ export class World implements Stage {
     Object.assign(this.weather, drawWeather(chance.fork('weather')));
     for (const kind of Object.keys(clear) as (keyof Weather)[]) if (without.has(kind)) this.weather[kind] = 0;
     this.#people(this.chance.fork('demand'));
+    this.#liar(this.chance.fork('liar'));
     this.#storm(chance, swarm);
     const stormMs = chance.pick(stormsMs)!;
     const isStormy = () =>
@@ -219,6 +247,8 @@ export class World implements Stage {
     await this.#calm();
     if (this.invariants.violations.length === 0) this.invariants.atRest(this.edge, this.people, this.#ours());
     if (this.invariants.violations.length === 0) await this.#readEnded();
+    if (this.invariants.violations.length === 0) await this.#askWhoIsIn();
+    this.accounts.forget();
     return {
       seed: this.#options.seed,
       events: this.time.events,
@@ -231,10 +261,47 @@ export class World implements Stage {
   /** Somebody begins to read what a session says. */
   read(chance: Chance): void {
     const chosen = chance.pick([...this.people.promised.keys()].slice(-30));
-    if (chosen !== undefined && this.#readers < maxReaders) void this.#reader(chosen, { slowness: 0.02 }).run();
+    if (chosen === undefined || this.#readers >= maxReaders) return;
+    void this.#reader(chosen, { token: chance.pick(this.accounts.tokens)!, slowness: 0.02 }).run();
   }
 
-  #reader(sessionId: string, how: { slowness?: number; restlessness?: number }): Reader {
+  /** Somebody begins to upload to a session. */
+  upload(chance: Chance): void {
+    const chosen = chance.pick([...this.people.promised.keys()].slice(-10));
+    if (chosen === undefined || this.#uploads >= maxUploads) return;
+    this.#uploads += 1;
+    const way = new Way();
+    this.ways.set(`upload-${this.#uploads}`, way);
+    const { time, sometimes, edge } = this;
+    void new Uploader(chosen, {
+      time,
+      chance: this.chance.fork(`upload ${this.#uploads}`),
+      sometimes,
+      edge,
+      way,
+      token: this.accounts.owner.text,
+      uploadId: `upload-${this.#uploads}`,
+      kept: (...given) => this.#kept(...given),
+      violated: (what) => this.invariants.violated(what),
+    }).run();
+  }
+  #uploads = 0;
+
+  /** What the host of this placement of a session has of an upload; once the session is over, all of it may be gone. */
+  #kept(
+    { sessionId, generation }: { sessionId: string; generation: number },
+    uploadId: string,
+    bytes: number,
+  ): Buffer | undefined {
+    const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
+    const host = this.hosts.find(({ agentId }) => agentId === row?.agentId);
+    if (row?.generation !== generation || host === undefined) return undefined;
+    const kept = host.uploaded(sessionId, uploadId);
+    const isOver = row.endedAtMs !== null || row.stop !== null;
+    return isOver && kept.byteLength < bytes ? undefined : kept;
+  }
+
+  #reader(sessionId: string, how: { token?: Token; slowness?: number; restlessness?: number }): Reader {
     this.#readers += 1;
     const way = new Way();
     this.ways.set(`reader-${this.#readers}`, way);
@@ -244,6 +311,7 @@ export class World implements Stage {
       sometimes: this.sometimes,
       edge: this.edge,
       way,
+      token: how.token ?? this.accounts.owner,
       slowness: how.slowness ?? 0,
       restlessness: how.restlessness ?? 0,
       violated: (what) => this.invariants.violated(what),
@@ -273,6 +341,14 @@ export class World implements Stage {
     }
   }
 
+  /** [A3] at rest: who is in and who is out is what D1 says. */
+  async #askWhoIsIn(): Promise<void> {
+    const asked: { faults?: string[] } = {};
+    void this.accounts.faults().then((faults) => Object.assign(asked, { faults }));
+    while (asked.faults === undefined && (await this.time.step()));
+    for (const fault of asked.faults ?? ['[A3] nobody says who is in']) this.invariants.violated(fault);
+  }
+
   /** One task. Time that stands still while tasks go on is a fault of its own. */
   async #step(): Promise<void> {
     const before = this.time.nowMs;
@@ -284,7 +360,7 @@ export class World implements Stage {
 
   /** Hosts that belong to this control plane still: what runs on a revoked one is nobody's business here. */
   #ours(): WorldHost[] {
-    return this.hosts.filter(({ agentId }) => !this.revoked.has(agentId));
+    return this.hosts.filter(({ name }) => !this.revoked.has(name));
   }
 
   #people(chance: Chance): void {
@@ -294,9 +370,27 @@ export class World implements Stage {
       void this.time.after(chance.delayMs(everyMs), () => {
         if (this.#isCalm || this.people.asked >= 200) return;
         if (chance.isTrue(0.1)) this.read(chance);
+        if (chance.isTrue(0.02)) this.upload(chance);
         if (chance.isTrue(stops)) this.people.stop(chance.isTrue(0.3));
         else this.people.create();
         next();
+      });
+    next();
+  }
+
+  /** In some worlds somebody lies to a hub about what was read. */
+  #liar(chance: Chance): void {
+    if (!chance.isTrue(0.2)) return;
+    const { time, sometimes, edge } = this;
+    const next = (): void =>
+      void this.time.after(chance.delayMs(3_000), () => {
+        if (this.#isCalm) return;
+        const large = [...this.people.promised.values()].filter(
+          ({ spec }) => (outputBytesOf(spec.command ?? []) ?? 0) > largeBytes,
+        );
+        const chosen = chance.pick(large);
+        if (chosen) void lie(chosen.sessionId, { time, chance, sometimes, edge, token: this.accounts.owner.text });
+        else next();
       });
     next();
   }

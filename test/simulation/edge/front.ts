@@ -1,10 +1,10 @@
 /** The edge as one host reaches it: the agent's own ports for sockets and HTTP, over the host's way. */
 import { EdgeRefusal, type Post } from '../../../agent-daemon/tunnel/edge-api.ts';
 import type { Dial, Socket } from '../../../agent-daemon/tunnel/socket.ts';
-import { Challenge, Enrol } from '../../../schema/api/agent.ts';
+import { errors, Refusal } from '../../../schema/errors.ts';
 import type { Chance } from '../chance.ts';
 import type { VirtualTime } from '../clock.ts';
-import { DialRefused, type SimEdge } from './edge.ts';
+import type { SimEdge } from './edge.ts';
 import type { AgentEnd, Link, Way } from './links.ts';
 
 export interface FrontPorts {
@@ -12,8 +12,6 @@ export interface FrontPorts {
   way: Way;
   time: VirtualTime;
   chance: Chance;
-  /** What enrolment of this host answers. */
-  enrolled: { agentId: string; name: string; controlHub: string };
   /** What the agent says on its control socket. */
   says: (bytes: Uint8Array) => void;
   /** What the runtime answers there by itself. */
@@ -56,7 +54,7 @@ export function dialOf({ edge, way, says, hears }: FrontPorts): Dial {
         return;
       }
       signal.addEventListener('abort', abort, { once: true });
-      edge.dial(way, url, request.headers, end).then(
+      edge.worker.dial(way, url, request.headers, end).then(
         (opened) => {
           link = opened;
           if (signal.aborted) opened.agentDestroy();
@@ -66,8 +64,8 @@ export function dialOf({ edge, way, says, hears }: FrontPorts): Dial {
         (error: unknown) => {
           signal.removeEventListener('abort', abort);
           reject(
-            error instanceof DialRefused
-              ? new EdgeRefusal(error.status, error.code, undefined, undefined)
+            error instanceof Refusal
+              ? new EdgeRefusal(errors[error.code].status, error.code, undefined, undefined)
               : (error as Error),
           );
         },
@@ -76,22 +74,15 @@ export function dialOf({ edge, way, says, hears }: FrontPorts): Dial {
 }
 
 /** The two calls that an agent makes over plain HTTP. */
-export function postOf({ edge, way, time, chance, enrolled }: FrontPorts): Post {
+export function postOf({ edge, way, time, chance }: FrontPorts): Post {
   return (url, body, signal) =>
     new Promise((resolve, reject) => {
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
       time.after(chance.delayMs(2 * way.latencyMs), () => {
         if (way.upIsCut || way.downIsCut) return; // packets are dropped: the caller's own time-out speaks
-        resolve({ status: 200, retryAfter: undefined, text: JSON.stringify(answer(url.pathname, body)) });
+        void edge.worker.post(url.pathname, body).then((answer) => {
+          if (!way.downIsCut) resolve({ ...answer, retryAfter: undefined });
+        });
       });
     });
-
-  function answer(path: string, body: string): object {
-    if (path === '/agent/v1/challenge') {
-      const { agentId } = Challenge.parse(JSON.parse(body));
-      return { nonce: `nonce-of-${agentId}`, expiresAtMs: edge.clock.nowMs() + 30_000 };
-    }
-    Enrol.parse(JSON.parse(body));
-    return { ...enrolled, instance: 'simulated', resourceGroup: 'default', approved: true };
-  }
 }

@@ -24,7 +24,7 @@ export class Way {
 }
 
 type Item =
-  | { kind: 'binary'; bytes: Uint8Array<ArrayBuffer> }
+  | { kind: 'binary'; bytes: Uint8Array<ArrayBuffer>; heldSince?: number }
   | { kind: 'text'; text: string }
   | { kind: 'close'; code: number; reason: string };
 
@@ -65,6 +65,9 @@ export class Link {
   #down: Item[] = [];
   #upAtMs = 0;
   #downAtMs = 0;
+  /** Wakes of the hub so far, and bytes that it sent since the last and that the other end has not taken. */
+  #wakes = 0;
+  #heldBytes = 0;
 
   constructor(way: Way, ports: LinkPorts, agent: AgentEnd, hub: HubEnd) {
     this.way = way;
@@ -126,7 +129,17 @@ export class Link {
       bytes instanceof ArrayBuffer
         ? new Uint8Array(bytes)
         : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#push('down', { kind: 'binary', bytes: view.slice() });
+    this.#heldBytes += view.byteLength;
+    this.#push('down', { kind: 'binary', bytes: view.slice(), heldSince: this.#wakes });
+  }
+  /** The hub forgets what it has sent. */
+  hubWakes(): void {
+    this.#wakes += 1;
+    this.#heldBytes = 0;
+  }
+  /** What the hub has sent since it woke, and nobody has taken. */
+  get heldBytes(): number {
+    return this.#hubOpen && !this.#hubClosing ? this.#heldBytes : 0;
   }
   hubClose(code: number, reason: string): void {
     if (!this.#hubOpen || this.#hubClosing) return;
@@ -171,7 +184,7 @@ export class Link {
     queue.push(item);
     if (item.kind === 'binary' && chance.isTrue(weather.duplicate)) {
       sometimes.reached('a message was duplicated');
-      queue.push({ ...item, bytes: item.bytes.slice() });
+      queue.push({ kind: 'binary', bytes: item.bytes.slice() });
     }
     const before = queue.at(-2);
     if (item.kind === 'binary' && before?.kind === 'binary' && chance.isTrue(weather.reorder)) {
@@ -226,8 +239,10 @@ export class Link {
   #deliverDown(item: Item): void {
     if (!this.#agentOpen) return;
     if (item.kind === 'text') this.#agent.text(item.text);
-    else if (item.kind === 'binary') this.#agent.message(item.bytes);
-    else {
+    else if (item.kind === 'binary') {
+      if (item.heldSince === this.#wakes) this.#heldBytes -= item.bytes.byteLength;
+      this.#agent.message(item.bytes);
+    } else {
       this.#agentOpen = false;
       if (item.code !== 1006) this.#push('up', item);
       else this.way.links.delete(this);

@@ -64,6 +64,8 @@ export class Cell {
   #running: Running | undefined;
   #alarmMs: number | null = null;
   #ringing = false;
+  /** An alarm is due, and the one before it is not over. */
+  #isDueBehind = false;
   #cancelAlarm: () => void = () => undefined;
   /** Calls under way here; they are answered with a failure when the instance dies. */
   readonly #open = new Set<(error: Error) => void>();
@@ -185,6 +187,7 @@ export class Cell {
 
   #arm(): void {
     this.#cancelAlarm();
+    this.#isDueBehind = false;
     if (this.#alarmMs === null) return;
     this.#cancelAlarm = this.#ports.time.after(Math.max(0, this.#alarmMs - this.#ports.nowMs()), () => this.#ring());
   }
@@ -192,7 +195,7 @@ export class Cell {
   #ring(): void {
     // One at a time, as the runtime does.
     if (this.#ringing) {
-      this.#cancelAlarm = this.#ports.time.after(1, () => this.#ring());
+      this.#isDueBehind = true;
       return;
     }
     const running = this.instance() as Running;
@@ -206,6 +209,7 @@ export class Cell {
       })
       .finally(() => {
         this.#ringing = false;
+        if (this.#isDueBehind) this.#arm();
       });
   }
 }

@@ -69,26 +69,36 @@ export class D1Model {
   }
 
   #batch<Result>(work: () => Result): Promise<Result> {
-    const { time, chance, weather, sometimes } = this.#ports;
-    return new Promise((resolve, reject) => {
-      const fails = chance.isTrue(weather.d1Fails);
-      const loses = chance.isTrue(weather.d1Unknown);
-      time.after(chance.delayMs(3), () => {
-        if (fails) {
-          sometimes.reached('D1 failed before it wrote');
-          reject(new Error('D1_ERROR: overloaded'));
-          return;
-        }
-        const result = work();
-        if (!loses) {
-          resolve(result);
-          return;
-        }
-        sometimes.reached('D1 wrote and its answer was lost');
-        time.after(1_000, () => reject(new Error('D1_ERROR: Network connection lost')));
-      });
-    });
+    return asked(this.#ports, work);
   }
+}
+
+/** One call of D1: late, failed, or done with its answer lost. */
+export function asked<Result>({ time, chance, weather, sometimes }: OutsidePorts, work: () => Result): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const fails = chance.isTrue(weather.d1Fails);
+    const loses = chance.isTrue(weather.d1Unknown);
+    time.after(chance.delayMs(3), () => {
+      if (fails) {
+        sometimes.reached('D1 failed before it wrote');
+        reject(new Error('D1_ERROR: overloaded'));
+        return;
+      }
+      let result: Result;
+      try {
+        result = work();
+      } catch (error) {
+        reject(new Error(`D1_ERROR: ${String(error)}`));
+        return;
+      }
+      if (!loses) {
+        resolve(result);
+        return;
+      }
+      sometimes.reached('D1 wrote and its answer was lost');
+      time.after(1_000, () => reject(new Error('D1_ERROR: Network connection lost')));
+    });
+  });
 }
 
 /** Redis as the publisher of events uses it. */

@@ -36,7 +36,7 @@ export interface SimHostOptions {
   url?: () => string;
   /** Enrolled already; without it the agent enrols with `token`. */
   membership?: Membership;
-  token?: string;
+  token?: () => string | undefined;
   /** Settings of the agent; the defaults suit a small world. */
   config?: Partial<Pick<Config, 'spoolTotalBytes' | 'networkPool'>>;
   engine?: Pick<SimEngineOptions, 'cpus' | 'memoryBytes' | 'liveRestore' | 'latencyMs'>;
@@ -206,7 +206,7 @@ export class SimHost {
       networkPool: config.networkPool ?? '10.213.0.0/16',
       homeBytes: 0,
       initTransport: 'socket',
-      token,
+      token: token?.(),
       name,
     };
     return Agent.start(settings, this.#ports(life, disk), new AbortController().signal);
@@ -243,9 +243,9 @@ export class SimHost {
         arch: 'x64',
         kernel: '6.12.0',
         runtimeVersion: 'simulated',
-        cpus: 8,
+        cpus: this.#options.engine?.cpus ?? 8,
         parallelism: 8,
-        memoryBytes: 32 * 1024 ** 3,
+        memoryBytes: this.#options.engine?.memoryBytes ?? 32 * 1024 ** 3,
         initPath: '/causeway/init',
         runnersPath: '/causeway/runners',
         readRoutes: () => Promise.resolve('Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n'),
