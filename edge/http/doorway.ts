@@ -37,9 +37,7 @@ export class Doorway {
 
   /** Does the work when there is room. @throws Refusal `edge_overloaded`, and what the work throws */
   async pass<Result>(work: () => Promise<Result>): Promise<Result> {
-    await this.#room();
-    const passage = { sinceMs: this.#ports.clock.bootMs() };
-    this.#inside.add(passage);
+    const passage = await this.#enter();
     try {
       return await work();
     } finally {
@@ -48,14 +46,18 @@ export class Doorway {
     }
   }
 
-  async #room(): Promise<void> {
+  async #enter(): Promise<{ sinceMs: number }> {
     const { clock, timers, random } = this.#ports;
     const { atOnce, waitMs, mostWaiting, spreadMs, detail } = this.#limits;
     const untilMs = clock.bootMs() + waitMs;
     for (;;) {
       const nowMs = clock.bootMs();
       for (const passage of this.#inside) if (passage.sinceMs < nowMs - longestPassageMs) this.#inside.delete(passage);
-      if (this.#inside.size < atOnce) return;
+      if (this.#inside.size < atOnce) {
+        const passage = { sinceMs: nowMs };
+        this.#inside.add(passage);
+        return passage;
+      }
       this.#looks = this.#looks.filter((dueMs) => dueMs > nowMs);
       const before = this.#looks.length;
       if (nowMs >= untilMs || before >= mostWaiting)
