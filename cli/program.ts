@@ -66,6 +66,16 @@ const groups: Record<string, Verb[]> = {
       load: async () => (await import('./session/exec.ts')).registerExec,
     },
     {
+      name: 'exec-code',
+      summary: 'run code in a session; its state stays',
+      load: async () => (await import('./kernel/exec-code.ts')).registerExecCode,
+    },
+    {
+      name: 'repl',
+      summary: 'type code into a session',
+      load: async () => (await import('./kernel/repl.ts')).registerRepl,
+    },
+    {
       name: 'cp',
       summary: 'copy files into and out of a session',
       load: async () => (await import('./files/copy.ts')).registerCopy,

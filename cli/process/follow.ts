@@ -58,7 +58,7 @@ export function processTarget(processId: string, spawn?: ProcessSpawn, input?: I
 }
 
 /** Refusals after which the same request can succeed a moment later. */
-const passing = new Set([
+export const passing = new Set([
   'tunnel_closed',
   'tunnel_deadline',
   'tunnel_stream_unknown',
@@ -231,7 +231,8 @@ export class ProcessFollower {
   }
 }
 
-function asFailure(error: unknown): unknown {
+/** A stream's end that waiting can not cure, as a failure of the CLI; anything else as it is. */
+export function asFailure(error: unknown): unknown {
   return error instanceof StreamOver
     ? new CliFailure(error.message, { code: error.code, hint: hintFor(error.code), status: 125 })
     : error;

@@ -3,54 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { type ProcessIo, ProcessFollower, processTarget, statusOf } from '../../cli/process/follow.ts';
 import { InputLog } from '../../cli/process/input-log.ts';
-import type { Dialler } from '../../cli/tunnel/dial.ts';
-import { Endpoint } from '../../schema/protocol/endpoint.ts';
 import { channels } from '../../schema/protocol/frame.ts';
-import type { Stream } from '../../schema/protocol/stream.ts';
-import type { StreamOpen } from '../../schema/protocol/streams.ts';
+import { farEnd as farEndOf, type ServeStream } from '../support/far-end.ts';
 
-type Serve = (
-  stream: Stream,
-  open: Extract<StreamOpen, { op: 'process' }>,
-  cut: () => void,
-  visit: number,
-) => Promise<void>;
-
-/** A dialler whose far end runs `serve` on each stream; `cut` drops the connection. */
-function farEnd(serve: Serve): Dialler {
-  let visits = 0;
-  return async () => {
-    const visit = visits++;
-    const ends: { near?: Endpoint; far?: Endpoint } = {};
-    const ports = (other: () => Endpoint | undefined) => ({
-      send: (message: Uint8Array, sent: () => void) => {
-        setImmediate(() => {
-          other()?.receive(message);
-          sent();
-        });
-      },
-      soon: (task: () => void) => void setImmediate(task),
-      nowMs: () => performance.now(),
-    });
-    const cut = () => {
-      ends.near?.close('tunnel_closed');
-      ends.far?.close('tunnel_closed');
-    };
-    ends.near = new Endpoint(
-      ports(() => ends.far),
-      { maxWindowBytes: 262_144 },
-    );
-    ends.far = new Endpoint(
-      ports(() => ends.near),
-      {
-        maxWindowBytes: 262_144,
-        accept: (stream, open) =>
-          void serve(stream, open as Extract<StreamOpen, { op: 'process' }>, cut, visit).catch(() => undefined),
-      },
-    );
-    return { open: (request) => ends.near!.open(request), close: cut };
-  };
-}
+const farEnd = (serve: ServeStream<'process'>) => farEndOf(serve);
 
 function recorder(): { io: ProcessIo; out: string[]; said: string[] } {
   const out: string[] = [];

@@ -1,0 +1,185 @@
+/**
+ * Follows one run of a kernel to its end over any number of cuts: its log continues where this client is, and the run id
+ * makes a repeated request harmless.
+ */
+import { channels } from '../../schema/protocol/frame.ts';
+import { ExecuteEvent, type ExecuteOutcome } from '../../schema/protocol/execute.ts';
+import { type KernelItem, KernelLogReader, type KernelRecord } from '../../schema/protocol/kernel-log.ts';
+import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
+import type { StreamOpen } from '../../schema/protocol/streams.ts';
+import { asFailure, passing } from '../process/follow.ts';
+import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
+
+export type RunRequest = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op' | 'after' | 'input'>;
+type StreamName = 'stdout' | 'stderr';
+
+export interface RunIo {
+  /** Resolves when the bytes were taken, so that a slow reader slows the far end. */
+  write(stream: StreamName, bytes: Uint8Array): Promise<void>;
+  /** What the kernel says beside what the program wrote. */
+  record(record: KernelRecord): Promise<void>;
+  /** A line for the program; undefined: there is none, so the run is interrupted. */
+  ask(prompt: string, password: boolean): Promise<string | undefined>;
+  /** A line for the person: cuts, gaps. */
+  say(line: string): void;
+}
+
+const firstPauseMs = 200;
+const lastPauseMs = 5000;
+
+/** One socket for run after run, dialled anew when it was lost. */
+export class KernelSocket {
+  readonly #dial: Dialler;
+  #socket: ClientSocket | undefined;
+
+  constructor(dial: Dialler) {
+    this.#dial = dial;
+  }
+
+  async get(signal: AbortSignal): Promise<ClientSocket> {
+    this.#socket ??= await this.#dial(signal);
+    return this.#socket;
+  }
+
+  /** It is lost, or not needed any more. */
+  drop(): void {
+    this.#socket?.close();
+    this.#socket = undefined;
+  }
+}
+
+export class CodeRun {
+  readonly #socket: KernelSocket;
+  readonly #request: RunRequest;
+  readonly #io: RunIo;
+  readonly #left = new AbortController();
+  #after: Record<StreamName, number> | undefined;
+  #kernelId: string | undefined;
+  #stream: Stream | undefined;
+  #isInterrupted = false;
+  /** Where the last request for a line ends that the person was asked. */
+  #askedAt = 0;
+
+  constructor(socket: KernelSocket, request: RunRequest, io: RunIo) {
+    this.#socket = socket;
+    this.#request = request;
+    this.#io = io;
+  }
+
+  /** The kernel that runs it, once it has begun. */
+  get kernelId(): string | undefined {
+    return this.#kernelId;
+  }
+
+  /** Follows to the end; undefined when `leave` was called. @throws CliFailure on a refusal that waiting can not cure */
+  async run(): Promise<ExecuteOutcome | undefined> {
+    for (let pauseMs = firstPauseMs; !this.#left.signal.aborted; pauseMs = Math.min(2 * pauseMs, lastPauseMs)) {
+      const before = JSON.stringify(this.#after);
+      try {
+        return await this.#once();
+      } catch (error) {
+        this.#socket.drop();
+        if (this.#left.signal.aborted) break;
+        if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
+      }
+      if (JSON.stringify(this.#after) !== before) pauseMs = firstPauseMs;
+      else if (pauseMs > firstPauseMs) this.#io.say('the connection was lost; the run goes on, resuming ...');
+      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
+    }
+    return undefined;
+  }
+
+  /** Interrupts the run, now or as soon as there is a way. */
+  interrupt(): void {
+    this.#isInterrupted = true;
+    this.#stream?.writeControl({ kind: 'interrupt' }).catch(() => undefined);
+  }
+
+  /** Leaves the run alone. */
+  leave(): void {
+    this.#left.abort();
+    this.#stream?.reset('tunnel_closed');
+  }
+
+  async #once(): Promise<ExecuteOutcome> {
+    const socket = await this.#socket.get(this.#left.signal);
+    const after = this.#after === undefined ? {} : { after: { ...this.#after } };
+    const stream = socket.open({ op: 'execute', ...this.#request, ...after });
+    this.#stream = stream;
+    try {
+      await stream.whenOpened;
+      if (this.#isInterrupted) await stream.writeControl({ kind: 'interrupt' });
+      return await this.#receive(stream);
+    } finally {
+      this.#stream = undefined;
+    }
+  }
+
+  async #receive(stream: Stream): Promise<ExecuteOutcome> {
+    let logs: Record<StreamName, KernelLogReader> | undefined;
+    const take = async (name: StreamName, read: (log: KernelLogReader) => KernelItem[]) => {
+      if (logs === undefined || this.#after === undefined) throw new StreamOver({ code: 'tunnel_frame_invalid' });
+      for (const item of read(logs[name])) {
+        if (item.kind === 'bytes') await this.#io.write(name, item.bytes);
+        else if (name === 'stdout') await this.#io.record(item.record);
+        this.#after[name] = item.end;
+      }
+    };
+    for await (const { channel, offset, bytes, end } of stream.read()) {
+      if (end) continue;
+      if (channel !== channels.control) {
+        await take(channel === channels.stdout ? 'stdout' : 'stderr', (log) => log.push(offset, bytes));
+        continue;
+      }
+      const event = ExecuteEvent.parse(JSON.parse(new TextDecoder().decode(bytes)));
+      if (event.kind === 'begun') {
+        const { kernelId, from } = event;
+        this.#kernelId = kernelId;
+        this.#after = { ...from };
+        logs = {
+          stdout: new KernelLogReader(kernelId, from.stdout),
+          stderr: new KernelLogReader(kernelId, from.stderr),
+        };
+      } else if (event.kind === 'gap') {
+        await take(event.stream, (log) => log.skip(event.to));
+        this.#io.say(`${event.to - event.from} bytes of ${event.stream} are missing (${event.reason})`);
+        if (this.#after !== undefined) this.#after[event.stream] = event.to;
+      } else if (event.kind === 'waiting') this.#ask(event);
+      else if (event.kind === 'finished') {
+        if (logs !== undefined)
+          for (const name of ['stdout', 'stderr'] as const) await take(name, (log) => log.flush());
+        return event.outcome;
+      }
+    }
+    throw new StreamOver({ code: 'tunnel_closed' });
+  }
+
+  /** Asks the person once for each request; the answer goes to whichever stream there is then. */
+  #ask({ at, prompt, password }: { at: number; prompt: string; password: boolean }): void {
+    if (at <= this.#askedAt) return;
+    this.#askedAt = at;
+    this.#io
+      .ask(prompt, password)
+      .then(async (text) => {
+        if (text === undefined) this.interrupt();
+        else await this.#answer(at, text);
+      })
+      .catch(() => this.interrupt());
+  }
+
+  async #answer(at: number, text: string): Promise<void> {
+    try {
+      await this.#stream?.writeControl({ kind: 'input', at, text });
+    } catch {
+      // Cut just now: the run asks again, and so will the person be.
+      this.#askedAt = 0;
+    }
+  }
+}
+
+/** What the shell would see: the status of the run, or 128 + the signal's number; 124 when its time was over. */
+export function statusOfRun({ reason, exitCode, signal }: ExecuteOutcome): number {
+  if (reason === 'timeout') return 124;
+  if (exitCode !== undefined) return exitCode;
+  return signal === 'SIGSEGV' ? 139 : 137;
+}

@@ -1,0 +1,88 @@
+/** A run followed against a far end made of the real stream engine, cut at chosen moments. */
+import { expect, it } from 'vitest';
+import { CodeRun, KernelSocket, type RunIo, statusOfRun } from '../../../cli/kernel/code-run.ts';
+import type { ExecuteEvent } from '../../../schema/protocol/execute.ts';
+import { channels } from '../../../schema/protocol/frame.ts';
+import type { Stream } from '../../../schema/protocol/stream.ts';
+import { farEnd, type ServeStream } from '../../support/far-end.ts';
+
+const kernelId = `krn_${'0'.repeat(26)}`;
+const bytes = (text: string) => new TextEncoder().encode(text);
+const record = (fields: object) => {
+  const json = JSON.stringify(fields);
+  return `\x1e${kernelId} .${bytes(json).byteLength}:${json}`;
+};
+const say = (stream: Stream, event: ExecuteEvent) => stream.writeControl(event);
+
+function start(serve: ServeStream<'execute'>, ask: RunIo['ask'] = () => Promise.resolve(undefined)) {
+  const seen = { out: '', records: [] as string[], said: [] as string[] };
+  const run = new CodeRun(
+    new KernelSocket(farEnd(serve)),
+    { runId: 'r1', request: { mode: 'query', code: 'x' } },
+    {
+      write: (_stream, piece) => Promise.resolve(void (seen.out += new TextDecoder().decode(piece))),
+      record: ({ kind }) => Promise.resolve(void seen.records.push(kind)),
+      ask,
+      say: (line) => seen.said.push(line),
+    },
+  );
+  return { run, seen };
+}
+
+/** Goes on where the client is, in pieces of which a cut ends each, until all of `log` was sent. */
+function serveInPieces(log: string, size: number): ServeStream<'execute'> {
+  return async (stream, open, cut) => {
+    const at = open.after?.stdout ?? 10;
+    stream.opened({});
+    await say(stream, { kind: 'begun', kernelId, from: { stdout: at, stderr: 0 } });
+    stream.seek(channels.stdout, at);
+    const piece = log.slice(at - 10, at - 10 + size);
+    if (piece !== '') await stream.write(channels.stdout, bytes(piece));
+    if (at - 10 + size < log.length) setTimeout(cut, 20);
+    else await say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 3 } });
+  };
+}
+
+it('continues the log over cuts, also within records, and gives each byte and record once', async () => {
+  const log = `one\n${record({ kind: 'result', id: 'r1', data: { 'text/plain': '42' } })}two\n${record({ kind: 'finished', id: 'r1', exitCode: 3 })}`;
+  const { run, seen } = start(serveInPieces(log, 130));
+  const outcome = await run.run();
+  expect(outcome).toEqual({ reason: 'finished', exitCode: 3 });
+  expect(seen).toEqual({ out: 'one\ntwo\n', records: ['result', 'finished'], said: [] });
+  expect(run.kernelId).toBe(kernelId);
+});
+
+it('asks once for each line, answers by its place, and interrupts a run that nobody answers', async () => {
+  const heard: unknown[] = [];
+  const { run } = start(
+    async (stream) => {
+      stream.opened({});
+      await say(stream, { kind: 'begun', kernelId, from: { stdout: 0, stderr: 0 } });
+      for (const at of [5, 5, 9]) await say(stream, { kind: 'waiting', at, prompt: `${at}? `, password: false });
+      for await (const { bytes: said, end } of stream.read()) {
+        if (end) continue;
+        heard.push(JSON.parse(new TextDecoder().decode(said)));
+        if (heard.length === 2) break;
+      }
+      await say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 130 } });
+    },
+    (prompt) => Promise.resolve(prompt === '5? ' ? 'five' : undefined),
+  );
+  expect(statusOfRun((await run.run())!)).toBe(130);
+  expect(heard).toEqual([{ kind: 'input', at: 5, text: 'five' }, { kind: 'interrupt' }]);
+});
+
+it('says what is missing, and fails for good where waiting does not help', async () => {
+  const { run, seen } = start(async (stream) => {
+    stream.opened({});
+    await say(stream, { kind: 'begun', kernelId, from: { stdout: 0, stderr: 0 } });
+    await say(stream, { kind: 'gap', stream: 'stdout', from: 0, to: 7, reason: 'spool-full' });
+    stream.seek(channels.stdout, 7);
+    await stream.write(channels.stdout, bytes('rest'));
+    await say(stream, { kind: 'finished', outcome: { reason: 'oom', signal: 'SIGKILL' } });
+  });
+  expect(statusOfRun((await run.run())!)).toBe(137);
+  expect(seen).toMatchObject({ out: 'rest', said: ['7 bytes of stdout are missing (spool-full)'] });
+  const refused = start(async (stream) => stream.reset('kernel_run_conflict', 'no'));
+  await expect(refused.run.run()).rejects.toMatchObject({ code: 'kernel_run_conflict' });
+});

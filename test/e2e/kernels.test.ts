@@ -1,0 +1,126 @@
+/** Code in sessions as a person runs it, over the real stack: state, input, cuts of every part, and the same over HTTP. */
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Executed } from '../../schema/api/kernel.ts';
+import { Cli } from '../support/cli.ts';
+import { importPython } from '../support/python-image.ts';
+import { type Stack, startStack } from '../support/stack.ts';
+import { tier } from '../support/tier.ts';
+import { until } from '../support/wait.ts';
+
+describe.runIf(tier === 'full')('code in a session', () => {
+  let stack: Stack;
+  let cli: Cli;
+  const run = (args: string[], input?: string) => cli.run(args, input);
+  const code = (text: string, more: string[] = []) => run(['exec-code', '-s', 'lab', ...more, text]);
+
+  beforeAll(async () => {
+    stack = await startStack();
+    cli = new Cli(stack.url, stack.client.token!, stack.dir, { XDG_STATE_HOME: join(stack.dir, 'state') });
+    const { engine } = stack.agents[0]!;
+    await importPython(engine.docker, engine.socket);
+    expect(await run(['run', '-d', '--name', 'lab', '--image', 'causeway/python'])).toMatchObject({ status: 0 });
+    await until(async () => (await run(['ps', '--json'])).stdout.includes('"state":"RUNNING"'), {
+      what: 'the session to run',
+    });
+  });
+  afterAll(() => stack?.stop());
+
+  it('keeps its state, and has streams, values, errors and a status', async () => {
+    expect(await code('import sys; x = 20; print("out"); print("err", file=sys.stderr)')).toMatchObject({
+      status: 0,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    });
+    expect(await code('2 * x + 2')).toMatchObject({ status: 0, stdout: '42\n' });
+    const failed = await code('1 / 0');
+    expect(failed).toMatchObject({ status: 1, stdout: '' });
+    expect(failed.stderr).toMatch(/^Traceback[^]*ZeroDivisionError: division by zero\n$/);
+    expect(await run(['exec-code', '-s', 'lab', '-l', 'bash'], 'echo from bash; (exit 3)')).toMatchObject({
+      status: 3,
+      stdout: 'from bash\n',
+    });
+    expect((await run(['exec-code', '-s', 'lab', 'print("hi " + input("name? "))'], 'Ada\n')).stdout).toBe('hi Ada\n');
+    expect((await code('1', ['-l', 'cobol'])).status).toBe(2);
+  });
+
+  it('goes on over the death of workerd, then of the agent, and every line comes once', async () => {
+    const lines = 400;
+    const started = cli.start(
+      ['exec-code', '-s', 'lab', `import time\nfor i in range(${lines}):\n    print(i)\n    time.sleep(0.02)\nx`],
+      '',
+    );
+    await until(() => started.seen.stdout.includes('\n20\n'), { what: 'some lines' });
+    stack.edge.killWorkerd9();
+    await until(() => started.seen.stdout.includes('\n120\n'), { what: 'lines after the death of workerd' });
+    await stack.agents[0]!.kill9();
+    await stack.agents[0]!.start();
+    const done = await started.done;
+    expect(done.status, done.stderr).toBe(0);
+    expect(done.stdout).toBe(`${Array.from({ length: lines }, (_, i) => i).join('\n')}\n20\n`);
+  });
+
+  it('is typed line by line, with blocks, completion, lines that are asked for, and Ctrl-C', async () => {
+    const talk = cli.terminal(['repl', 'lab']);
+    const says = (text: string) =>
+      until(() => talk.seen.stdout.includes(text), { what: `${text} in ${talk.seen.stdout}` });
+    await says('> ');
+    talk.type('word = "spoken"\nword + "!"\n');
+    await says("'spoken!'\r\n");
+    talk.type('def half(n):\n    return n / 2\n\nhalf(5)\n');
+    await says('2.5\r\n');
+    talk.type('print("got " + input("what? "))\n');
+    await says('what? ');
+    talk.type('this\n');
+    await says('got this\r\n');
+    talk.type('print(wor\t');
+    await says('print(word');
+    talk.type(' + "?")\n');
+    await says('spoken?\r\n');
+    talk.type('while True: pass\n\n');
+    await until(
+      async () => (await run(['exec', 'lab', '--', 'sh', '-c', 'cat /proc/[0-9]*/stat'])).stdout.includes(' R '),
+      {
+        what: 'the loop to run',
+      },
+    );
+    talk.type('\x03');
+    await says('KeyboardInterrupt');
+    talk.type('1 / 0\n');
+    await says('ZeroDivisionError');
+    talk.type('\x04');
+    expect((await talk.done).status).toBe(0);
+  });
+
+  it('is run once under its run id, and read over HTTP in slices', async () => {
+    const twice = ['--run-id', 'once'];
+    const add = 'n = globals().get("n", 0) + 1; print(n)';
+    expect((await code(add, twice)).stdout).toBe('1\n');
+    expect((await code(add, twice)).stdout).toBe('1\n');
+    const ask = async (body: object) => (await stack.client.api('POST', path, body)) as Executed;
+    const page = (await stack.client.api('GET', '/v1/sessions?name=lab')) as { items: { id: string }[] };
+    const path = `/v1/sessions/${page.items[0]!.id}/execute`;
+    let answer = await ask({
+      mode: 'query',
+      code: 'import time\nfor i in range(50):\n    print(i)\n    time.sleep(0.02)',
+      options: { sliceMs: 200 },
+    });
+    const said = [...answer.console];
+    while (answer.status === 'continued') {
+      const { runId, after } = answer;
+      answer = await ask({ mode: 'continue', runId, after, options: { sliceMs: 200 } });
+      said.push(...answer.console);
+    }
+    expect(answer).toMatchObject({ status: 'finished', exitCode: 0 });
+    expect(said.map(([kind, text]) => `${kind === 'stdout' ? '' : kind}${String(text)}`).join('')).toBe(
+      `${Array.from({ length: 50 }, (_, i) => i).join('\n')}\n`,
+    );
+  });
+
+  it('tells a death for lack of memory from others, and starts anew without the state', async () => {
+    expect(await code('kept = 1')).toMatchObject({ status: 0 });
+    const killed = await code('b"x" * (4 << 30)');
+    expect(killed).toMatchObject({ status: 137, stderr: 'causeway: the run ended: oom\n' });
+    expect((await code('"kept" in globals()')).stdout).toBe('False\n');
+  });
+});
