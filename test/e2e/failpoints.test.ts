@@ -7,8 +7,8 @@ import { byTier } from '../support/tier.ts';
 
 const names = [...failpoints.edge, ...failpoints.agent];
 const all = names.flatMap((name) => failpointPhases.map((phase) => ({ name, phase })));
-/** The daily six are another six with each commit, so that the list is walked through over time. */
-const chosen = byTier({ daily: sample(all, 6), full: all });
+/** The daily ten are another ten with each commit, so that the list is walked through over time. */
+const chosen = byTier({ daily: sample(all, 10), full: all });
 
 it.each(chosen)(
   '[I1-I7] [I11] [I12] a death at $name ($phase) loses, doubles and leaks nothing',

@@ -8,7 +8,6 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Dockerd, startDockerd } from '../support/dockerd.ts';
 import { start } from '../support/process.ts';
 import { keepPython } from '../support/python-image.ts';
-import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
 
 const program = join(import.meta.dirname, '../../cli/instance/python-image/index.ts');
@@ -40,7 +39,7 @@ function processesOfTheBuild(): string[] {
     });
 }
 
-it.skipIf(tier === 'daily')('leaves no image, no process and no mount when it is killed half-way', async () => {
+it('leaves no image, no process and no mount when it is killed half-way', async () => {
   const cut = build();
   await until(() => cut.output().includes('"what":"downloading Python'), {
     what: 'the build to be half-way',
