@@ -3,6 +3,7 @@ import { sql } from 'drizzle-orm';
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 import type { CausewayEvent } from '../api/event.ts';
 import type { SessionHistory, StateReason } from '../api/session.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { KernelSpec } from '../protocol/intents.ts';
 
 /** A live session's claim on its name and its project's quota, from admission to the release by its ledger. */
@@ -53,10 +54,11 @@ export const admissionKeys = sqliteTable(
     key: text('key').notNull(),
     bodyHash: text('body_hash').notNull(),
     atMs: integer('at_ms').notNull(),
-    /** What was made: a session, or the body of ids of another creating POST. */
+    /** What was made: a session, nothing where it was refused, or the body of ids of another creating POST. */
     made: text('made').notNull(),
     outcome: text('outcome', { mode: 'json' }).$type<
       | { kind: 'session' }
+      | { kind: 'refused'; code: ErrorCode; detail: string }
       | { kind: 'running' }
       | { kind: 'secret'; id: string }
       | { kind: 'answer'; answer: { status: number; body?: unknown; headers?: Record<string, string> } }

@@ -32,6 +32,8 @@ export interface ReaderPorts {
 const mostDoubts = 6;
 const mostLeaves = 4;
 const againMs = 1_000;
+/** A few rests longer than that would leave no time to read in. */
+const mostMs = 10_000;
 
 export class Reader {
   readonly sessionId: string;
@@ -64,7 +66,7 @@ export class Reader {
         if (error instanceof StreamOver && error.code === 'session_output_gone') this.#isGone = true;
         this.#cuts += 1;
       }
-      await time.sleep(chance.delayMs(againMs));
+      await time.sleep(Math.min(chance.delayMs(againMs), mostMs));
     }
   }
 

@@ -79,8 +79,9 @@ export class Admission {
   }
 
   /**
-   * Admits a batch. Each request has its own answer; a refused one leaves no trace. `made` is called for each session
-   * within the transaction: when it throws, nothing of the batch happened.
+   * Admits a batch. Each request has its own answer; a refused one leaves nothing but that under its key, since a copy of it
+   * that comes late must not be admitted after all. `made` is called for each session within the transaction: when it
+   * throws, nothing of the batch happened.
    */
   create(
     domain: AdmissionDomain,
@@ -100,10 +101,19 @@ export class Admission {
     const { key } = request;
     const known = key && this.keys.find(key);
     if (key && known) {
-      if (known.bodyHash !== key.bodyHash || known.outcome?.kind !== 'session')
-        return { kind: 'refused', code: 'idempotency_key_reused', detail: 'Use a new key for another request.' };
-      return { kind: 'replay', sessionId: known.made };
+      const { outcome } = known;
+      if (known.bodyHash === key.bodyHash && outcome?.kind === 'session')
+        return { kind: 'replay', sessionId: known.made };
+      if (known.bodyHash === key.bodyHash && outcome?.kind === 'refused') return outcome;
+      return { kind: 'refused', code: 'idempotency_key_reused', detail: 'Use a new key for another request.' };
     }
+    const answer = this.#admit(domain, request);
+    if (key && answer.kind === 'refused') this.keys.put(key, '', answer);
+    if (key && answer.kind === 'created') this.keys.put(key, answer.session.sessionId, { kind: 'session' });
+    return answer;
+  }
+
+  #admit(domain: AdmissionDomain, request: SessionRequest): CreateAnswer {
     const place = this.#judgeQuota(request.spec.projectId);
     if (typeof place !== 'string') return place;
     const claim = this.#toClaim(domain, request, place);
@@ -111,7 +121,6 @@ export class Admission {
       return { kind: 'refused', code: 'session_name_taken', detail: `A live session is called ${claim.name}.` };
     this.#store.insertClaim(claim);
     this.#count(claim.projectId, 1, place === 'quota' ? 1 : 0);
-    if (key) this.keys.put(key, claim.sessionId, { kind: 'session' });
     // A session that goes on to its ledger is announced there, so that its events keep their order.
     if (place === 'quota') this.#tell(domain, claim, 'session.created');
     return { kind: 'created', session: toSession(domain, claim) };

@@ -9,6 +9,8 @@ const dayMs = 86_400_000;
 const keepMs = 2 * dayMs;
 /** A request that began and did not finish holds its key this long; a repetition then goes on in its place. */
 const runningMs = 10_000;
+/** A refused request is refused again for so long, though there is room by then: longer than a copy of it can be on its way. */
+const refusedMs = 120_000;
 
 export class Keys {
   readonly #store: AdmissionStore;
@@ -30,7 +32,7 @@ export class Keys {
     const today = Math.floor(nowMs / dayMs);
     for (const day of [today, today - 1, today - 2]) {
       const row = this.#store.key(day, key.actorId, key.key);
-      if (row && nowMs - row.atMs < keepMs) return row;
+      if (row && nowMs - row.atMs < (row.outcome?.kind === 'refused' ? refusedMs : keepMs)) return row;
     }
     return undefined;
   }
@@ -53,7 +55,7 @@ export class Keys {
       const { outcome } = row;
       if (outcome?.kind === 'answer') return { kind: 'replay', answer: outcome.answer };
       if (outcome?.kind === 'secret') return { kind: 'secretShown', id: outcome.id };
-      if (outcome?.kind === 'session') return { kind: 'conflict' };
+      if (outcome?.kind === 'session' || outcome?.kind === 'refused') return { kind: 'conflict' };
       const since = this.#running.get(nameOf(key));
       if (since !== undefined && this.#clock.bootMs() - since < runningMs) return { kind: 'inProgress' };
       this.#running.set(nameOf(key), this.#clock.bootMs());

@@ -120,6 +120,18 @@ describe('a batch', () => {
     expect(desk.usage()).toEqual({ live: 2, waiting: 0 });
   });
 
+  it('answers a copy of a refused request as it answered the first, for two minutes', () => {
+    const desk = new Desk();
+    const taken = desk.create({ name: 'one' });
+    const [refused] = desk.admission.create(domain, [desk.request({ name: 'one' }, 'k')]);
+    expect(refused).toMatchObject({ kind: 'refused', code: 'session_name_taken' });
+    desk.release(taken);
+    desk.crash();
+    expect(desk.admission.create(domain, [desk.request({ name: 'one' }, 'k')])).toEqual([refused]);
+    desk.nowMs += 2 * 60_000;
+    expect(desk.admission.create(domain, [desk.request({ name: 'one' }, 'k')])).toMatchObject([{ kind: 'created' }]);
+  });
+
   it('collapses equal keys, and refuses the same key with another body', () => {
     const desk = new Desk();
     const answers = desk.admission.create(domain, [
