@@ -217,7 +217,7 @@ export class Invariants implements WatchLedger {
     for (const fault of runFaults(hosts.flatMap((host) => host.lives()))) this.violated(fault);
     const sessions = this.#allSessions(edge, people);
     this.#loss(people, sessions);
-    this.#agreement(edge, people, hosts, sessions);
+    this.#agreement(edge, hosts, sessions);
     this.#histories(edge);
     this.#ends(edge, people);
     this.#quota(edge);
@@ -281,7 +281,7 @@ export class Invariants implements WatchLedger {
   }
 
   /** [I4] and [I9]: ledger, hosts and read model say the same. */
-  #agreement(edge: SimEdge, people: People, hosts: readonly WorldHost[], sessions: ReadonlyMap<string, Known>): void {
+  #agreement(edge: SimEdge, hosts: readonly WorldHost[], sessions: ReadonlyMap<string, Known>): void {
     const shown = new Map(
       Array.from(sessions, ([id, { state, agentId }]) => [
         id,
@@ -306,7 +306,7 @@ export class Invariants implements WatchLedger {
         ),
       ),
       ...hosts
-        .flatMap((host) => host.hollow().filter((id) => !waitsForRoom(people.promised.get(id)?.spec)))
+        .flatMap((host) => host.hollow().filter((id) => !waitsForRoom(specOf(edge, id))))
         .map((id) => `${id} goes on, and its program has ended`),
       ...this.#restless(edge, sessions),
     ];
@@ -422,6 +422,11 @@ export class Invariants implements WatchLedger {
     for (const id of this.announcedIds) if (!edge.redis.published.has(id)) missing += 1;
     if (missing > 0) this.violated(`[I9] ${missing} of ${this.announcedIds.size} events were never published`);
   }
+}
+
+/** As its ledger has it: who asked may never have heard of the session. */
+function specOf(edge: SimEdge, sessionId: string): KernelSpec | undefined {
+  return edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.spec(sessionId);
 }
 
 /** A full log that nobody reads holds up the end, as its owner wants it. */
