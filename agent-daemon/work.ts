@@ -11,6 +11,7 @@ import type { Handlers, Services, Workload } from './dispatch.ts';
 import { getStream, putStream } from './files/streams.ts';
 import type { Disk } from './disk.ts';
 import { Uploads } from './files/uploads.ts';
+import { freshId } from './fresh-id.ts';
 import type { Host } from './host.ts';
 import { Images } from './images/images.ts';
 import type { InitDoor, InitTransport, Soon } from './init/link-options.ts';
@@ -28,6 +29,7 @@ import { Homes } from './sessions/homes.ts';
 import { PlacementStore } from './sessions/placement.ts';
 import { Semaphore } from './sessions/semaphore.ts';
 import { Sessions } from './sessions/sessions.ts';
+import { SshConnections } from './ssh/connections.ts';
 import type { AgentStatus } from './status/status-file.ts';
 import { echoCall, echoStream } from './tunnel/echo.ts';
 import type { Membership } from './tunnel/identity.ts';
@@ -165,6 +167,9 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     nowMs: () => clock.nowMs(),
   };
 
+  const freshProcessId = () => freshId('process', { clock, random });
+  const ssh = new SshConnections({ ...streams, timers, log, freshProcessId });
+
   return {
     workload: {
       capacity: () => Promise.resolve(capacity()),
@@ -195,6 +200,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         execute: executeStream(streams),
         get: getStream(homes),
         put: putStream(homes, uploads, stagingRoot),
+        ssh: ssh.serve,
         echo: echoStream,
       },
     },

@@ -76,6 +76,16 @@ const groups: Record<string, Verb[]> = {
       load: async () => (await import('./kernel/repl.ts')).registerRepl,
     },
     {
+      name: 'ssh',
+      summary: 'open a shell in a session by OpenSSH',
+      load: async () => (await import('./ssh/ssh.ts')).registerSsh,
+    },
+    {
+      name: 'ssh-config',
+      summary: 'let ssh, scp, rsync, git and editors reach sessions',
+      load: async () => (await import('./ssh/config.ts')).registerSshConfig,
+    },
+    {
       name: 'cp',
       summary: 'copy files into and out of a session',
       load: async () => (await import('./files/copy.ts')).registerCopy,
@@ -158,6 +168,8 @@ const groups: Record<string, Verb[]> = {
 };
 /** Asked by completion scripts; not in any list. */
 const namesVerb = '__names';
+/** Run by OpenSSH; not in any list. */
+const proxyVerb = 'ssh-proxy';
 
 /** A new program with every command registered; nothing has run yet. */
 export async function buildProgram(): Promise<Command> {
@@ -170,6 +182,7 @@ export async function programFor(args: readonly string[]): Promise<Command> {
   const wanted = typed[0] === 'help' ? typed[1] : typed[0];
   const program = await build((name) => name === wanted);
   if (wanted === namesVerb) (await import('./completion.ts')).registerNames(program);
+  if (wanted === proxyVerb) (await import('./ssh/proxy.ts')).registerProxy(program);
   return program;
 }
 

@@ -22,6 +22,7 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
     '/usr/sbin/iptables': 'iptables',
     '/usr/sbin/ip': 'iproute2',
     '/usr/bin/git': 'git',
+    '/usr/bin/ssh': 'openssh-client',
     '/etc/ssl/certs/ca-certificates.crt': 'ca-certificates',
   },
   full: {

@@ -1,7 +1,7 @@
 /**
  * The agent as one plain JavaScript file, made once per content of its sources. Run from there it takes about half of
  * the memory and starts sooner: Node keeps the compiler that strips types (25 MiB) and every source for as long as it
- * lives, and dockerode loads SSH and gRPC, which the agent does not use. Nothing else changes by it.
+ * lives, and dockerode loads SSH and gRPC, which it does not use here. Nothing else changes by it.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -71,7 +71,9 @@ export async function bundleText(
     minifyWhitespace: true,
     lineLimit: 160,
     legalComments: 'none',
-    alias: { ssh2: absent, '@grpc/grpc-js': absent, '@grpc/proto-loader': absent },
+    alias: { ssh2: absent, 'cpu-features': absent, '@grpc/grpc-js': absent, '@grpc/proto-loader': absent },
+    // ssh2 does without its native half, and asks for it in a `try`.
+    external: ['*.node'],
     banner: { js: banner },
     define,
     logLevel: 'silent',

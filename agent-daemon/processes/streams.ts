@@ -143,7 +143,8 @@ async function spawnFor(of: StreamsOf, session: Session | undefined, processId: 
   await session.supervisor.spawn(spec, recordOf(spec, session.placement.spec.output, of.nowMs()));
 }
 
-async function toSpawn(session: Session, processId: string, spawn: ProcessSpawn): Promise<SpawnSpec> {
+/** What the init is asked for, with everything that each process of a session gets. */
+export async function toSpawn(session: Session, processId: string, spawn: ProcessSpawn): Promise<SpawnSpec> {
   const { sessionId, placement } = session;
   const { spec } = placement;
   const imageEnv = (await session.image())?.env ?? [];
@@ -207,6 +208,7 @@ function toJson(bytes: Uint8Array): unknown {
   }
 }
 
-function clampWindow(size: number): number {
+/** A size of a window as the init takes it. */
+export function clampWindow(size: number): number {
   return Math.min(65_535, Math.max(1, size));
 }

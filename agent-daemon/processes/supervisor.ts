@@ -3,6 +3,7 @@
  * and acknowledges it only then, and records their ends after all their output. It survives the init's reconnects and,
  * with the spool on disk, the death of the agent. It decides nothing about the session: it tells the owner.
  */
+import { constants } from 'node:os';
 import { Refusal } from '../../schema/errors.ts';
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
 import type { Clock, Failpoints, Log, Random, Timers } from '../../schema/ports.ts';
@@ -51,12 +52,16 @@ interface Live {
   finishing: boolean;
   /** Bytes of stdin that the process's pipe is known to have taken. */
   inputOffset: number;
+  /** Nobody asks for it any more: nothing of it is kept behind its end. */
+  abandoned: boolean;
 }
 
 const streamNumbers = { stdout: 1, stderr: 2 } as const satisfies Record<StreamName, StreamNumber>;
 const streamName = (stream: StreamNumber): StreamName => (stream === 1 ? 'stdout' : 'stderr');
 /** Ended processes of a live session of which the output is kept: the oldest go first. */
 const maxEnded = 1000;
+/** Stands in the record of a process of an SSH connection, which no client can ask for again: it ends with its connection. */
+export const sshSpawn = 'ssh';
 /** How long a client that has input waits for a session that is out of contact. */
 const contactMs = 5_000;
 const retryMs = 1_000;
@@ -139,6 +144,26 @@ export class Supervisor {
     if (live !== undefined) live.inputOffset = Math.max(live.inputOffset, written);
   }
 
+  /** Aborts when there are no processes any more: the container is gone, or the agent ends. */
+  get givenUp(): AbortSignal {
+    return this.#givenUp.signal;
+  }
+
+  /** Nobody is there for this process any more: it hears of it as from a terminal that hangs up, and its output is let go of. */
+  abandon(processId: string): void {
+    const live = this.#live.get(processId);
+    if (live === undefined) return;
+    const { spool } = live;
+    live.abandoned = true;
+    for (const name of ['stdout', 'stderr'] as const) {
+      spool.log(name).follow({ position: Number.POSITIVE_INFINITY });
+      spool.log(name).followerMoved();
+    }
+    for (const signal of [constants.signals.SIGHUP, constants.signals.SIGCONT])
+      this.link.signal(processId, signal, 'session').catch(() => undefined);
+    this.link.closeStdin(processId).catch(() => undefined);
+  }
+
   /** True while the process is alive or its end is not recorded yet. */
   isLive(processId: string): boolean {
     return this.#live.has(processId) || this.#loading.has(processId);
@@ -188,7 +213,7 @@ export class Supervisor {
         stored: (stream, offset) => this.link.ack(processId, streamNumbers[stream], offset),
         continueAt: (stream, offset) => this.link.resume(processId, streamNumbers[stream], offset),
       });
-      const live = { spool, finishing: false, inputOffset: 0 };
+      const live = { spool, finishing: false, inputOffset: 0, abandoned: false };
       this.#live.set(processId, live);
       return live;
     } finally {
@@ -219,6 +244,8 @@ export class Supervisor {
     // What the agent itself added behind the end is not the init's.
     this.link.resume(processId, 1, Math.min(spool.log('stdout').end, state.ends[1]));
     this.link.resume(processId, 2, Math.min(spool.log('stderr').end, state.ends[2]));
+    // Its connection ended with the agent that carried it.
+    if (spool.record.spawn === sshSpawn) this.abandon(processId);
     // Its EXIT came before the list, when nobody knew it yet.
     if (state.exit?.final === true) await this.#finish(processId, state.exit);
   }
@@ -265,8 +292,10 @@ export class Supervisor {
 
   async #record(processId: string, spool: ProcessSpool, exit: ProcessExit): Promise<void> {
     await spool.exited(exit);
+    const abandoned = this.#live.get(processId)?.abandoned === true;
     this.#live.delete(processId);
     this.#owner.ended(processId, exit);
+    if (abandoned) return this.#ports.spools.forget(this.#ref(processId));
     await this.#ports.spools.close(this.#ref(processId));
     this.#endedIds.push(processId);
     if (this.#endedIds.length <= maxEnded) return;

@@ -25,6 +25,12 @@ export const limits = {
   streamsPerSocket: 64,
   /** Concurrent streams of one agent socket. */
   streamsPerAgent: 4096,
+  /** Of SSH: connections to one session, channels of one connection, and how long a connection may take to sign in. */
+  sshConnectionsPerSession: 64,
+  sshChannelsPerConnection: 64,
+  sshLoginMs: 60_000,
+  /** Bytes that came for the channels of one connection and that no process has taken: beyond, it is not read. */
+  sshUnreadBytes: 4 * 1024 * 1024,
   pingEveryMs: 10_000,
   /** A socket silent this long is dead, at either end. */
   silentMs: 30_000,

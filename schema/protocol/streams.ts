@@ -7,6 +7,7 @@
  *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
+ *   ssh      a connection to the session's SSH server, the raw bytes: input -> stdout
  *   echo     sends back what comes (measurement): input -> stdout
  */
 import { z } from 'zod';
@@ -19,6 +20,9 @@ const window = z.strictObject({ rows: count.max(65_535), columns: count.max(65_5
 const after = z.strictObject({ stdout: count, stderr: count });
 /** A path relative to /home/work; the agent checks each component. */
 const homePath = z.string().max(4096);
+
+/** A public key of SSH, of the one kind that is taken: `ssh-ed25519`, a space, and 51 bytes in base64. */
+export const SshPublicKey = z.string().regex(/^ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}$/);
 
 export const ProcessSpawn = z.strictObject({
   argv: z.array(z.string().max(131_072)).min(1).max(1024),
@@ -60,6 +64,11 @@ export const StreamOpen = z.discriminatedUnion('op', [
     offset: count,
     last: z.boolean(),
   }),
+  z.strictObject({
+    op: z.literal('ssh'),
+    /** The key that may sign in on this stream, and on no other. Who opens it was judged by the edge. */
+    publicKey: SshPublicKey,
+  }),
   z.strictObject({ op: z.literal('echo'), interactive: z.boolean().optional() }),
 ]);
 export type StreamOpen = z.infer<typeof StreamOpen>;
@@ -81,6 +90,8 @@ export const StreamOpened = z.strictObject({
   keptFrom: after.optional(),
   /** Size of what follows, when known. */
   sizeBytes: count.optional(),
+  /** The key by which the SSH server of this stream is known. */
+  hostKey: SshPublicKey.optional(),
 });
 export type StreamOpened = z.infer<typeof StreamOpened>;
 

@@ -69,6 +69,13 @@ it('gives a command a terminal, whose Ctrl-C goes to the command, and leaves it 
   expect(await cli.run(['stop', 'shell'])).toMatchObject({ status: 0 });
 });
 
+it('[S16] leads OpenSSH into a session, with its input, both outputs and its status', async () => {
+  expect(await cli.run(['run', '-d', '--name', 'far', ...image])).toMatchObject({ status: 0 });
+  await stack.client.waitForState((await found('far')).id, ['RUNNING']);
+  const ran = await cli.run(['ssh', 'far', 'cat; id -u; echo bad >&2; exit 7'], 'typed\n');
+  expect(ran).toMatchObject({ status: 7, stdout: 'typed\n1000\n', stderr: 'bad\n' });
+});
+
 it('resumes by itself when the connection is lost, misses nothing, and ends as the command ends', async () => {
   const count = 'i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 5';
   const run = far.start(['run', ...image, '--', 'sh', '-c', count], '');

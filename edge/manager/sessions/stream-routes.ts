@@ -83,6 +83,21 @@ export const sessionStreams = slice('session-streams', [
   route(
     {
       method: 'get',
+      path: '/v1/sessions/{id}/ssh',
+      summary: 'A socket of the tunnel: its streams are connections to the SSH server of the session.',
+      permission: 'project:write',
+      request: { params: SessionParams },
+      responses: {
+        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
+      },
+      errors: [...unreachable, 'session_ended'],
+      upgrade: { protocol: clientProtocol },
+    },
+    (ctx, { params }) => openSocket(ctx, params.id, 'ssh'),
+  ),
+  route(
+    {
+      method: 'get',
       path: '/v1/sessions/{id}/files',
       summary: 'A tar archive of a path below /home/work, also after the end while the home is kept.',
       permission: 'project:read',

@@ -20,6 +20,7 @@ const socketOps = {
   exec: { verb: 'project:write', ops: ['process', 'logs', 'echo'] },
   logs: { verb: 'project:read', ops: ['logs'] },
   execute: { verb: 'project:write', ops: ['execute'] },
+  ssh: { verb: 'project:write', ops: ['ssh'] },
 } as const;
 
 interface Target {

@@ -138,6 +138,7 @@ export async function startAgent(
       execute: refuse,
       get: refuse,
       put: refuse,
+      ssh: refuse,
       echo: echoStream,
       ...options.streams,
     },

@@ -270,6 +270,9 @@ export const samples: Record<string, Sample> = {
     request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}/kernels/${noId('krn')}` }),
     missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1/kernels/${noId('krn')}` }),
   },
+  'GET /v1/sessions/{id}/ssh': onSession(409, '/ssh', {
+    headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+  }),
   'GET /v1/sessions/{id}/files': onSession(409, '/files?path=a'),
   'PUT /v1/sessions/{id}/files': onSession(409, '/files?path=a&uploadId=upload-1&offset=0&last=true', { body: 'tar' }),
 

@@ -136,11 +136,11 @@ describe('logs', () => {
 });
 
 describe('sockets', () => {
-  it.each(['exec', 'logs'])('[K3] [K4] %s speaks the client protocol only', async (kind) => {
+  it.each(['exec', 'logs', 'ssh'])('[K3] [K4] %s speaks the client protocol only', async (kind) => {
     const path = `/v1/sessions/${id}/${kind}`;
     const wrong = { upgrade: 'websocket', 'sec-websocket-protocol': 'causeway.client.v9' };
     expect((await call('GET', path, { token, headers: wrong })).status).toBe(426);
-    if (kind === 'exec') expect((await call('GET', path, { token })).status).toBe(426);
+    if (kind !== 'logs') expect((await call('GET', path, { token })).status).toBe(426);
     const right = { upgrade: 'websocket', 'sec-websocket-protocol': clientProtocol };
     const response = await send('GET', path, { token, headers: right });
     expect(response.status).toBe(101);

@@ -1,0 +1,158 @@
+/**
+ * The SSH server of the agent's sessions: no sshd in the image, no port, nothing that listens. Each stream of the tunnel is
+ * one connection, signed in by the one key that came with it; each shell, command and subsystem is a process of the
+ * session like any other, as its user. It never judges who may open a stream: the edge has done so, and cuts it on revocation.
+ */
+import type { Connection, AuthContext, ParsedKey } from 'ssh2';
+import { Refusal } from '../../schema/errors.ts';
+import { limits } from '../../schema/protocol/limits.ts';
+import type { AgentStream, OpenOf, StreamHandler } from '../dispatch.ts';
+import type { Session } from '../sessions/session.ts';
+import type { SshOf } from './of.ts';
+import { SessionChannel } from './session-channel.ts';
+import { loadSsh2 } from './ssh2.ts';
+import { StreamSocket } from './stream-socket.ts';
+
+/** After this many wrong answers a connection ends; clients come with a few keys of their own. */
+const maxRefused = 6;
+/** A client that does not answer three of these is gone. */
+const keepaliveMs = 60_000;
+/** What is under way when a session ends gets this long to reach the client. */
+const lingerMs = 5_000;
+/** Fast in this process, and what every client of the last ten years has. */
+const cipher = ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com', 'aes256-ctr', 'aes128-ctr'] as const;
+
+interface HostKey {
+  privateKey: string;
+  publicKey: string;
+}
+
+/** Connections of all sessions of the agent. */
+export class SshConnections {
+  readonly #of: SshOf;
+  /** Of this run of the agent: told anew with each connection, so nothing has to keep it. */
+  #hostKey: Promise<HostKey> | undefined;
+  readonly #open = new Map<Session, number>();
+
+  constructor(of: SshOf) {
+    this.#of = of;
+  }
+
+  /** Serves one connection to its end. */
+  readonly serve: StreamHandler<'ssh'> = async (open, stream) => {
+    const session = this.#sessionOf(open);
+    const count = this.#open.get(session) ?? 0;
+    if (count >= limits.sshConnectionsPerSession)
+      throw new Refusal('tunnel_stream_limit', `A session takes ${limits.sshConnectionsPerSession} SSH connections.`);
+    this.#open.set(session, count + 1);
+    try {
+      await this.#serve(session, open.open.publicKey, stream);
+    } finally {
+      const left = (this.#open.get(session) ?? 1) - 1;
+      if (left > 0) this.#open.set(session, left);
+      else this.#open.delete(session);
+    }
+  };
+
+  #sessionOf({ sessionId, generation }: OpenOf<'ssh'>): Session {
+    const session = this.#of.find(sessionId, generation);
+    if (session === undefined || session.state === 'ended')
+      throw new Refusal('session_ended', 'The session has ended. Start a new one.');
+    if (session.supervisor === undefined)
+      throw new Refusal('session_not_running', 'The session is still being started.');
+    return session;
+  }
+
+  async #serve(session: Session, publicKey: string, stream: AgentStream): Promise<void> {
+    const ssh2 = await loadSsh2();
+    this.#hostKey ??= Promise.resolve(toHostKey(ssh2.utils.generateKeyPairSync('ed25519')));
+    const hostKey = await this.#hostKey;
+    const allowed = ssh2.utils.parseKey(publicKey);
+    if (allowed instanceof Error) throw new Refusal('tunnel_frame_invalid', 'The public key is no key of SSH.');
+    const channels = new Set<SessionChannel>();
+    const socket: StreamSocket = new StreamSocket(
+      stream,
+      () => [...channels].reduce((bytes, each) => bytes + each.unreadBytes, 0) < limits.sshUnreadBytes,
+    );
+    const server = new ssh2.Server(
+      {
+        ident: 'Causeway',
+        hostKeys: [hostKey.privateKey],
+        algorithms: { cipher: [...cipher], compress: ['none'] },
+        keepaliveInterval: keepaliveMs,
+      } as import('ssh2').ServerConfig,
+      (client) => this.#signIn(client, allowed, () => this.#accept(client, session, socket, channels)),
+    );
+    server.on('error', (error: Error) => this.#of.log.warn('an SSH connection failed', { error: error.message }));
+    const over = new Promise<void>((resolve) => {
+      socket.once('finish', resolve);
+      socket.once('close', resolve);
+    });
+    stream.opened({ hostKey: hostKey.publicKey });
+    server.injectSocket(socket as unknown as import('node:net').Socket);
+    const letGo = this.#endWith(session, socket, channels);
+    try {
+      await over;
+    } finally {
+      letGo();
+      socket.destroy();
+      for (const channel of channels) channel.abandon();
+    }
+  }
+
+  /** Takes the one key of the stream, within a minute; `ready` when it has. */
+  #signIn(client: Connection, allowed: ParsedKey, ready: () => void): void {
+    let refused = 0;
+    client.on('error', (error: Error) => this.#of.log.debug('an SSH client went wrong', { error: error.message }));
+    const cancel = this.#of.timers.after(limits.sshLoginMs, () => void client.end());
+    client.on('close', cancel);
+    client.on('ready', () => {
+      cancel();
+      ready();
+    });
+    client.on('authentication', (attempt) => {
+      if (isSignedBy(attempt, allowed)) attempt.accept();
+      else if (++refused >= maxRefused) client.end();
+      else attempt.reject(['publickey']);
+    });
+  }
+
+  #accept(client: Connection, session: Session, socket: StreamSocket, channels: Set<SessionChannel>): void {
+    client.on('session', (accept, reject) => {
+      if (channels.size >= limits.sshChannelsPerConnection) return reject();
+      const channel: SessionChannel = new SessionChannel(accept(), session, socket, this.#of, () => {
+        channels.delete(channel);
+        socket.poke();
+      });
+      channels.add(channel);
+    });
+  }
+
+  /** Ends the connection when the session has no processes any more, after what they said has gone out. */
+  #endWith(session: Session, socket: StreamSocket, channels: ReadonlySet<SessionChannel>): () => void {
+    const givenUp = session.supervisor?.givenUp;
+    let cancel = (): void => undefined;
+    const end = (): void => {
+      cancel = this.#of.timers.after(lingerMs, () => socket.destroy());
+      void Promise.all([...channels].map((each) => each.done)).then(() => socket.end());
+    };
+    if (givenUp?.aborted === true) end();
+    else givenUp?.addEventListener('abort', end);
+    return () => {
+      cancel();
+      givenUp?.removeEventListener('abort', end);
+    };
+  }
+}
+
+function toHostKey({ private: privateKey, public: publicKey }: { private: string; public: string }): HostKey {
+  return { privateKey, publicKey: publicKey.split(' ').slice(0, 2).join(' ') };
+}
+
+function isSignedBy(attempt: AuthContext, allowed: ParsedKey): boolean {
+  if (attempt.method !== 'publickey') return false;
+  if (attempt.key.algo !== allowed.type || !attempt.key.data.equals(allowed.getPublicSSH())) return false;
+  // Without a signature it only asks whether the key would do.
+  if (attempt.signature === undefined || attempt.blob === undefined) return true;
+  return allowed.verify(attempt.blob, attempt.signature, attempt.hashAlgo) === true;
+}
