@@ -253,7 +253,8 @@ it('[S9] takes no input for a session that is not taken over yet, as nobody woul
   const processId = newProcessId();
   const first = open({ processId, spawn: { argv: ['cat'], stdin: true } });
   await until(() => first.stream.info, { what: 'opened' });
-  const untaken = { ...of(), find: () => ({ state: 'running', supervisor: undefined }) as Session };
+  const kernels = { owns: () => false };
+  const untaken = { ...of(), find: () => ({ state: 'running', supervisor: undefined, kernels }) as unknown as Session };
   const attach = (input: boolean) =>
     ({ sessionId, generation: 1, actorId, open: { op: 'process', processId, input } }) as const;
   await expect(processStream(untaken)(attach(true), new TestStream())).rejects.toMatchObject({
