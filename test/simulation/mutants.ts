@@ -57,7 +57,7 @@ function runMutant(name: string): { isFound: boolean; said: string } {
     for (const seeds of rounds) {
       const run = spawnSync(
         process.execPath,
-        [join(tree, 'test/simulation/run.ts'), '--seeds', String(seeds), '--seed', String(first), '--brief'],
+        [join(tree, 'test/simulation/run.ts'), '--seeds', String(seeds), '--seed', String(first), '--brief', '--first'],
         { cwd: tree, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 },
       );
       const failed = run.stdout.split('\n').filter((line) => /^seed \d+: \[/.test(line));

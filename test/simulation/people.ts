@@ -84,8 +84,7 @@ export class People {
         edge.admission(String(domain.number)).create({ id: domain.id, number: domain.number }, request),
       );
       if (answer !== undefined) {
-        // Refused after a repetition: what was given up may arrive yet, and be taken.
-        if (answer.kind !== 'refused' || attempt === 0) this.unanswered -= 1;
+        this.unanswered -= 1;
         this.#heard(answer, request.spec);
         return;
       }

@@ -1,5 +1,5 @@
 /**
- * npm run simulate -- [--seeds N] [--seed S] [--events N] [--jobs N] [--verbose] [--mutants [NAME...]]
+ * npm run simulate -- [--seeds N] [--seed S] [--events N] [--jobs N] [--first] [--verbose] [--mutants [NAME...]]
  *
  * Runs worlds of seeds S, S+1, ... and prints `seeds=N events=N violations=N sometimes=N/N` as its last line; exit status 1
  * on a violation, on a rare case that was never reached, or on a seed that does not replay. A seed that fails is replayed
@@ -17,6 +17,8 @@ import { type Outcome, World } from './world.ts';
 interface Part {
   seeds: number[];
   events: number;
+  /** Ends at the first violation. */
+  first: boolean;
 }
 interface PartDone {
   outcomes: Outcome[];
@@ -35,7 +37,7 @@ export async function runSeed(
   return new World({ ...options, seed, makeHost: makeSimHost }).run();
 }
 
-async function work({ seeds, events }: Part): Promise<PartDone> {
+async function work({ seeds, events, first }: Part): Promise<PartDone> {
   const sometimes = new Sometimes();
   const outcomes: Outcome[] = [];
   for (const [at, seed] of seeds.entries()) {
@@ -47,11 +49,16 @@ async function work({ seeds, events }: Part): Promise<PartDone> {
     }
     outcomes.push(outcome);
     parentPort?.postMessage({ done: 1 }, []);
+    if (first && outcome.violations.length > 0) break;
   }
   return { outcomes, rare: [...sometimes.counts] };
 }
 
-async function runAll(seeds: readonly number[], events: number, jobs: number): Promise<PartDone[]> {
+async function runAll(
+  seeds: readonly number[],
+  { events, first }: Omit<Part, 'seeds'>,
+  jobs: number,
+): Promise<PartDone[]> {
   const parts = Array.from({ length: jobs }, (_, job) => seeds.filter((_, at) => at % jobs === job));
   let done = 0;
   const say = setInterval(() => process.stderr.write(`${done} of ${seeds.length} worlds\n`), progressEveryMs);
@@ -63,7 +70,7 @@ async function runAll(seeds: readonly number[], events: number, jobs: number): P
           (part) =>
             new Promise<PartDone>((resolve, reject) => {
               const worker = new Worker(import.meta.filename, {
-                workerData: { seeds: part, events } satisfies Part,
+                workerData: { seeds: part, events, first } satisfies Part,
               });
               worker.on('message', (message: { done: 1 } | { result: PartDone }) => {
                 if ('done' in message) done += 1;
@@ -89,6 +96,8 @@ async function main(): Promise<number> {
       jobs: { type: 'string', default: String(availableParallelism()) },
       /** No shrinking: whoever asks wants to know only whether. */
       brief: { type: 'boolean', default: false },
+      /** Each job ends at its first violation. */
+      first: { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
       mutants: { type: 'boolean', default: false },
     },
@@ -100,10 +109,10 @@ async function main(): Promise<number> {
     console.log(JSON.stringify(outcome, undefined, 1));
     return outcome.violations.length > 0 ? 1 : 0;
   }
-  const first = Number(values.seed ?? 1);
+  const from = Number(values.seed ?? 1);
   const count = values.seed === undefined || process.argv.includes('--seeds') ? Number(values.seeds) : 1;
-  const seeds = Array.from({ length: count }, (_, at) => first + at);
-  const parts = await runAll(seeds, events, Math.min(Number(values.jobs), count));
+  const seeds = Array.from({ length: count }, (_, at) => from + at);
+  const parts = await runAll(seeds, { events, first: values.first }, Math.min(Number(values.jobs), count));
   const outcomes = parts.flatMap((part) => part.outcomes);
   const failed = outcomes.filter(({ violations }) => violations.length > 0).sort((a, b) => a.seed - b.seed);
   for (const { seed, violations } of failed) console.log(`seed ${seed}: ${violations.join('; ')}`);
