@@ -30,38 +30,52 @@ const which = {
 };
 const noOptions = { sliceMs: 2_000 };
 
-export const Execute = z.discriminatedUnion('mode', [
-  z.strictObject({ mode: z.literal('query'), code, ...which, options: z.strictObject(runOptions).default(noOptions) }),
-  /** `code` is what stands before the cursor. */
-  z.strictObject({ mode: z.literal('complete'), code, ...which, options: z.strictObject(options).default(noOptions) }),
-  z.strictObject({
-    mode: z.literal('batch'),
-    ...which,
-    /** Commands for /bin/sh; empty: nothing is done; `*`: `make clean`, `make`, and the main program of the language. */
-    options: z.strictObject({
-      ...runOptions,
-      clean: code.default(''),
-      build: code.default(''),
-      exec: code.default('*'),
+export const Execute = z.discriminatedUnion(
+  'mode',
+  [
+    z.strictObject({
+      mode: z.literal('query'),
+      code,
+      ...which,
+      options: z.strictObject(runOptions).default(noOptions),
     }),
-  }),
-  z.strictObject({
-    mode: z.literal('continue'),
-    runId: RunId,
-    /** As the last answer said it. */
-    after: ExecutePosition,
-    options: z.strictObject(options).default(noOptions),
-  }),
-  z.strictObject({
-    mode: z.literal('input'),
-    runId: RunId,
-    /** As the answer said it that had `waiting-input`: it names the question. */
-    after: ExecutePosition,
-    /** The line. */
-    code: ExecuteInput.shape.text,
-    options: z.strictObject(options).default(noOptions),
-  }),
-]);
+    /** `code` is what stands before the cursor. */
+    z.strictObject({
+      mode: z.literal('complete'),
+      code,
+      ...which,
+      options: z.strictObject(options).default(noOptions),
+    }),
+    z.strictObject({
+      mode: z.literal('batch'),
+      ...which,
+      /** Commands for /bin/sh; empty: nothing is done; `*`: `make clean`, `make`, and the main program of the language. */
+      options: z.strictObject({
+        ...runOptions,
+        clean: code.default(''),
+        build: code.default(''),
+        exec: code.default('*'),
+      }),
+    }),
+    z.strictObject({
+      mode: z.literal('continue'),
+      runId: RunId,
+      /** As the last answer said it. */
+      after: ExecutePosition,
+      options: z.strictObject(options).default(noOptions),
+    }),
+    z.strictObject({
+      mode: z.literal('input'),
+      runId: RunId,
+      /** As the answer said it that had `waiting-input`: it names the question. */
+      after: ExecutePosition,
+      /** The line. */
+      code: ExecuteInput.shape.text,
+      options: z.strictObject(options).default(noOptions),
+    }),
+  ],
+  'must have a mode: query, batch, complete, continue or input',
+);
 export type Execute = z.infer<typeof Execute>;
 
 export const ExecuteStatus = z.enum([
