@@ -13,7 +13,7 @@ import { Spools } from '../../../agent-daemon/output/spools.ts';
 import { systemDisk, systemSoon } from '../../../agent-daemon/platform.ts';
 import { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
-import { SshConnections } from '../../../agent-daemon/ssh/connections.ts';
+import { makeKey, SshConnections } from '../../../agent-daemon/ssh/connections.ts';
 import { type Started, start } from '../../support/process.ts';
 import { tier } from '../../support/tier.ts';
 import { type TmpDir, tmpDir } from '../../support/tmp.ts';
@@ -44,7 +44,7 @@ class Dialled extends TestStream {
   }
 }
 
-const key = utils.generateKeyPairSync('ed25519');
+const key = makeKey(utils);
 const publicKey = key.public.split(' ').slice(0, 2).join(' ');
 const log = keptLog();
 
@@ -211,7 +211,7 @@ async function whenQuiet(stream: TestStream): Promise<void> {
 }
 
 it('takes no key but the one of the stream', async () => {
-  await expect(connect(utils.generateKeyPairSync('ed25519').private)).rejects.toThrow('authentication methods failed');
+  await expect(connect(makeKey(utils).private)).rejects.toThrow('authentication methods failed');
 });
 
 it('hangs up on what a client that is gone had started, and keeps nothing of it', async () => {
