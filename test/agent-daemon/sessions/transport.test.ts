@@ -107,8 +107,10 @@ it('[I9] runs a session over stdin and stdout, with all its output and its exit 
   expect(await core.event(id, 'ended')).toMatchObject({ reason: 'exited', exitCode: 7 });
   const { stdout, stderr } = await core.output(id);
   expect([stdout, stderr]).toEqual([Array.from({ length: 100_000 }, (_, n) => `${n + 1}\n`).join(''), 'err\n']);
-  const found = await engine.docker.listContainers({ all: true, filters: { label: [`causeway.session=${id}`] } });
-  expect(found).toEqual([]);
+  const filters = { label: [`causeway.session=${id}`] };
+  await until(async () => (await engine.docker.listContainers({ all: true, filters })).length === 0, {
+    what: 'the container to be gone',
+  });
   await core.remove(id);
 });
 
