@@ -113,7 +113,10 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
     get lostPower() {
       return lostPower;
     },
-    start: revive,
+    // Nobody starts an agent before there is a token to join by.
+    start: () => {
+      if (token !== undefined) revive();
+    },
     join(given) {
       token = given;
       revive();

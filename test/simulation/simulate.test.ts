@@ -6,7 +6,7 @@ import { byTier } from '../support/tier.ts';
 import { brokenMutants, mutantNames } from './mutants.ts';
 
 const root = join(import.meta.dirname, '../..');
-const seeds = byTier({ daily: 60, full: 20_000 });
+const seeds = byTier({ daily: 500, full: 20_000 });
 const planted = byTier({ daily: 1, full: mutantNames().length });
 
 /** Runs it to its end; answers the exit status and what was printed. */
