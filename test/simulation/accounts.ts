@@ -108,11 +108,14 @@ export class Accounts {
     return { id, userId, text };
   }
 
+  /** The token by which somebody began to read last. */
+  lastRead: Token | undefined;
+
   /** An administrator takes a token out, or a user for a while, or changes what one may. */
   change(later: (delayMs: number, task: () => void) => void): void {
     const { chance, sometimes } = this.#ports;
-    const token = chance.pick(this.tokens)!;
-    const { id, userId } = token;
+    // Whoever reads now has the most to lose.
+    const { id, userId } = (chance.isTrue(0.7) ? this.lastRead : undefined) ?? chance.pick(this.tokens)!;
     const which = chance.next();
     if (which < 0.3) {
       sometimes.reached('a token was revoked');

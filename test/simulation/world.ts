@@ -262,7 +262,9 @@ export class World implements Stage {
   read(chance: Chance): void {
     const chosen = chance.pick([...this.people.promised.keys()].slice(-30));
     if (chosen === undefined || this.#readers >= maxReaders) return;
-    void this.#reader(chosen, { token: chance.pick(this.accounts.tokens)!, slowness: 0.02 }).run();
+    const token = chance.pick(this.accounts.tokens)!;
+    this.accounts.lastRead = token;
+    void this.#reader(chosen, { token, slowness: 0.02 }).run();
   }
 
   /** Somebody begins to upload to a session. */
