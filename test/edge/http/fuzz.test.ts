@@ -74,7 +74,10 @@ const anyRequest = fc.record({
 });
 
 async function freshToken(token: string): Promise<string> {
-  const { status, body } = await call<{ token: string }>('POST', '/v1/tokens', { token, body: { name: 'to sign out' } });
+  const { status, body } = await call<{ token: string }>('POST', '/v1/tokens', {
+    token,
+    body: { name: 'to sign out' },
+  });
   expect(status).toBe(201);
   return body.token;
 }
