@@ -18,7 +18,7 @@ import type { InventoryAnswer, ToAgent } from '../../../schema/protocol/messages
 import type { FakeEdge, FakeHubSocket } from '../../support/fake-edge.ts';
 import { keptLog, noFailpoints } from '../ports.ts';
 import { kernelSpec, sessionId } from '../support.ts';
-import { VirtualTime } from './virtual-time.ts';
+import { VirtualTime } from '../../support/virtual-time.ts';
 
 export { sessionId };
 export const host = { hostname: 'h', os: 'Linux', kernel: '6', arch: 'x86_64', engine: 'none' } as const;

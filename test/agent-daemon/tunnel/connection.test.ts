@@ -6,7 +6,7 @@ import { limits } from '../../../schema/protocol/limits.ts';
 import { FakeEdge, fakeAgentId } from '../../support/fake-edge.ts';
 import { type TmpDir, tmpDir } from '../../support/tmp.ts';
 import { type AgentBench, attach, type BenchOptions, create, event, startAgent, stop, welcome } from './bench.ts';
-import { VirtualTime } from './virtual-time.ts';
+import { VirtualTime } from '../../support/virtual-time.ts';
 
 let edge: FakeEdge;
 let dir: TmpDir;

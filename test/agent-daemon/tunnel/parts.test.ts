@@ -16,7 +16,7 @@ import { Refusal } from '../../../schema/errors.ts';
 import type { Report } from '../../../schema/protocol/messages.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { keptLog, noFailpoints } from '../ports.ts';
-import { VirtualTime } from './virtual-time.ts';
+import { VirtualTime } from '../../support/virtual-time.ts';
 
 const callId = (n: number) => newId('call', n, new Uint8Array(10));
 

@@ -2,24 +2,19 @@
 import { expect, it } from 'vitest';
 import { Doorway } from '../../../edge/http/doorway.ts';
 import { Refusal } from '../../../schema/errors.ts';
+import { VirtualTime } from '../../support/virtual-time.ts';
 
 /** A doorway, its clock, and what became of each that wanted through. */
 function world() {
-  let nowMs = 0;
-  const timers = new Set<{ atMs: number; task: () => void }>();
-  const after = (delayMs: number, task: () => void) => {
-    const timer = { atMs: nowMs + delayMs, task };
-    timers.add(timer);
-    return () => void timers.delete(timer);
-  };
+  const time = new VirtualTime(0);
   const limits = { atOnce: 4, waitMs: 1000, mostWaiting: 60, spreadMs: 9000, detail: 'Too many.' };
-  const ports = { clock: { bootMs: () => nowMs }, timers: { after }, random: { fraction: () => 0.5 } };
+  const ports = { clock: time, timers: time, random: { fraction: () => 0.5 } };
   const doorway = new Doorway(limits, ports);
   const seen = { inside: 0, most: 0, through: 0, refused: [] as string[] };
   const come = (passageMs: number, failing = false): void => {
     const work = async () => {
       seen.most = Math.max(seen.most, ++seen.inside);
-      await new Promise<void>((resolve) => void after(passageMs, resolve));
+      await new Promise<void>((resolve) => void time.after(passageMs, resolve));
       seen.inside--;
       if (failing) throw new Error('the work failed');
     };
@@ -29,18 +24,7 @@ function world() {
         seen.refused.push(error instanceof Refusal ? `${error.code} ${error.retryAfterSeconds}` : String(error)),
     );
   };
-  const pass = async (ms: number): Promise<void> => {
-    const untilMs = nowMs + ms;
-    for (;;) {
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      const [next] = [...timers].toSorted((a, b) => a.atMs - b.atMs);
-      if (!next || next.atMs > untilMs) break;
-      timers.delete(next);
-      nowMs = next.atMs;
-      next.task();
-    }
-    nowMs = untilMs;
-  };
+  const pass = (ms: number): Promise<void> => time.pass(ms);
   return { come, pass, seen };
 }
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { clientNetworkOf } from '../../../edge/http/client-address.ts';
 import { type TurnLimits, Turns } from '../../../edge/http/turns.ts';
 import type { Refusal } from '../../../schema/errors.ts';
+import { VirtualTime } from '../../support/virtual-time.ts';
 
 const limits: TurnLimits = {
   costMs: 10,
@@ -16,39 +17,22 @@ const limits: TurnLimits = {
 
 /** Turns, their clock, and what becomes of each request: when it went on, or was refused. */
 function world(changes: Partial<TurnLimits> = {}) {
-  let nowMs = 1000;
-  const timers = new Set<{ atMs: number; task: () => void }>();
-  const after = (delayMs: number, task: () => void) => {
-    const timer = { atMs: nowMs + delayMs, task };
-    timers.add(timer);
-    return () => void timers.delete(timer);
-  };
-  const ports = { clock: { bootMs: () => nowMs }, timers: { after }, random: { fraction: () => 0.5 } };
+  const time = new VirtualTime(1000);
+  const ports = { clock: time, timers: time, random: { fraction: () => 0.5 } };
   const turns = new Turns({ ...limits, ...changes }, ports);
   const said: string[] = [];
   return {
     said,
     ask: (key: string): void => {
       void turns.take(key).then(
-        (charged) => said.push(`${nowMs - 1000} ${key} ${charged ? 'turn' : 'free'}`),
-        (error: Refusal) => said.push(`${nowMs - 1000} ${key} ${error.code} ${error.retryAfterSeconds}`),
+        (charged) => said.push(`${time.bootMs() - 1000} ${key} ${charged ? 'turn' : 'free'}`),
+        (error: Refusal) => said.push(`${time.bootMs() - 1000} ${key} ${error.code} ${error.retryAfterSeconds}`),
       );
     },
     fail: (key: string, times: number): void => {
       for (let left = times; left > 0; left--) turns.charge(key);
     },
-    pass: async (ms: number): Promise<void> => {
-      const untilMs = nowMs + ms;
-      for (;;) {
-        await new Promise((resolve) => setTimeout(resolve, 0));
-        const [next] = [...timers].toSorted((a, b) => a.atMs - b.atMs);
-        if (!next || next.atMs > untilMs) break;
-        timers.delete(next);
-        nowMs = next.atMs;
-        next.task();
-      }
-      nowMs = untilMs;
-    },
+    pass: (ms: number): Promise<void> => time.pass(ms),
   };
 }
 
