@@ -3,9 +3,8 @@ import { z } from 'zod';
 import { Execute, Executed, KernelList, KernelRestart, NewKernel } from '../../../schema/api/kernel.ts';
 import { Kernel, KernelId } from '../../../schema/api/kernel-parts.ts';
 import { SessionId } from '../../../schema/api/session.ts';
-import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { reply, route, slice } from '../../http/slice.ts';
-import { openSocket } from '../sessions/streams.ts';
+import { socketRoute } from '../sessions/socket-route.ts';
 import { execute } from './execute.ts';
 import { actOnKernel, listKernels, startKernel } from './service.ts';
 
@@ -54,21 +53,7 @@ export const kernels = slice('kernels', [
     },
     async (ctx, { params, body }) => reply(200, await execute(ctx, params.id, body)),
   ),
-  route(
-    {
-      method: 'get',
-      path: '/v1/sessions/{id}/execute',
-      summary: 'A socket of the tunnel: runs code in kernels of the session, and reads its output from any offset.',
-      permission: 'project:write',
-      request: { params: SessionParams },
-      responses: {
-        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
-      },
-      errors: [...unreachable],
-      upgrade: { protocol: clientProtocol },
-    },
-    (ctx, { params }) => openSocket(ctx, params.id, 'execute'),
-  ),
+  socketRoute('execute', 'runs code in kernels of the session, and reads its output from any offset.', unreachable),
   route(
     {
       method: 'get',

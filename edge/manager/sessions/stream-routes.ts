@@ -12,6 +12,7 @@ import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { checkUpgrade } from '../../http/corridor.ts';
 import { reply, route, slice } from '../../http/slice.ts';
 import { parseLogCursor, toEvents } from './log-events.ts';
+import { socketRoute } from './socket-route.ts';
 import { openDownload, openLogs, openSocket, toBody, toOutput, uploadPart } from './streams.ts';
 
 const SessionParams = z.strictObject({ id: SessionId });
@@ -65,36 +66,14 @@ export const sessionStreams = slice('session-streams', [
       });
     },
   ),
-  route(
-    {
-      method: 'get',
-      path: '/v1/sessions/{id}/exec',
-      summary: 'A socket of the tunnel: starts processes in the session, attaches to them, feeds and reads them.',
-      permission: 'project:write',
-      request: { params: SessionParams },
-      responses: {
-        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
-      },
-      errors: [...unreachable, 'session_ended'],
-      upgrade: { protocol: clientProtocol },
-    },
-    (ctx, { params }) => openSocket(ctx, params.id, 'exec'),
-  ),
-  route(
-    {
-      method: 'get',
-      path: '/v1/sessions/{id}/ssh',
-      summary: 'A socket of the tunnel: its streams are connections to the SSH server of the session.',
-      permission: 'project:write',
-      request: { params: SessionParams },
-      responses: {
-        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
-      },
-      errors: [...unreachable, 'session_ended'],
-      upgrade: { protocol: clientProtocol },
-    },
-    (ctx, { params }) => openSocket(ctx, params.id, 'ssh'),
-  ),
+  socketRoute('exec', 'starts processes in the session, attaches to them, feeds and reads them.', [
+    ...unreachable,
+    'session_ended',
+  ]),
+  socketRoute('ssh', 'its streams are connections to the SSH server of the session.', [
+    ...unreachable,
+    'session_ended',
+  ]),
   route(
     {
       method: 'get',

@@ -1,0 +1,28 @@
+/** The routes at which a client opens a socket of the tunnel to one session, and nothing else. */
+import { z } from 'zod';
+import { SessionId } from '../../../schema/api/session.ts';
+import type { ErrorCode } from '../../../schema/errors.ts';
+import { clientProtocol } from '../../../schema/protocol/limits.ts';
+import { route } from '../../http/slice.ts';
+import { openSocket } from './streams.ts';
+
+const SessionParams = z.strictObject({ id: SessionId });
+
+/** `GET /v1/sessions/{id}/<kind>`: a socket for the operations of `kind`, for who may write in the project. */
+export function socketRoute(kind: 'exec' | 'execute' | 'ssh', summary: string, errors: readonly ErrorCode[]) {
+  return route(
+    {
+      method: 'get',
+      path: `/v1/sessions/{id}/${kind}`,
+      summary: `A socket of the tunnel: ${summary}`,
+      permission: 'project:write',
+      request: { params: SessionParams },
+      responses: {
+        101: { description: `The subprotocol ${clientProtocol}; close codes 4401, 4403, 4404, 4409, 4503.` },
+      },
+      errors: [...errors],
+      upgrade: { protocol: clientProtocol },
+    },
+    (ctx, { params }) => openSocket(ctx, params.id, kind),
+  );
+}
