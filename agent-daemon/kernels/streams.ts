@@ -5,10 +5,12 @@
 import { Refusal } from '../../schema/errors.ts';
 import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { ExecuteControl } from '../../schema/protocol/execute.ts';
+import type { CallInput } from '../../schema/protocol/calls.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import type { AgentStream, CallHandler, StreamHandler } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
 import type { Session } from '../sessions/session.ts';
+import { parseControl } from '../tunnel/control-message.ts';
 import type { Kernel } from './kernel.ts';
 import { pumpRun } from './pump.ts';
 import type { SavedRun } from './saved.ts';
@@ -17,8 +19,6 @@ import type { SessionKernels } from './session-kernels.ts';
 export interface KernelsOf {
   find(sessionId: string, generation: number): Pick<Session, 'state' | 'kernels'> | undefined;
 }
-
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false });
 
 /** Runs code, or goes on with a run. */
 export function executeStream(of: KernelsOf): StreamHandler<'execute'> {
@@ -40,15 +40,26 @@ export function kernelsCall(of: KernelsOf): CallHandler<'kernels'> {
 /** Starts, interrupts, restarts or shuts down one kernel, and answers how it is then. */
 export function kernelCall(of: KernelsOf): CallHandler<'kernel'> {
   return async ({ sessionId, generation, kernelId, act }, deadline) => {
-    const kernels = kernelsOf(of, sessionId, generation);
-    const acts: Record<typeof act.kind, () => Promise<KernelView>> = {
-      start: () => kernels.start(kernelId, act.kind === 'start' ? act.language : 'bash', deadline),
-      interrupt: () => kernels.interrupt(kernelId),
-      restart: () => kernels.restart(kernelId, act.kind === 'restart' ? act.starts : undefined, deadline),
-      shutdown: () => kernels.shutdown(kernelId),
-    };
-    return { kernel: await acts[act.kind]() };
+    return { kernel: await doAct(kernelsOf(of, sessionId, generation), kernelId, act, deadline) };
   };
+}
+
+function doAct(
+  kernels: SessionKernels,
+  kernelId: string,
+  act: CallInput<'kernel'>['act'],
+  deadline: AbortSignal,
+): Promise<KernelView> {
+  switch (act.kind) {
+    case 'start':
+      return kernels.start(kernelId, act.language, deadline);
+    case 'interrupt':
+      return kernels.interrupt(kernelId);
+    case 'restart':
+      return kernels.restart(kernelId, act.starts, deadline);
+    case 'shutdown':
+      return kernels.shutdown(kernelId);
+  }
 }
 
 function kernelsOf(of: KernelsOf, sessionId: string, generation: number): SessionKernels {
@@ -62,8 +73,7 @@ function kernelsOf(of: KernelsOf, sessionId: string, generation: number): Sessio
 async function feed(stream: AgentStream, kernel: Kernel, run: SavedRun): Promise<void> {
   for await (const { channel, bytes, end } of stream.read()) {
     if (channel !== channels.control || end) continue;
-    const control = ExecuteControl.safeParse(toJson(bytes)).data;
-    if (control === undefined) throw new Refusal('tunnel_frame_invalid', 'A control message of no known shape.');
+    const control = parseControl(ExecuteControl, bytes);
     if (control.kind === 'interrupt') await kernel.interrupt(run);
     else await kernel.answer(run, control.at, control.text);
   }
@@ -74,12 +84,4 @@ function refuse(stream: AgentStream, error: unknown): void {
   if (stream.closed.aborted || error instanceof InitRefusal) return;
   if (error instanceof Refusal) stream.reset(error.code, error.detail);
   else stream.reset('internal');
-}
-
-function toJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(decoder.decode(bytes));
-  } catch {
-    return undefined;
-  }
 }

@@ -7,17 +7,17 @@ import { channels } from '../../schema/protocol/frame.ts';
 import { ProcessControl, type ProcessSpawn } from '../../schema/protocol/streams.ts';
 import type { AgentStream, CallHandler, OpenOf, StreamHandler } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
-import type { SpawnSpec } from '../init/messages.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { Spools } from '../output/spools.ts';
 import { tailOffsets } from '../output/tail.ts';
-import { checkWorkdir, inside } from '../runtime/docker-spec.ts';
+import { checkWorkdir } from '../runtime/docker-spec.ts';
 import { mainProcessId, recordOf } from '../sessions/main-process.ts';
 import type { Session } from '../sessions/session.ts';
-import { processEnvironment } from './environment.ts';
+import { parseControl } from '../tunnel/control-message.ts';
 import { signalNumber } from './exit.ts';
 import { pumpOutput, send } from './pump.ts';
+import { toSpawn } from './spawn-spec.ts';
 import type { Supervisor } from './supervisor.ts';
 
 export interface StreamsOf {
@@ -27,7 +27,6 @@ export interface StreamsOf {
 }
 
 type Open = OpenOf<'process'> | OpenOf<'logs'>;
-const parseJson = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false });
 
 /** Spawns or attaches. */
 export function processStream(of: StreamsOf): StreamHandler<'process'> {
@@ -143,22 +142,6 @@ async function spawnFor(of: StreamsOf, session: Session | undefined, processId: 
   await session.supervisor.spawn(spec, recordOf(spec, session.placement.spec.output, of.nowMs()));
 }
 
-/** What the init is asked for, with everything that each process of a session gets. */
-export async function toSpawn(session: Session, processId: string, spawn: ProcessSpawn): Promise<SpawnSpec> {
-  const { sessionId, placement } = session;
-  const { spec } = placement;
-  const imageEnv = (await session.image())?.env ?? [];
-  return {
-    processId,
-    argv: spawn.argv,
-    env: processEnvironment({ sessionId, spec, imageEnv }, spawn.env, { tty: spawn.tty !== undefined }),
-    cwd: spawn.cwd ?? inside.home,
-    ...(spawn.tty === undefined ? {} : { tty: { rows: spawn.tty.rows, cols: spawn.tty.columns } }),
-    stdin: spawn.stdin === true ? 'open' : 'null',
-    output: { onFull: spec.output.onFull, blockMs: spec.output.blockMs },
-  };
-}
-
 /** Takes what the client sends: input in order, signals and window sizes. */
 async function feed(stream: AgentStream, supervisor: Supervisor, processId: string, takesInput: boolean) {
   for await (const { channel, offset, bytes, end } of stream.read()) {
@@ -191,20 +174,11 @@ async function endInput(stream: AgentStream, supervisor: Supervisor, processId: 
 }
 
 async function control(supervisor: Supervisor, processId: string, bytes: Uint8Array): Promise<void> {
-  const parsed = ProcessControl.safeParse(toJson(bytes));
-  if (!parsed.success) throw new Refusal('tunnel_frame_invalid', 'A message on the control channel is not valid.');
-  if (parsed.data.kind === 'resize') {
-    await supervisor.link.resize(processId, clampWindow(parsed.data.rows), clampWindow(parsed.data.columns));
+  const message = parseControl(ProcessControl, bytes);
+  if (message.kind === 'resize') {
+    await supervisor.link.resize(processId, clampWindow(message.rows), clampWindow(message.columns));
   } else {
-    await supervisor.link.signal(processId, signalNumber(parsed.data.signal));
-  }
-}
-
-function toJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(parseJson.decode(bytes));
-  } catch {
-    return undefined;
+    await supervisor.link.signal(processId, signalNumber(message.signal));
   }
 }
 

@@ -8,7 +8,6 @@ import type { ProcessExit as InitExit } from '../init/messages.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { inside } from '../runtime/docker-spec.ts';
 import { type ImageFacts, RuntimeError } from '../runtime/runtime.ts';
 import { createContainer, findOurs, makeHome, removeContainer, startContainer } from './container.ts';
 import { Deadline, pause } from '../deadline.ts';
@@ -18,8 +17,8 @@ import { findOrPull } from './image-step.ts';
 import { mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
-import { SessionKernels } from '../kernels/session-kernels.ts';
-import { processEnvironment } from '../processes/environment.ts';
+import type { SessionKernels } from '../kernels/session-kernels.ts';
+import { makeKernels } from './kernels.ts';
 import { Running } from './running.ts';
 import { toStartRefusal } from './start-refusal.ts';
 import { step } from './step.ts';
@@ -63,17 +62,7 @@ export class Session {
       },
       leaseExpired: () => this.#onLeaseExpired(),
     });
-    const { sessionId, generation } = placement;
-    this.kernels = new SessionKernels(
-      {
-        sessionId,
-        generation,
-        ...host.store.kernelsOf(placement),
-        supervisor: () => this.supervisor,
-        spawnOf: (processId, argv) => this.#kernelSpawn(processId, argv),
-      },
-      host,
-    );
+    this.kernels = makeKernels(this, host);
     if (this.state === 'ended') this.#ended.resolve();
     if (placement.recorded.includes('running')) this.#startRecorded.resolve();
   }
@@ -304,15 +293,6 @@ export class Session {
       spooled: spools.create({ sessionId, generation, processId }, record),
       spawn: () => step(failpoints, 'runtime.spawn', async () => this.#running.supervisor?.spawn(spawn, record)),
     };
-  }
-
-  async #kernelSpawn(processId: string, argv: readonly string[]) {
-    const { spec } = this.placement;
-    const imageEnv = (await this.image())?.env ?? [];
-    const env = processEnvironment({ sessionId: this.sessionId, spec, imageEnv });
-    const { onFull, blockMs } = spec.output;
-    const spawn = { processId, argv, env, cwd: inside.home, stdin: 'open' as const, output: { onFull, blockMs } };
-    return { spec: spawn, record: recordOf(spawn, spec.output, this.#host.clock.nowMs()) };
   }
 
   get #hasMain(): boolean {

@@ -11,7 +11,7 @@ import type { ProcessSpawn } from '../../schema/protocol/streams.ts';
 import { MergedReader } from '../output/merged-reader.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
-import { toSpawn } from '../processes/streams.ts';
+import { toSpawn } from '../processes/spawn-spec.ts';
 import { sshSpawn, type Supervisor } from '../processes/supervisor.ts';
 import { recordOf } from '../sessions/main-process.ts';
 import type { Session } from '../sessions/session.ts';

@@ -9,6 +9,7 @@ import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { hintFor } from '../http/hints.ts';
+import { asFailure } from '../process/follow.ts';
 import { localIo } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
 import { waitForSession } from '../session/wait.ts';
@@ -77,9 +78,4 @@ async function receive(stream: Stream): Promise<void> {
   } catch (error) {
     throw asFailure(error);
   }
-}
-
-function asFailure(error: unknown): unknown {
-  if (!(error instanceof StreamOver)) return error;
-  return new CliFailure(error.message, { code: error.code, hint: hintFor(error.code), status: exitStatus.notRun });
 }

@@ -1,14 +1,9 @@
 /** What the API says of kernels, and of code that is run in them. */
 import { z } from 'zod';
-import { ExecuteInput, maxCodeLength, RunId } from '../protocol/execute.ts';
+import { Code, ExecuteInput, RunId } from '../protocol/execute.ts';
 import { Kernel, KernelId, Language } from './kernel-parts.ts';
 
 const count = z.int().nonnegative();
-const code = z
-  .string()
-  .max(maxCodeLength)
-  .refine((text) => !text.includes('\0'), 'must have no NUL');
-
 /** Where a client is in the output of a run: offsets of its kernel's log. */
 export const ExecutePosition = z.strictObject({ stdout: count, stderr: count });
 
@@ -35,14 +30,14 @@ export const Execute = z.discriminatedUnion(
   [
     z.strictObject({
       mode: z.literal('query'),
-      code,
+      code: Code,
       ...which,
       options: z.strictObject(runOptions).default(noOptions),
     }),
     /** `code` is what stands before the cursor. */
     z.strictObject({
       mode: z.literal('complete'),
-      code,
+      code: Code,
       ...which,
       options: z.strictObject(options).default(noOptions),
     }),
@@ -52,9 +47,9 @@ export const Execute = z.discriminatedUnion(
       /** Commands for /bin/sh; empty: nothing is done; `*`: `make clean`, `make`, and the main program of the language. */
       options: z.strictObject({
         ...runOptions,
-        clean: code.default(''),
-        build: code.default(''),
-        exec: code.default('*'),
+        clean: Code.default(''),
+        build: Code.default(''),
+        exec: Code.default('*'),
       }),
     }),
     z.strictObject({

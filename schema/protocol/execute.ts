@@ -4,17 +4,16 @@
  */
 import { z } from 'zod';
 import { KernelId, Language } from '../api/kernel-parts.ts';
+import { OutputGap } from './output-gap.ts';
 
 const count = z.int().nonnegative();
-/** In UTF-16 units; three bytes each at most in a frame of 1 MiB. */
-export const maxCodeLength = 256 * 1024;
-// A NUL ends a text in every interpreter.
-const code = z
+/** Code; its length in UTF-16 units, three bytes each at most in a frame of 1 MiB. A NUL ends a text in every interpreter. */
+export const Code = z
   .string()
-  .max(maxCodeLength)
+  .max(256 * 1024)
   .refine((text) => !text.includes('\0'), 'must have no NUL');
 /** A command for /bin/sh; empty: nothing is done. `*`: what suits the files that are there. */
-const command = code;
+const command = Code;
 
 export const runIdPattern = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 export const RunId = z
@@ -22,9 +21,9 @@ export const RunId = z
   .regex(runIdPattern, 'must be 1 to 64 letters, digits, - and _, and not begin with these');
 
 export const ExecuteRequest = z.discriminatedUnion('mode', [
-  z.strictObject({ mode: z.literal('query'), code }),
+  z.strictObject({ mode: z.literal('query'), code: Code }),
   /** The code before the cursor. */
-  z.strictObject({ mode: z.literal('complete'), code }),
+  z.strictObject({ mode: z.literal('complete'), code: Code }),
   z.strictObject({ mode: z.literal('batch'), clean: command, build: command, exec: command }),
 ]);
 export type ExecuteRequest = z.infer<typeof ExecuteRequest>;
@@ -77,13 +76,7 @@ export const ExecuteEvent = z.discriminatedUnion('kind', [
     kernelId: KernelId,
     from: z.strictObject({ stdout: count, stderr: count }),
   }),
-  z.strictObject({
-    kind: z.literal('gap'),
-    stream: z.enum(['stdout', 'stderr']),
-    from: count,
-    to: count,
-    reason: z.enum(['spool-full', 'disk-full', 'ring-full', 'retention', 'damaged']),
-  }),
+  OutputGap,
   /** It asks for a line now; sent behind all that it wrote before. */
   z.strictObject({ kind: z.literal('waiting'), at: count, prompt: z.string(), password: z.boolean() }),
   /** A step of a batch is done. */

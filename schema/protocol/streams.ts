@@ -13,6 +13,7 @@
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { executeOpen } from './execute.ts';
+import { OutputGap } from './output-gap.ts';
 
 const count = z.int().nonnegative();
 const processId = z.union([z.literal('main'), z.string().regex(idPattern('process'))]);
@@ -107,13 +108,7 @@ export type ProcessControl = z.infer<typeof ProcessControl>;
 
 /** Agent to client on the control channel of `process` and `logs`; one JSON object a DATA frame. */
 export const ProcessEvent = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('gap'),
-    stream: z.enum(['stdout', 'stderr']),
-    from: count,
-    to: count,
-    reason: z.enum(['spool-full', 'disk-full', 'ring-full', 'retention', 'damaged']),
-  }),
+  OutputGap,
   z.strictObject({
     kind: z.literal('exit'),
     exitCode: z.int().min(0).max(255).optional(),

@@ -1,0 +1,30 @@
+/** The kernels of a session: what they need of it. */
+import { SessionKernels } from '../kernels/session-kernels.ts';
+import { type SpawningSession, toSpawn } from '../processes/spawn-spec.ts';
+import type { Supervisor } from '../processes/supervisor.ts';
+import type { SessionHost } from './host.ts';
+import { recordOf } from './main-process.ts';
+import type { PlacementFile } from './placement.ts';
+
+export interface SessionWithKernels extends SpawningSession {
+  placement: PlacementFile;
+  readonly supervisor: Supervisor | undefined;
+}
+
+export function makeKernels(session: SessionWithKernels, host: SessionHost): SessionKernels {
+  const { placement } = session;
+  const { sessionId, generation, spec } = placement;
+  return new SessionKernels(
+    {
+      sessionId,
+      generation,
+      ...host.store.kernelsOf(placement),
+      supervisor: () => session.supervisor,
+      spawnOf: async (processId, argv) => {
+        const spawn = await toSpawn(session, processId, { argv: [...argv], stdin: true });
+        return { spec: spawn, record: recordOf(spawn, spec.output, host.clock.nowMs()) };
+      },
+    },
+    host,
+  );
+}
