@@ -10,6 +10,12 @@ export const runnerFiles = { python: 'python.py', node: 'node.cjs', bash: 'bash.
   string
 >;
 
+/** What an image must have for a kernel of each language. */
+export const interpreters = { python: 'python3', node: 'node and sh', bash: 'bash' } as const satisfies Record<
+  Language,
+  string
+>;
+
 const boots: Record<Language, (bytes: number, kernelId: string) => string[]> = {
   python: (bytes, kernelId) => [
     'python3',

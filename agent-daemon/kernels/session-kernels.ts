@@ -18,7 +18,7 @@ import type { Supervisor } from '../processes/supervisor.ts';
 import { derivedProcessId } from '../processes/derived-id.ts';
 import { RecordFile } from '../tunnel/record-file.ts';
 import { Kernel } from './kernel.ts';
-import { kernelArgv, runnerFiles } from './languages.ts';
+import { interpreters, kernelArgv, runnerFiles } from './languages.ts';
 import { restore, type SavedKernel, type SavedRecord, type SavedRun } from './saved.ts';
 
 export type ExecuteOpen = z.infer<typeof executeOpen>;
@@ -240,7 +240,7 @@ export class SessionKernels {
     const { death, language } = kernel.view;
     if (death === undefined || (death.exitCode !== 127 && death.exitCode !== 126)) return;
     await kernel.shut();
-    throw new Refusal('kernel_language_missing', `${language}: ${death.lastOutput.trim() || 'not found in the image'}`);
+    throw new Refusal('kernel_language_missing', `The image has no ${interpreters[language]}.`);
   }
 
   #running(): Supervisor {
