@@ -75,7 +75,7 @@ export class SessionKernels {
 
   async list(): Promise<KernelView[]> {
     await this.#open();
-    return this.#living.map(({ view }) => view);
+    return this.#listed.map(({ view }) => view);
   }
 
   /** Starts a kernel under an id of the caller's, or finds it. @throws Refusal */
@@ -153,8 +153,13 @@ export class SessionKernels {
     return this.#owner.path;
   }
 
-  get #living(): Kernel[] {
+  /** That were not shut down. */
+  get #listed(): Kernel[] {
     return [...this.#kernels.values()].filter(({ saved }) => !saved.closed);
+  }
+
+  get #living(): Kernel[] {
+    return this.#listed.filter(({ state }) => state !== 'dead');
   }
 
   async #get(kernelId: string): Promise<Kernel> {
@@ -192,11 +197,15 @@ export class SessionKernels {
     return run;
   }
 
-  /** The kernel that is named, or the first living one that fits, or a new one. */
-  async #choose({ kernelId, language }: ExecuteOpen, signal: AbortSignal): Promise<Kernel> {
+  /**
+   * The kernel that is named, or the first living one of the language, or a new one. Where none is named, the language is
+   * that of the first kernel: code for one that died is not given to another language.
+   */
+  async #choose({ kernelId, language: named }: ExecuteOpen, signal: AbortSignal): Promise<Kernel> {
     if (kernelId !== undefined) return this.#get(kernelId);
-    for (const kernel of this.#living)
-      if (kernel.state !== 'dead' && (language ?? kernel.saved.language) === kernel.saved.language) return kernel;
+    const language = named ?? this.#listed[0]?.saved.language;
+    const living = this.#living.find(({ saved }) => saved.language === language);
+    if (living !== undefined) return living;
     let refusal: unknown;
     for (const each of language === undefined ? (['python', 'node', 'bash'] as const) : [language]) {
       const kernel = await this.#start(freshId('kernel', this.#ports), each);
@@ -214,6 +223,8 @@ export class SessionKernels {
   async #start(kernelId: string, language: Language): Promise<Kernel> {
     this.#running();
     if (this.#living.length >= maxKernels) throw new Refusal('kernel_limit', `A session has at most ${maxKernels}.`);
+    // A dead one is listed for as long as there is room.
+    if (this.#listed.length >= maxKernels) await this.#listed.find(({ state }) => state === 'dead')?.shut();
     const saved: SavedKernel = {
       kernelId,
       language,

@@ -19,7 +19,7 @@ const runOptions = {
 const which = {
   /** Makes a repeated request harmless; made up when it is left out. */
   runId: RunId.optional(),
-  /** Left out: the first living kernel (of `language`), else a new one. */
+  /** Left out: the first living kernel of `language` (of the session's first kernel, if that is left out), else a new one. */
   kernel: KernelId.optional(),
   language: Language.optional(),
 };

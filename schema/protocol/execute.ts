@@ -44,7 +44,7 @@ export const executeOpen = z.strictObject({
   runId: RunId,
   /** Absent: only goes on with a run that is known. */
   request: ExecuteRequest.optional(),
-  /** The kernel; absent: the first living one (of `language`), else a new one. */
+  /** The kernel; absent: the first living one of `language` (absent: that of the first kernel), else a new one. */
   kernelId: KernelId.optional(),
   language: Language.optional(),
   /** From its begin; then it is interrupted, and a kernel that does not heed that is killed. */

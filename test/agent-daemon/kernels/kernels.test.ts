@@ -253,6 +253,31 @@ describe('after the death of the agent', () => {
   });
 });
 
+describe('kernels that died', () => {
+  it('leave code without a language to one of their own, and make room for others', async () => {
+    const own = await new KernelBench().start();
+    try {
+      const [python, bash] = [kernelId(), kernelId()];
+      await own.act(python, { kind: 'start', language: 'python' });
+      await own.act(bash, { kind: 'start', language: 'bash' });
+      await own.run('import os; os._exit(9)', { kernelId: python }).outcome();
+      const next = own.run('print(6 * 7)');
+      expect(await next.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(next.text()).toBe('42\n');
+      for (let count = 0; count < 16; count++) {
+        const id = kernelId();
+        await own.act(id, { kind: 'start', language: 'bash' });
+        await own.run('kill -9 $$', { kernelId: id }).outcome();
+      }
+      const listed = await own.list();
+      expect(listed).toHaveLength(16);
+      expect(listed.filter(({ state }) => state !== 'dead')).toMatchObject([{ id: bash }, { language: 'python' }]);
+    } finally {
+      await own.stop();
+    }
+  });
+});
+
 describe('the log', () => {
   it.runIf(tier === 'full')(
     'drops the oldest with a mark when it is full, and a run that lost its end is over all the same',
