@@ -1,5 +1,5 @@
 /**
- * npm run simulate -- [--seeds N] [--seed S] [--events N] [--jobs N] [--first] [--verbose] [--mutants [NAME...]]
+ * npm run simulate -- [--seeds N] [--seed S] [--events N] [--jobs N] [--first] [--verbose] [--mutants [NAME...] [--learn]]
  *
  * Runs worlds of seeds S, S+1, ... and prints `seeds=N events=N violations=N sometimes=N/N` as its last line; exit status 1
  * on a violation, on a rare case that was never reached, or on a seed that does not replay. A seed that fails is replayed
@@ -100,10 +100,12 @@ async function main(): Promise<number> {
       first: { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
       mutants: { type: 'boolean', default: false },
+      /** Notes in each patch which seed found it. */
+      learn: { type: 'boolean', default: false },
     },
   });
   const events = Number(values.events);
-  if (values.mutants) return runMutants(positionals);
+  if (values.mutants) return runMutants(positionals, values.learn);
   if (values.verbose) {
     const outcome = await runSeed(Number(values.seed ?? 1), { events, onTrace: (line) => console.log(line) });
     console.log(JSON.stringify(outcome, undefined, 1));
