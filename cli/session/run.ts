@@ -1,51 +1,30 @@
 /** `causeway run`: starts a session, passes standard input, shows its output, and ends as its command ended. */
-import { randomUUID } from 'node:crypto';
 import { fstatSync } from 'node:fs';
 import type { Command } from 'commander';
-import { Session, type NewSession } from '../../schema/api/session.ts';
+import { Session } from '../../schema/api/session.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';
 import { awaitImage } from '../instance/await-image.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
-import { hintFor } from '../http/hints.ts';
-import { durationSeconds, refuseOption } from '../options.ts';
 import { followWindow, localIo, onInterrupts, readLocalInput } from '../process/local-io.ts';
 import { InputLog } from '../process/input-log.ts';
 import { ProcessFollower, processTarget, statusOf, type ProcessEnd } from '../process/follow.ts';
-import { plain } from '../terminal/table.ts';
 import { dialSession } from '../tunnel/dial.ts';
+import { createSession, neverRan, newSessionBody, type SessionOptions } from './new-session.ts';
 import { waitForSession } from './wait.ts';
 
-interface RunOptions {
+interface RunOptions extends SessionOptions {
   interactive?: boolean;
   tty?: boolean;
   detach?: boolean;
   rm?: boolean;
-  env?: string[];
-  cpu?: string;
-  mem?: string;
-  gpu?: string;
-  image: string;
-  name?: string;
-  project?: string;
-  resourceGroup?: string;
-  timeout?: string;
-  restartable?: boolean;
   quiet?: boolean;
+  kernel?: string;
+  output?: string;
+  session?: string;
+  resume?: boolean;
+  allowErrors?: boolean;
 }
-/** Which option each field of the request comes from, for refusals. */
-const typed = {
-  name: '--name',
-  project: '--project',
-  image: '--image',
-  command: 'the command',
-  env: '-e',
-  'resources.cpu': '--cpu',
-  'resources.mem': '--mem',
-  'resources.cuda.device': '--gpu',
-  resourceGroup: '--resource-group',
-};
-const maxTimeoutSeconds = 31_536_000;
 const collect = (value: string, previous: string[] = []) => [...previous, value];
 
 /** Registers `run`. */
@@ -69,12 +48,20 @@ export function registerRun(program: Command): void {
     .option('--timeout <time>', 'end it after this long: 90s, 15m, 2h')
     .option('--restartable', 'place it again on another machine when its machine is lost')
     .option('-q, --quiet', 'only the command speaks')
+    .option('--kernel <language>', 'run a notebook cell by cell: run --kernel python train.ipynb')
+    .option('-o, --output <file>', 'with --kernel: where the executed notebook goes (default: NAME.executed.ipynb)')
+    .option('--session <session>', 'with --kernel: in this session instead of a new one')
+    .option('--resume', 'with --kernel: go on with a notebook whose run was left or cut off')
+    .option('--allow-errors', 'with --kernel: go on behind a cell with an error')
     .argument('[command...]', 'the command; without one an idle session is started (with -d)')
     .action(runSession);
 }
 
 async function runSession(command: string[], options: RunOptions): Promise<void> {
   const argv = command[0] === '--' ? command.slice(1) : command;
+  const { kernel } = options;
+  if (kernel !== undefined)
+    return (await import('../kernel/run-notebook.ts')).runNotebook(argv, { ...options, kernel });
   if (argv.length === 0 && !options.detach)
     throw new CliFailure('there is no command to run', {
       status: exitStatus.usage,
@@ -84,7 +71,7 @@ async function runSession(command: string[], options: RunOptions): Promise<void>
     throw new CliFailure('-t needs a terminal on standard input', { status: exitStatus.usage, hint: 'leave -t out' });
   const api = new Api();
   const takesInput = argv.length > 0 && wantsInput(options);
-  const body = bodyOf(argv, options, takesInput);
+  const body = newSessionBody({ argv, takesInput, tty: Boolean(options.tty) }, options);
   await awaitImage(api.context.url, options.image, Boolean(options.quiet));
   const created = await createSession(api, body);
   const end = await attachMain(api, created, options, takesInput);
@@ -103,61 +90,6 @@ function wantsInput(options: RunOptions): boolean {
     return stat.isFile() || stat.isFIFO() || stat.isSocket();
   } catch {
     return false;
-  }
-}
-
-function bodyOf(argv: readonly string[], options: RunOptions, takesInput: boolean): NewSession {
-  const gpus = options.gpu === undefined ? {} : { 'cuda.device': options.gpu };
-  const resources = {
-    ...(options.cpu === undefined ? {} : { cpu: options.cpu }),
-    ...(options.mem === undefined ? {} : { mem: options.mem }),
-    ...gpus,
-  };
-  return {
-    type: options.tty || argv.length === 0 ? 'interactive' : 'batch',
-    image: options.image,
-    ...(argv.length === 0 ? {} : { command: [...argv] }),
-    ...(takesInput ? { stdin: true } : {}),
-    ...(options.tty ? { tty: true } : {}),
-    env: environmentOf(options),
-    ...(Object.keys(resources).length === 0 ? {} : { resources }),
-    ...(options.name === undefined ? {} : { name: options.name }),
-    ...(options.project === undefined ? {} : { project: options.project }),
-    ...(options.resourceGroup === undefined ? {} : { resourceGroup: options.resourceGroup }),
-    ...(options.timeout === undefined
-      ? {}
-      : { timeoutMs: Math.round(durationSeconds('--timeout', options.timeout, [1, maxTimeoutSeconds]) * 1000) }),
-    ...(options.restartable ? { restartable: {} } : {}),
-  };
-}
-
-function environmentOf(options: RunOptions): Record<string, string> {
-  const env: Record<string, string> = options.tty ? { TERM: process.env['TERM'] ?? 'xterm-256color' } : {};
-  for (const pair of options.env ?? []) {
-    const at = pair.indexOf('=');
-    if (at > 0) env[pair.slice(0, at)] = pair.slice(at + 1);
-    else if (process.env[pair] !== undefined) env[pair] = process.env[pair];
-    else if (at === 0) throw refuseOption('-e', pair, 'there is no name before =', 'NAME=VALUE');
-    else
-      throw new CliFailure(`-e ${plain(pair)}: it is not set here either`, {
-        status: exitStatus.usage,
-        hint: `-e ${plain(pair)}=VALUE`,
-      });
-  }
-  return env;
-}
-
-async function createSession(api: Api, body: NewSession): Promise<Session> {
-  try {
-    return await api.json(Session, 'POST', '/v1/sessions', {
-      body,
-      typed,
-      headers: { 'idempotency-key': randomUUID() },
-    });
-  } catch (error) {
-    if (error instanceof CliFailure)
-      throw new CliFailure(error.message, { hint: error.hint, code: error.code, status: exitStatus.notRun });
-    throw error;
   }
 }
 
@@ -199,15 +131,6 @@ async function attachMain(
   } finally {
     unhook();
   }
-}
-
-function neverRan(session: Session): CliFailure {
-  const why = session.reason === undefined ? session.state : (session.reason.detail ?? session.reason.code);
-  return new CliFailure(`${session.name} did not start: ${why}`, {
-    status: exitStatus.notRun,
-    code: session.reason?.code,
-    hint: hintFor(session.reason?.code ?? '') ?? `causeway inspect ${session.name}`,
-  });
 }
 
 async function followMain(

@@ -1,4 +1,5 @@
 /** Code in sessions as a person runs it, over the real stack: state, input, cuts of every part, and the same over HTTP. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Executed } from '../../schema/api/kernel.ts';
@@ -115,6 +116,44 @@ describe.runIf(tier === 'full')('code in a session', () => {
     expect(said.map(([kind, text]) => `${kind === 'stdout' ? '' : kind}${String(text)}`).join('')).toBe(
       `${Array.from({ length: 50 }, (_, i) => i).join('\n')}\n`,
     );
+  });
+
+  it('runs a notebook cell by cell, goes on after it was left, and ends with the first error', async () => {
+    const path = join(stack.dir, 'work.ipynb');
+    const cell = (source: string, tags: string[] = []) => ({
+      cell_type: 'code',
+      source,
+      metadata: { tags },
+      outputs: [],
+      execution_count: null,
+    });
+    const cells = [
+      { cell_type: 'markdown', source: '# Title', metadata: {} },
+      cell('import time\nruns = globals().get("runs", 0) + 1\nprint("first")'),
+      cell('for i in range(60):\n    print(i)\n    time.sleep(0.05)\nruns'),
+      cell('1 / 0', ['raises-exception']),
+      cell('raise SystemExit(7)'),
+      cell('print("never")'),
+    ];
+    writeFileSync(path, JSON.stringify({ nbformat: 4, nbformat_minor: 5, metadata: {}, cells }));
+    const begun = cli.start(['run', '--kernel', 'python', '--session', 'lab', path], '');
+    await until(() => begun.seen.stderr.includes('[1/5]'), { what: 'the first cell to be done' });
+    begun.child.kill('SIGKILL');
+    await begun.done;
+    const done = await run(['run', '--kernel', 'python', '--resume', path]);
+    expect(done).toMatchObject({ status: 7, stdout: `${join(stack.dir, 'work.executed.ipynb')}\n` });
+    const executed = JSON.parse(readFileSync(join(stack.dir, 'work.executed.ipynb'), 'utf8')) as {
+      metadata: object;
+      cells: { outputs?: Record<string, unknown>[]; execution_count?: number | null }[];
+    };
+    expect(executed.metadata).toEqual({});
+    expect(executed.cells.map(({ execution_count }) => execution_count)).toEqual([undefined, 1, 2, 3, 4, null]);
+    expect(executed.cells[2]!.outputs).toEqual([
+      { output_type: 'stream', name: 'stdout', text: Array.from({ length: 60 }, (_, i) => `${i}\n`) },
+      { output_type: 'execute_result', data: { 'text/plain': ['1'] }, metadata: {}, execution_count: 2 },
+    ]);
+    expect(executed.cells[3]!.outputs![0]).toMatchObject({ output_type: 'error', ename: 'ZeroDivisionError' });
+    expect((await run(['run', '--kernel', 'python', '--resume', path])).stderr).toContain('has no run to go on with');
   });
 
   it('tells a death for lack of memory from others, and starts anew without the state', async () => {
