@@ -26,6 +26,8 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
     '/etc/ssl/certs/ca-certificates.crt': 'ca-certificates',
   },
   full: {
+    '/usr/bin/ruby': 'ruby',
+    '/usr/bin/Rscript': 'r-base-core',
     '/usr/bin/gitleaks': 'gitleaks',
     '/usr/bin/runsc': 'runsc',
     '/usr/bin/clang': 'clang',

@@ -5,16 +5,39 @@
 import type { Language } from '../../schema/api/kernel-parts.ts';
 
 /** File of each runner, beside this one in `runners/`. */
-export const runnerFiles = { python: 'python.py', node: 'node.cjs', bash: 'bash.sh' } as const satisfies Record<
-  Language,
-  string
->;
+export const runnerFiles = {
+  python: 'python.py',
+  node: 'node.cjs',
+  bash: 'bash.sh',
+  ruby: 'one-shot.sh',
+  perl: 'one-shot.sh',
+  r: 'one-shot.sh',
+} as const satisfies Record<Language, string>;
+
+/** In this order a session is tried where nobody says which language. */
+export const tried = ['python', 'node', 'bash'] as const satisfies readonly Language[];
 
 /** What an image must have for a kernel of each language. */
-export const interpreters = { python: 'python3', node: 'node and sh', bash: 'bash' } as const satisfies Record<
-  Language,
-  string
->;
+export const interpreters = {
+  python: 'python3',
+  node: 'node and sh',
+  bash: 'bash',
+  ruby: 'ruby and sh',
+  perl: 'perl and sh',
+  r: 'Rscript and sh',
+} as const satisfies Record<Language, string>;
+
+/** Each run is a process of `program`; the code `version` prints which one it is. */
+const oneShot = (language: Language, program: string, version: string) => (bytes: number, kernelId: string) => [
+  'sh',
+  '-c',
+  `eval "$(dd bs=1 count=${bytes} 2>/dev/null)"`,
+  'sh',
+  kernelId,
+  program,
+  version,
+  language,
+];
 
 const boots: Record<Language, (bytes: number, kernelId: string) => string[]> = {
   python: (bytes, kernelId) => [
@@ -44,6 +67,9 @@ new Function('require', code.toString())(require);`,
     'bash',
     kernelId,
   ],
+  ruby: oneShot('ruby', 'ruby', 'print RUBY_VERSION'),
+  perl: oneShot('perl', 'perl', 'printf "%vd", $^V'),
+  r: oneShot('r', 'Rscript', 'cat(as.character(getRversion()))'),
 };
 
 /** The command line of a kernel whose standard input begins with `runnerBytes` of runner. */

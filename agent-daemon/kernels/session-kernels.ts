@@ -18,7 +18,7 @@ import type { Supervisor } from '../processes/supervisor.ts';
 import { derivedProcessId } from '../processes/derived-id.ts';
 import { RecordFile } from '../tunnel/record-file.ts';
 import { Kernel } from './kernel.ts';
-import { interpreters, kernelArgv, runnerFiles } from './languages.ts';
+import { interpreters, kernelArgv, runnerFiles, tried } from './languages.ts';
 import { restore, type SavedKernel, type SavedRecord, type SavedRun } from './saved.ts';
 
 export type ExecuteOpen = z.infer<typeof executeOpen>;
@@ -207,7 +207,7 @@ export class SessionKernels {
     const living = this.#living.find(({ saved }) => saved.language === language);
     if (living !== undefined) return living;
     let refusal: unknown;
-    for (const each of language === undefined ? (['python', 'node', 'bash'] as const) : [language]) {
+    for (const each of language === undefined ? tried : [language]) {
       const kernel = await this.#start(freshId('kernel', this.#ports), each);
       try {
         await this.#whenStarted(kernel, signal);

@@ -7,7 +7,15 @@ import type { SavedRun, Step } from './saved.ts';
 const usual = {
   clean: () => 'if [ -f Makefile ]; then make clean; fi',
   build: () => 'if [ -f Makefile ]; then make; fi',
-  exec: (language: Language) => ({ python: 'python3 main.py', node: 'node main.js', bash: 'bash main.sh' })[language],
+  exec: (language: Language) =>
+    ({
+      python: 'python3 main.py',
+      node: 'node main.js',
+      bash: 'bash main.sh',
+      ruby: 'ruby main.rb',
+      perl: 'perl main.pl',
+      r: 'Rscript main.R',
+    })[language],
 } as const;
 /** Status of a batch whose build failed. */
 export const notBuilt = 127;

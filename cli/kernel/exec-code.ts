@@ -27,7 +27,10 @@ export function registerExecCode(program: Command): void {
     .command('exec-code')
     .description('run code in a session; its state stays for the next time')
     .requiredOption('-s, --session <session>', 'name or id')
-    .option('-l, --language <language>', 'python, node or bash (default: that of the first kernel there, else python)')
+    .option(
+      '-l, --language <language>',
+      'python, node, bash, ruby, perl or r (default: that of the first kernel there, else python)',
+    )
     .option('--kernel <id>', 'in this kernel')
     .option('--run-id <id>', 'do it once however often it is asked for under this id, and show it again')
     .argument('[code]', 'the code; without it, standard input is')

@@ -21,7 +21,10 @@ export function registerRepl(program: Command): void {
   program
     .command('repl')
     .description('type code into a session: history, completion by Tab, Ctrl-C interrupts, Ctrl-D leaves')
-    .option('-l, --language <language>', 'python, node or bash (default: that of the first kernel there, else python)')
+    .option(
+      '-l, --language <language>',
+      'python, node, bash, ruby, perl or r (default: that of the first kernel there, else python)',
+    )
     .option('--kernel <id>', 'in this kernel')
     .argument('<session>', 'name or id')
     .action(repl);

@@ -4,8 +4,8 @@ import { idPattern } from '../ids.ts';
 
 export const KernelId = z.string().regex(idPattern('kernel'), 'must be the id of a kernel: krn_ and 26 characters');
 
-/** Languages that a runner of ours speaks, in the order in which a session without a kernel is tried. */
-export const Language = z.enum(['python', 'node', 'bash']);
+/** Languages that a runner of ours speaks. The first three keep their state; the others run each code by itself. */
+export const Language = z.enum(['python', 'node', 'bash', 'ruby', 'perl', 'r']);
 export type Language = z.infer<typeof Language>;
 
 /** `starting`: its interpreter has not said yet that it is there. `dead`: it ended by itself; restart it. */

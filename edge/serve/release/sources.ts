@@ -1,7 +1,7 @@
 /** Gathers what a release of this checkout consists of: Node, the agent as one file, causeway-init, and two small scripts. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -35,9 +35,9 @@ export async function gatherRelease(
     { path: 'node', mode: 0o755, content: await nodeFor(root, arch, lockfile) },
     { path: 'agent.cjs', mode: 0o644, content: Buffer.from(agent) },
     plain(`init/bin/${init}`, 0o755, `agent-daemon/init/bin/${init}`),
-    ...['python.py', 'node.cjs', 'bash.sh'].map((runner) =>
-      plain(`kernels/runners/${runner}`, 0o644, `agent-daemon/kernels/runners/${runner}`),
-    ),
+    ...readdirSync(join(root, 'agent-daemon/kernels/runners'))
+      .sort()
+      .map((runner) => plain(`kernels/runners/${runner}`, 0o644, `agent-daemon/kernels/runners/${runner}`)),
     plain('start', 0o755, 'agent-daemon/upgrade/start.sh'),
     plain('causeway-agent', 0o755, 'agent-daemon/upgrade/causeway-agent.sh'),
   ];

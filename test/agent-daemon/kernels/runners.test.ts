@@ -1,4 +1,4 @@
-/** One contract over the three languages: what is written in the table must hold for each of them. */
+/** One contract over the languages that keep their state: what is written in the table must hold for each of them. */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Language } from '../../../schema/api/kernel-parts.ts';
 import type { KernelRecord } from '../../../schema/protocol/kernel-log.ts';
@@ -36,7 +36,7 @@ interface Words {
   unicode: string;
 }
 
-const table: Record<Language, Words> = {
+const table: Record<Extract<Language, 'python' | 'node' | 'bash'>, Words> = {
   python: {
     bothStreams: 'import sys\nprint("out")\nprint("err", file=sys.stderr)',
     remember: 'x = 20\ndef twice(n):\n    return 2 * n',
@@ -114,7 +114,7 @@ function start(language: Language, options: { command?: string } = {}): RunnerPr
 
 const kinds = (records: readonly KernelRecord[]) => records.map(({ kind }) => kind);
 
-describe.each(Object.keys(table) as Language[])('%s', (language) => {
+describe.each(Object.keys(table) as (keyof typeof table)[])('%s', (language) => {
   const words = table[language];
 
   it('[R2, R7] says that it is ready, keeps state, and tells streams apart', async () => {
