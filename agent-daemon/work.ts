@@ -15,7 +15,8 @@ import { freshId } from './fresh-id.ts';
 import type { Host } from './host.ts';
 import { Images } from './images/images.ts';
 import type { InitDoor, InitTransport, Soon } from './init/link-options.ts';
-import { executeStream, kernelCall, kernelsCall } from './kernels/streams.ts';
+import { channelsStream } from './kernels/channels.ts';
+import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from './kernels/streams.ts';
 import { HostGuard } from './networks/guard.ts';
 import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
@@ -37,7 +38,7 @@ import type { Membership } from './tunnel/identity.ts';
 export interface Work {
   workload: Workload;
   /** All but those of the agent itself. */
-  handlers: Omit<Handlers, 'calls'> & { calls: Pick<Handlers['calls'], 'echo' | 'processes' | 'kernels' | 'kernel'> };
+  handlers: Omit<Handlers, 'calls'> & { calls: Pick<Handlers['calls'], 'echo' | 'processes' | 'kernels' | 'kernelspecs' | 'kernel'> };
   /** Takes up what an earlier run left and begins to work, for the control plane that the agent belongs to now. */
   begin(membership: Membership): Promise<void>;
   /** What goes on here, for the local status. */
@@ -193,11 +194,13 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         processes: processesCall(streams),
         kernels: kernelsCall(streams),
         kernel: kernelCall(streams),
+        kernelspecs: kernelspecsCall(streams),
       },
       streams: {
         process: processStream(streams),
         logs: logsStream(streams),
         execute: executeStream(streams),
+        channels: channelsStream(streams),
         get: getStream(homes),
         put: putStream(homes, uploads, stagingRoot),
         ssh: ssh.serve,

@@ -96,6 +96,12 @@ export const errors = {
   // kernels
   kernel_not_found: { status: 404, title: 'No such kernel in the session' },
   kernel_language_missing: { status: 422, title: 'The image has no interpreter of this language' },
+  kernel_spec_missing: { status: 422, title: 'The image has no kernelspec of this name' },
+  kernel_spec_unusable: { status: 422, title: 'Kernels of Jupyter can not be used in this session' },
+  kernel_kind_wrong: { status: 409, title: 'The kernel does not speak this protocol' },
+  kernel_message_invalid: { status: 400, title: 'A message for the kernel has no valid form' },
+  kernel_message_too_large: { status: 413, title: 'A message for the kernel is too large' },
+  kernel_writer_replaced: { status: 409, title: 'Another stream of the same writer took over' },
   kernel_dead: { status: 409, title: 'The kernel has ended by itself' },
   kernel_busy: { status: 429, title: 'Too many runs wait for the kernel' },
   kernel_limit: { status: 429, title: 'The session has too many kernels' },

@@ -37,6 +37,13 @@ export function kernelsCall(of: KernelsOf): CallHandler<'kernels'> {
   return async ({ sessionId, generation }) => ({ kernels: await kernelsOf(of, sessionId, generation).list() });
 }
 
+/** The kernelspecs of a session's image. */
+export function kernelspecsCall(of: KernelsOf): CallHandler<'kernelspecs'> {
+  return async ({ sessionId, generation }, deadline) => {
+    return { specs: await kernelsOf(of, sessionId, generation).specs(deadline) };
+  };
+}
+
 /** Starts, interrupts, restarts or shuts down one kernel, and answers how it is then. */
 export function kernelCall(of: KernelsOf): CallHandler<'kernel'> {
   return async ({ sessionId, generation, kernelId, act }, deadline) => {
@@ -53,6 +60,8 @@ function doAct(
   switch (act.kind) {
     case 'start':
       return kernels.start(kernelId, act.language, deadline);
+    case 'startSpec':
+      return kernels.startSpec(kernelId, { spec: act.spec, restarts: act.restarts }, deadline);
     case 'interrupt':
       return kernels.interrupt(kernelId);
     case 'restart':

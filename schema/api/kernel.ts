@@ -1,7 +1,7 @@
 /** What the API says of kernels, and of code that is run in them. */
 import { z } from 'zod';
 import { Code, ExecuteInput, RunId } from '../protocol/execute.ts';
-import { Kernel, KernelId, Language } from './kernel-parts.ts';
+import { Kernel, KernelId, KernelRestarts, Kernelspec, Language, SpecName } from './kernel-parts.ts';
 
 const count = z.int().nonnegative();
 /** Where a client is in the output of a run: offsets of its kernel's log. */
@@ -112,11 +112,22 @@ export type Executed = z.infer<typeof Executed>;
 
 export const KernelList = z.strictObject({ items: z.array(Kernel) });
 
-export const NewKernel = z.strictObject({
+export const KernelspecList = z.strictObject({ items: z.array(Kernelspec) });
+
+const newId = {
   /** Makes a repeated request harmless; made up when it is left out. */
   id: KernelId.optional(),
-  language: Language,
-});
+};
+export const NewKernel = z.union([
+  z.strictObject({ ...newId, language: Language }),
+  /** A kernel of Jupyter, of the kernelspecs of the image. */
+  z.strictObject({
+    ...newId,
+    spec: SpecName,
+    /** What starts it anew when it ends by itself; null: nothing. */
+    restarts: KernelRestarts.nullable().default({ perMinute: 5 }),
+  }),
+]);
 
 export const KernelRestart = z.strictObject({
   /** Only if it was started so often: a repeated request restarts it once. */

@@ -3,7 +3,7 @@
  * nothing that matters for ever; what must survive a crash is an intent. Each operation has its shapes here, once.
  */
 import { z } from 'zod';
-import { Kernel, KernelId, Language } from '../api/kernel-parts.ts';
+import { Kernel, KernelId, KernelRestarts, Kernelspec, Language, SpecName } from '../api/kernel-parts.ts';
 import { UpgradeState } from '../api/upgrade.ts';
 import { idPattern } from '../ids.ts';
 import { versionPattern } from '../release.ts';
@@ -41,6 +41,11 @@ export const callShapes = {
     input: z.strictObject({ sessionId: z.string().regex(idPattern('session')), generation: count }),
     result: z.strictObject({ kernels: z.array(Kernel).max(64) }),
   },
+  /** The kernelspecs of a session's image. */
+  kernelspecs: {
+    input: z.strictObject({ sessionId: z.string().regex(idPattern('session')), generation: count }),
+    result: z.strictObject({ specs: z.array(Kernelspec).max(64) }),
+  },
   /** Does something with one kernel, and tells how it is then. Each is harmless when it is repeated. */
   kernel: {
     input: z.strictObject({
@@ -49,6 +54,7 @@ export const callShapes = {
       kernelId: KernelId,
       act: z.discriminatedUnion('kind', [
         z.strictObject({ kind: z.literal('start'), language: Language }),
+        z.strictObject({ kind: z.literal('startSpec'), spec: SpecName, restarts: KernelRestarts.optional() }),
         z.strictObject({ kind: z.literal('interrupt') }),
         /** Only if it was started so often. */
         z.strictObject({ kind: z.literal('restart'), starts: count.optional() }),

@@ -4,6 +4,7 @@
  *
  *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
  *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
+ *   channels the messages of a Jupyter kernel: input -> stdout, control = ChannelsEvent
  *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
@@ -12,6 +13,7 @@
  */
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
+import { channelsOpen } from './channels.ts';
 import { executeOpen } from './execute.ts';
 import { OutputGap } from './output-gap.ts';
 
@@ -57,6 +59,7 @@ export const StreamOpen = z.discriminatedUnion('op', [
     interactive: z.boolean().optional(),
   }),
   executeOpen,
+  channelsOpen,
   z.strictObject({ op: z.literal('get'), path: homePath }),
   z.strictObject({
     op: z.literal('put'),

@@ -19,7 +19,7 @@ import { requireRoute } from './service.ts';
 const socketOps = {
   exec: { verb: 'project:write', ops: ['process', 'logs', 'echo'] },
   logs: { verb: 'project:read', ops: ['logs'] },
-  execute: { verb: 'project:write', ops: ['execute'] },
+  execute: { verb: 'project:write', ops: ['execute', 'channels'] },
   ssh: { verb: 'project:write', ops: ['ssh'] },
 } as const;
 
