@@ -1,5 +1,7 @@
 #include "sha256.h"
 
+#include "sha256-hardware.h"
+
 #include <string.h>
 
 enum { BLOCK_BYTES = 64 };
@@ -10,7 +12,7 @@ struct sha256 {
     uint8_t block[BLOCK_BYTES];
 };
 
-static const uint32_t round_constants[64] = {
+const uint32_t sha256_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -26,11 +28,11 @@ static uint32_t rotate(uint32_t x, int n)
     return x >> n | x << (32 - n);
 }
 
-static void compress(struct sha256 *s)
+static void compress_block(uint32_t state[8], const uint8_t *block)
 {
     uint32_t w[64], v[8];
     for (int i = 0; i < 16; i++) {
-        const uint8_t *b = s->block + 4 * i;
+        const uint8_t *b = block + 4 * i;
         w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
     }
     for (int i = 16; i < 64; i++) {
@@ -38,11 +40,11 @@ static void compress(struct sha256 *s)
         uint32_t s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
         w[i] = w[i - 16] + s0 + w[i - 7] + s1;
     }
-    memcpy(v, s->state, sizeof v);
+    memcpy(v, state, sizeof v);
     for (int i = 0; i < 64; i++) {
         uint32_t e1 = rotate(v[4], 6) ^ rotate(v[4], 11) ^ rotate(v[4], 25);
         uint32_t choice = (v[4] & v[5]) ^ (~v[4] & v[6]);
-        uint32_t t1 = v[7] + e1 + choice + round_constants[i] + w[i];
+        uint32_t t1 = v[7] + e1 + choice + sha256_constants[i] + w[i];
         uint32_t a0 = rotate(v[0], 2) ^ rotate(v[0], 13) ^ rotate(v[0], 22);
         uint32_t majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
         memmove(v + 1, v, 7 * sizeof v[0]);
@@ -50,7 +52,15 @@ static void compress(struct sha256 *s)
         v[0] = t1 + a0 + majority;
     }
     for (int i = 0; i < 8; i++)
-        s->state[i] += v[i];
+        state[i] += v[i];
+}
+
+static void compress(uint32_t state[8], const uint8_t *data, size_t blocks)
+{
+    if (sha256_hardware(state, data, blocks))
+        return;
+    for (; blocks > 0; blocks--, data += BLOCK_BYTES)
+        compress_block(state, data);
 }
 
 static void begin(struct sha256 *s)
@@ -65,11 +75,20 @@ static void begin(struct sha256 *s)
 static void update(struct sha256 *s, const void *data, size_t size)
 {
     const uint8_t *bytes = data;
-    for (size_t i = 0; i < size; i++) {
-        s->block[s->total++ % BLOCK_BYTES] = bytes[i];
-        if (s->total % BLOCK_BYTES == 0)
-            compress(s);
+    size_t held = s->total % BLOCK_BYTES, part = BLOCK_BYTES - held < size ? BLOCK_BYTES - held : size;
+    s->total += size;
+    if (held > 0 && part > 0) {
+        memcpy(s->block + held, bytes, part);
+        bytes += part;
+        size -= part;
+        if (held + part == BLOCK_BYTES)
+            compress(s->state, s->block, 1);
+        else
+            return;
     }
+    compress(s->state, bytes, size / BLOCK_BYTES);
+    if (size % BLOCK_BYTES)
+        memcpy(s->block, bytes + size - size % BLOCK_BYTES, size % BLOCK_BYTES);
 }
 
 static void finish(struct sha256 *s, uint8_t out[SHA256_BYTES])

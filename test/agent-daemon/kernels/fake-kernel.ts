@@ -1,0 +1,229 @@
+/**
+ * A kernel of Jupyter for tests, which speaks ZMTP over plain sockets and does what the code of an execute_request says:
+ * JSON of a list of steps. A program: `node fake-kernel.ts CONNECTION_FILE`.
+ */
+import { createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+
+/** What a cell may do, one after the other. */
+export type Step =
+  | { do: 'print'; text: string }
+  /** Prints `text` so many times, one message each. */
+  | { do: 'flood'; text: string; times: number }
+  /** Publishes a display_data of so many bytes in a buffer. */
+  | { do: 'display'; bytes: number }
+  /** Publishes a message that another key signed, or that has no signature at all. */
+  | { do: 'forge'; how: 'key' | 'none' | 'short' }
+  /** Publishes the first half of a message, and dies. */
+  | { do: 'die'; code?: number; signal?: NodeJS.Signals; inMessage?: boolean }
+  /** Asks for a line on the stdin channel, and prints it. */
+  | { do: 'ask'; prompt: string }
+  /** Sends so many bytes that are no frame. */
+  | { do: 'garbage'; bytes: number }
+  | { do: 'ping' }
+  | { do: 'sleep'; ms: number }
+  | { do: 'stderr'; text: string };
+
+interface Message {
+  header: Record<string, unknown>;
+  content: Record<string, unknown>;
+  buffers: Buffer[];
+}
+
+const names = ['shell', 'control', 'stdin', 'iopub', 'hb'] as const;
+type Name = (typeof names)[number];
+
+function frame(bytes: Uint8Array, more: boolean): Buffer {
+  const head = bytes.byteLength < 256 ? Buffer.from([more ? 1 : 0, bytes.byteLength]) : Buffer.alloc(9);
+  if (head.byteLength === 9) {
+    head[0] = more ? 3 : 2;
+    head.writeBigUInt64BE(BigInt(bytes.byteLength), 1);
+  }
+  return Buffer.concat([head, bytes]);
+}
+
+function greeting(type: string): Buffer {
+  const bytes = Buffer.alloc(64);
+  bytes[0] = 0xff;
+  bytes[9] = 0x7f;
+  bytes[10] = 3;
+  bytes[11] = 1;
+  bytes.write('NULL', 12);
+  const property = (name: string, value: string) => {
+    const head = Buffer.from([name.length, ...Buffer.from(name), 0, 0, 0, value.length]);
+    return Buffer.concat([head, Buffer.from(value)]);
+  };
+  const body = Buffer.concat([Buffer.from('\x05READY'), property('Socket-Type', type), property('Identity', '')]);
+  return Buffer.concat([bytes, Buffer.from([4, body.byteLength]), body]);
+}
+
+/** The frames of whole messages that come on a socket; commands are passed over. */
+function readMessages(socket: Socket, on: (frames: Buffer[]) => void): void {
+  let held: Buffer = Buffer.alloc(0);
+  let isGreeted = false;
+  let frames: Buffer[] = [];
+  socket.on('data', (bytes: Buffer) => {
+    held = Buffer.concat([held, bytes]);
+    if (!isGreeted && held.byteLength < 64) return;
+    if (!isGreeted) held = held.subarray(64);
+    isGreeted = true;
+    for (;;) {
+      const flags = held[0] ?? 0;
+      const isLong = (flags & 2) !== 0;
+      if (held.byteLength < (isLong ? 9 : 2)) return;
+      const size = isLong ? Number(held.readBigUInt64BE(1)) : (held[1] ?? 0);
+      const from = isLong ? 9 : 2;
+      if (held.byteLength < from + size) return;
+      const body = held.subarray(from, from + size);
+      held = held.subarray(from + size);
+      if ((flags & 4) !== 0) continue;
+      frames.push(body);
+      if ((flags & 1) !== 0) continue;
+      on(frames);
+      frames = [];
+    }
+  });
+}
+
+class FakeKernel {
+  #key = '';
+  readonly #sockets = new Map<Name, Socket>();
+  #isSubscribed = false;
+  #count = 0;
+  #answer: ((text: string) => void) | undefined;
+  #cells: Promise<void> = Promise.resolve();
+
+  /** Listens at the ports of a connection file. */
+  serve(file: string): void {
+    const connection = JSON.parse(readFileSync(file, 'utf8')) as Record<string, string | number>;
+    this.#key = String(connection['key']);
+    for (const name of names) this.#listen(name, Number(connection[`${name}_port`]));
+  }
+
+  #listen(name: Name, port: number): void {
+    const server = createServer((socket) => {
+      socket.setNoDelay(true);
+      socket.on('error', () => undefined);
+      socket.write(greeting(name === 'iopub' ? 'PUB' : name === 'hb' ? 'REP' : 'ROUTER'));
+      this.#sockets.set(name, socket);
+      readMessages(socket, (frames) => this.#hear(name, frames));
+    });
+    server.listen(port, '127.0.0.1');
+  }
+
+  #sign(parts: readonly Buffer[]): string {
+    const hmac = createHmac('sha256', this.#key);
+    for (const part of parts) hmac.update(part);
+    return hmac.digest('hex');
+  }
+
+  #frames(type: string, parent: object, content: object): Buffer[] {
+    const header = {
+      msg_id: `k-${++this.#count}`,
+      session: 'kernel',
+      username: 'kernel',
+      date: '',
+      msg_type: type,
+      version: '5.3',
+    };
+    return [header, parent, {}, content].map((part) => Buffer.from(JSON.stringify(part)));
+  }
+
+  #send(name: Name, type: string, parent: object, content: object, buffers: Buffer[] = [], signature?: string): void {
+    const parts = this.#frames(type, parent, content);
+    const signed = Buffer.from(signature ?? this.#sign(parts));
+    const topic = name === 'iopub' ? [Buffer.from(`kernel.fake.${type}`)] : [];
+    const all = [...topic, Buffer.from('<IDS|MSG>'), signed, ...parts, ...buffers];
+    if (name === 'iopub' && !this.#isSubscribed) return;
+    this.#sockets.get(name)?.write(Buffer.concat(all.map((part, i) => frame(part, i + 1 < all.length))));
+  }
+
+  #hear(name: Name, frames: Buffer[]): void {
+    if (name === 'iopub') {
+      this.#isSubscribed = frames[0]?.[0] === 1;
+      return;
+    }
+    const at = frames.findIndex((each) => each.toString() === '<IDS|MSG>');
+    const [signature, header, parent, metadata, content, ...buffers] = frames.slice(at + 1);
+    if (signature?.toString() !== this.#sign([header!, parent!, metadata!, content!])) return;
+    const message = {
+      header: JSON.parse(header!.toString()) as Message['header'],
+      content: JSON.parse(content!.toString()) as Message['content'],
+      buffers,
+    };
+    const type = String(message.header['msg_type']);
+    if (type === 'input_reply') this.#answer?.(String(message.content['value']));
+    else if (type === 'interrupt_request') this.#send('control', 'interrupt_reply', message.header, { status: 'ok' });
+    else if (type === 'shutdown_request') {
+      this.#send('control', 'shutdown_reply', message.header, { status: 'ok', restart: false });
+      setImmediate(() => process.exit(0));
+    } else this.#cells = this.#cells.then(() => this.#do(type, message));
+  }
+
+  async #do(type: string, { header, content, buffers }: Message): Promise<void> {
+    this.#send('iopub', 'status', header, { execution_state: 'busy' });
+    const reply = { status: 'ok', execution_count: 1, buffers: buffers.map((each) => each.byteLength) };
+    if (type === 'execute_request')
+      for (const step of JSON.parse(String(content['code'])) as Step[]) await this.#step(step, header);
+    this.#send('shell', type.replace('_request', '_reply'), header, reply);
+    this.#send('iopub', 'status', header, { execution_state: 'idle' });
+  }
+
+  async #step(step: Step, parent: object): Promise<void> {
+    const iopub = this.#sockets.get('iopub');
+    switch (step.do) {
+      case 'print':
+        this.#send('iopub', 'stream', parent, { name: 'stdout', text: step.text });
+        return;
+      case 'flood':
+        for (let i = 0; i < step.times; i++) {
+          this.#send('iopub', 'stream', parent, { name: 'stdout', text: step.text });
+          // As ZeroMQ would: what is not taken is held here, not in the socket.
+          if (i % 500 === 499 && iopub !== undefined && iopub.writableLength > 1e6)
+            await new Promise<void>((resolve) => void iopub.once('drain', resolve));
+        }
+        return;
+      case 'display':
+        this.#send('iopub', 'display_data', parent, { data: {} }, [Buffer.alloc(step.bytes, 'b')]);
+        return;
+      case 'forge': {
+        const signature = { key: createHmac('sha256', 'other').digest('hex'), none: '', short: 'ab' }[step.how];
+        this.#send('iopub', 'stream', parent, { name: 'stdout', text: 'FORGED' }, [], signature);
+        return;
+      }
+      case 'die':
+        if (step.inMessage === true) {
+          iopub?.write(frame(Buffer.from('kernel.fake.stream'), true));
+          iopub?.write(frame(Buffer.alloc(5000, 'x'), true).subarray(0, 3000));
+        }
+        await new Promise<void>((resolve) => iopub?.end(resolve));
+        if (step.signal !== undefined) process.kill(process.pid, step.signal);
+        else process.exit(step.code ?? 1);
+        await new Promise(() => undefined);
+        return;
+      case 'ask': {
+        const line = new Promise<string>((resolve) => (this.#answer = resolve));
+        this.#send('stdin', 'input_request', parent, { prompt: step.prompt, password: false });
+        this.#send('iopub', 'stream', parent, { name: 'stdout', text: await line });
+        return;
+      }
+      case 'garbage':
+        iopub?.write(Buffer.alloc(step.bytes, 0xff));
+        return;
+      case 'ping':
+        iopub?.write(Buffer.from('\x04\x09\x04PING\x00\x00hi', 'latin1'));
+        return;
+      case 'sleep':
+        await new Promise((resolve) => setTimeout(resolve, step.ms));
+        return;
+      case 'stderr':
+        process.stderr.write(step.text);
+    }
+  }
+}
+
+if (process.argv[1] === import.meta.filename) {
+  process.on('SIGINT', () => process.stderr.write('interrupted\n'));
+  new FakeKernel().serve(process.argv[2] ?? '');
+}
