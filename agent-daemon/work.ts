@@ -38,7 +38,9 @@ import type { Membership } from './tunnel/identity.ts';
 export interface Work {
   workload: Workload;
   /** All but those of the agent itself. */
-  handlers: Omit<Handlers, 'calls'> & { calls: Pick<Handlers['calls'], 'echo' | 'processes' | 'kernels' | 'kernelspecs' | 'kernel'> };
+  handlers: Omit<Handlers, 'calls'> & {
+    calls: Pick<Handlers['calls'], 'echo' | 'processes' | 'kernels' | 'kernelspecs' | 'kernel'>;
+  };
   /** Takes up what an earlier run left and begins to work, for the control plane that the agent belongs to now. */
   begin(membership: Membership): Promise<void>;
   /** What goes on here, for the local status. */
@@ -165,11 +167,12 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
   const streams = {
     find: (sessionId: string, generation: number) => sessions?.find(sessionId, generation),
     spools,
+    timers,
     nowMs: () => clock.nowMs(),
   };
 
   const freshProcessId = () => freshId('process', { clock, random });
-  const ssh = new SshConnections({ ...streams, timers, log, freshProcessId });
+  const ssh = new SshConnections({ ...streams, log, freshProcessId });
 
   return {
     workload: {

@@ -10,12 +10,13 @@ import type { Clock, Log, Timers } from '../../schema/ports.ts';
 import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { KernelItem, KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import type { ProcessExit } from '../output/process-record.ts';
+import type { Disk } from '../disk.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { Bell } from './bell.ts';
 import { followLog } from './follow.ts';
-import type { Offsets, SavedKernel, SavedRecord, SavedRun } from './saved.ts';
+import type { Offsets, SavedKernel, SavedRecord, SavedRun, SavedRunnerKernel } from './saved.ts';
 import { exitCodeOf, frameOf, nextStep, toFrame } from './steps.ts';
 
 /** The session of a kernel. */
@@ -32,6 +33,9 @@ export interface KernelOwner {
   spawn(kernel: SavedKernel): Promise<void>;
   /** The source of the runner of a language. */
   runner(language: Language): Promise<string>;
+  /** Where the input of a kernel of Jupyter is kept. */
+  inputPath(kernelId: string): string;
+  disk: Disk;
   /** The process of a kernel at one of its starts. */
   processId(kernelId: string, starts: number): string;
   save(record: SavedRecord): Promise<void>;
@@ -61,7 +65,7 @@ export class Kernel {
   /** Rings at everything that a reader of a run may wait for. */
   readonly bell = new Bell();
   readonly #queue: SavedRun[] = [];
-  #saved: SavedKernel;
+  #saved: SavedRunnerKernel;
   #current: Current | undefined;
   #isReady = false;
   #version: string | undefined;
@@ -75,12 +79,12 @@ export class Kernel {
   #following = new AbortController();
   #dead = Promise.withResolvers<void>();
 
-  constructor(owner: KernelOwner, saved: SavedKernel) {
+  constructor(owner: KernelOwner, saved: SavedRunnerKernel) {
     this.#owner = owner;
     this.#saved = saved;
   }
 
-  get saved(): SavedKernel {
+  get saved(): SavedRunnerKernel {
     return this.#saved;
   }
 
@@ -205,6 +209,12 @@ export class Kernel {
     await this.start();
   }
 
+  /** Ends it, for good. */
+  async shutdown(): Promise<void> {
+    await this.kill();
+    await this.shut();
+  }
+
   /** It is not listed any more, and takes nothing. */
   async shut(): Promise<void> {
     const { kernelId } = this.#saved;
@@ -214,9 +224,10 @@ export class Kernel {
   }
 
   /** Lets go: the kernel goes on by itself. */
-  close(): void {
+  close(): Promise<void> {
     this.#following.abort();
     this.#current?.cancelTimer();
+    return Promise.resolve();
   }
 
   // ---- runs ----
@@ -408,12 +419,12 @@ export class Kernel {
     return kept.promise;
   }
 
-  #write(frame: SavedKernel['frame']): void {
+  #write(frame: SavedRunnerKernel['frame']): void {
     this.#writing = this.#writing.then(() => this.#put(frame)).catch((error: unknown) => this.#failed(error));
   }
 
   /** Writes a frame at its offset: what the process has of it already is passed over. */
-  async #put({ at, text }: SavedKernel['frame']): Promise<void> {
+  async #put({ at, text }: SavedRunnerKernel['frame']): Promise<void> {
     await this.#owner.supervisor().writeInput(this.processId, at, Buffer.from(text));
   }
 

@@ -3,7 +3,7 @@
  * of which each adds to what is known of its kernel or run. It need not outlive the host's power: kernels do not either.
  */
 import { z } from 'zod';
-import { Language } from '../../schema/api/kernel-parts.ts';
+import { KernelRestarts, Language, SpecName } from '../../schema/api/kernel-parts.ts';
 import { idPattern } from '../../schema/ids.ts';
 import { ExecuteOutcome, ExecuteRequest, runIdPattern } from '../../schema/protocol/execute.ts';
 
@@ -18,16 +18,31 @@ export type Step = z.infer<typeof Step>;
 
 export const SavedKernel = z.strictObject({
   kernelId,
-  language: Language,
+  /** Of one with a runner of ours. */
+  language: Language.optional(),
+  /** Of one of Jupyter: its kernelspec, what starts it anew when it ends by itself, and when that was, the last times. */
+  spec: SpecName.optional(),
+  restarts: KernelRestarts.optional(),
+  restartedAtMs: z.array(count).max(32).optional(),
   /** How often it was started: with the id it makes the id of its process. */
   starts: count,
   startedAtMs: count,
-  /** The last frame that was to be written to its standard input, the runner itself at first. */
-  frame: z.strictObject({ at: count, text: z.string() }),
+  /** Of one with a runner: the last frame that was to be written to its standard input, the runner itself at first. */
+  frame: z.strictObject({ at: count, text: z.string() }).optional(),
   /** It was shut down. */
   closed: z.boolean(),
 });
 export type SavedKernel = z.infer<typeof SavedKernel>;
+export type SavedRunnerKernel = SavedKernel & { language: Language; frame: { at: number; text: string } };
+export type SavedJupyterKernel = SavedKernel & { spec: string };
+
+export function isRunnerKernel(saved: SavedKernel): saved is SavedRunnerKernel {
+  return saved.language !== undefined && saved.frame !== undefined;
+}
+
+export function isJupyterKernel(saved: SavedKernel): saved is SavedJupyterKernel {
+  return saved.spec !== undefined;
+}
 
 export const SavedRun = z.strictObject({
   runId: z.string().regex(runIdPattern),

@@ -3,8 +3,8 @@
  * of both so that the next agent process goes on. It knows nothing of clients.
  */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import type { Kernel as KernelView, Language } from '../../schema/api/kernel-parts.ts';
+import { basename, dirname, join } from 'node:path';
+import type { KernelRestarts, Kernel as KernelView, Kernelspec, Language } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Log, Random, Timers } from '../../schema/ports.ts';
 import type { executeOpen } from '../../schema/protocol/execute.ts';
@@ -17,9 +17,18 @@ import type { Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { derivedProcessId } from '../processes/derived-id.ts';
 import { RecordFile } from '../tunnel/record-file.ts';
-import { Kernel } from './kernel.ts';
+import { JupyterKernel } from './jupyter-kernel.ts';
+import { Kernel, type KernelOwner } from './kernel.ts';
+import { bridgeArgv, type FoundSpec, kernelspecsArgv, listKernelspecs, specEnv } from './kernelspecs.ts';
 import { interpreters, kernelArgv, runnerFiles, tried } from './languages.ts';
-import { restore, type SavedKernel, type SavedRecord, type SavedRun } from './saved.ts';
+import {
+  isJupyterKernel,
+  isRunnerKernel,
+  restore,
+  type SavedKernel,
+  type SavedRecord,
+  type SavedRun,
+} from './saved.ts';
 
 export type ExecuteOpen = z.infer<typeof executeOpen>;
 
@@ -43,20 +52,30 @@ export interface KernelsOwner {
   wereLeft: boolean;
   /** While the session runs. */
   supervisor(): Supervisor | undefined;
-  /** What to start as a kernel, and what is kept of it. */
-  spawnOf(processId: string, argv: readonly string[]): Promise<{ spec: SpawnSpec; record: ProcessRecord }>;
+  /** Path of causeway-init where the processes of the session are. */
+  initPath: string;
+  /** What to start as a kernel, with which of its own variables of the environment, and what is kept of it. */
+  spawnOf(
+    processId: string,
+    argv: readonly string[],
+    env?: Readonly<Record<string, string>>,
+  ): Promise<{ spec: SpawnSpec; record: ProcessRecord }>;
 }
+
+type AnyKernel = Kernel | JupyterKernel;
 
 /** Of a session, at a time. */
 const maxKernels = 16;
 /** Runs that ended and are known still, so that a client can come back to one and repeat one without harm. */
 const keptRuns = 1000;
 const compactBytes = 4 * 1024 * 1024;
+/** How long listing kernelspecs may take. */
+const listMs = 10_000;
 
 export class SessionKernels {
   readonly #ports: KernelsPorts;
   readonly #owner: KernelsOwner;
-  readonly #kernels = new Map<string, Kernel>();
+  readonly #kernels = new Map<string, AnyKernel>();
   readonly #runs = new Map<string, SavedRun>();
   #file: Promise<RecordFile> | undefined;
   /** Choosing a kernel and starting one are not done twice at a time. */
@@ -86,6 +105,36 @@ export class SessionKernels {
     return kernel.view;
   }
 
+  /** Starts a kernel of a kernelspec, or finds it. @throws Refusal */
+  async startSpec(
+    kernelId: string,
+    { spec, restarts }: { spec: string; restarts: KernelRestarts | undefined },
+    signal: AbortSignal,
+  ): Promise<KernelView> {
+    await this.#open();
+    const kernel = await this.#inTurn(async () => {
+      const known = this.#kernels.get(kernelId);
+      if (known !== undefined) return known;
+      await this.#findSpec(spec, signal);
+      const own = restarts === undefined ? { spec } : { spec, restarts };
+      return this.#begin(new JupyterKernel(this.#kernelOwner(), { ...this.#newKernel(kernelId), ...own }));
+    });
+    await this.#whenStarted(kernel, signal);
+    return kernel.view;
+  }
+
+  /** The kernelspecs that its processes see. @throws Refusal */
+  async specs(signal: AbortSignal): Promise<Kernelspec[]> {
+    return (await this.#findSpecs(signal)).map(({ spec }) => spec);
+  }
+
+  /** The kernel of Jupyter that a client speaks to. @throws Refusal */
+  async jupyter(kernelId: string): Promise<JupyterKernel> {
+    const kernel = await this.#get(kernelId);
+    if (kernel instanceof JupyterKernel) return kernel;
+    throw new Refusal('kernel_kind_wrong', 'It is a kernel with a runner: run code in it.');
+  }
+
   async interrupt(kernelId: string): Promise<KernelView> {
     const kernel = await this.#get(kernelId);
     await kernel.interrupt();
@@ -95,9 +144,11 @@ export class SessionKernels {
   /** Starts it anew, unless it was already since it had this number of starts. @throws Refusal */
   async restart(kernelId: string, starts: number | undefined, signal: AbortSignal): Promise<KernelView> {
     const kernel = await this.#get(kernelId);
-    await this.#inTurn(async () => {
-      if (starts === undefined || kernel.saved.starts === starts) await kernel.restart();
-    });
+    if (kernel instanceof JupyterKernel) await kernel.restart(starts);
+    else
+      await this.#inTurn(async () => {
+        if (starts === undefined || kernel.saved.starts === starts) await kernel.restart();
+      });
     await this.#whenStarted(kernel, signal);
     return kernel.view;
   }
@@ -105,8 +156,7 @@ export class SessionKernels {
   /** Ends it; what it ran stays readable. */
   async shutdown(kernelId: string): Promise<KernelView> {
     const kernel = await this.#get(kernelId);
-    await kernel.kill();
-    await kernel.shut();
+    await kernel.shutdown();
     return kernel.view;
   }
 
@@ -118,7 +168,7 @@ export class SessionKernels {
     if (request !== undefined && known.digest !== digestOf(open))
       throw new Refusal('kernel_run_conflict', 'The run id was used with another request. Choose a new one.');
     const kernel = this.#kernels.get(known.kernelId);
-    if (kernel === undefined) throw new Refusal('kernel_run_not_found');
+    if (!(kernel instanceof Kernel)) throw new Refusal('kernel_run_not_found');
     return { run: known, kernel };
   }
 
@@ -138,7 +188,7 @@ export class SessionKernels {
   /** Lets go, for the end of the agent. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    for (const kernel of this.#kernels.values()) kernel.close();
+    await Promise.all([...this.#kernels.values()].map((kernel) => kernel.close()));
     await (await this.#file)?.close();
   }
 
@@ -146,7 +196,13 @@ export class SessionKernels {
   async remove(): Promise<void> {
     await this.close();
     if (this.#file === undefined && !this.#owner.wereLeft) return;
-    await this.#ports.disk.rm(this.#path, { force: true });
+    const { disk } = this.#ports;
+    // With what belongs to single kernels, of which nobody may have asked since.
+    const inputs = (await disk.readdir(dirname(this.#path))).filter((name) =>
+      name.startsWith(`${basename(this.#path)}.`),
+    );
+    for (const name of inputs) await disk.rm(join(dirname(this.#path), name), { force: true });
+    await disk.rm(this.#path, { force: true });
   }
 
   get #path(): string {
@@ -154,15 +210,15 @@ export class SessionKernels {
   }
 
   /** That were not shut down. */
-  get #listed(): Kernel[] {
+  get #listed(): AnyKernel[] {
     return [...this.#kernels.values()].filter(({ saved }) => !saved.closed);
   }
 
-  get #living(): Kernel[] {
+  get #living(): AnyKernel[] {
     return this.#listed.filter(({ state }) => state !== 'dead');
   }
 
-  async #get(kernelId: string): Promise<Kernel> {
+  async #get(kernelId: string): Promise<AnyKernel> {
     await this.#open();
     const kernel = this.#kernels.get(kernelId);
     if (kernel === undefined || kernel.saved.closed) throw new Refusal('kernel_not_found');
@@ -202,9 +258,10 @@ export class SessionKernels {
    * that of the first kernel: code for one that died is not given to another language.
    */
   async #choose({ kernelId, language: named }: ExecuteOpen, signal: AbortSignal): Promise<Kernel> {
-    if (kernelId !== undefined) return this.#get(kernelId);
-    const language = named ?? this.#listed[0]?.saved.language;
-    const living = this.#living.find(({ saved }) => saved.language === language);
+    if (kernelId !== undefined) return this.#runner(kernelId);
+    const runners = this.#listed.filter((kernel) => kernel instanceof Kernel);
+    const language = named ?? runners[0]?.saved.language;
+    const living = runners.find(({ saved, state }) => saved.language === language && state !== 'dead');
     if (living !== undefined) return living;
     let refusal: unknown;
     for (const each of language === undefined ? tried : [language]) {
@@ -220,23 +277,34 @@ export class SessionKernels {
     throw refusal;
   }
 
+  /** The kernel that is named, if it is one that runs code by itself. @throws Refusal */
+  async #runner(kernelId: string): Promise<Kernel> {
+    const kernel = await this.#get(kernelId);
+    if (kernel instanceof Kernel) return kernel;
+    throw new Refusal(
+      'kernel_kind_wrong',
+      'It is a kernel of Jupyter. Name another one, or a language (python, node, bash ...).',
+    );
+  }
+
   async #start(kernelId: string, language: Language): Promise<Kernel> {
     this.#running();
+    const frame = { at: 0, text: await this.#source(language) };
+    return this.#begin(new Kernel(this.#kernelOwner(), { ...this.#newKernel(kernelId), language, frame }));
+  }
+
+  #newKernel(kernelId: string) {
+    return { kernelId, starts: 1, startedAtMs: this.#ports.clock.nowMs(), closed: false };
+  }
+
+  /** Takes a new kernel among the others and starts it. */
+  async #begin<Some extends AnyKernel>(kernel: Some): Promise<Some> {
     if (this.#living.length >= maxKernels) throw new Refusal('kernel_limit', `A session has at most ${maxKernels}.`);
     // A dead one is listed for as long as there is room.
     if (this.#listed.length >= maxKernels) await this.#listed.find(({ state }) => state === 'dead')?.shut();
-    const saved: SavedKernel = {
-      kernelId,
-      language,
-      starts: 1,
-      startedAtMs: this.#ports.clock.nowMs(),
-      frame: { at: 0, text: await this.#runner(language) },
-      closed: false,
-    };
-    const kernel = new Kernel(this.#kernelOwner(), saved);
-    this.#kernels.set(kernelId, kernel);
+    this.#kernels.set(kernel.saved.kernelId, kernel);
     try {
-      await this.#save({ kernel: saved });
+      await this.#save({ kernel: kernel.saved });
       await kernel.start();
     } catch (error) {
       await kernel.shut();
@@ -245,13 +313,35 @@ export class SessionKernels {
     return kernel;
   }
 
-  /** An interpreter that is not there is no kernel. */
-  async #whenStarted(kernel: Kernel, signal: AbortSignal): Promise<void> {
+  /** A program that is not there is no kernel. */
+  async #whenStarted(kernel: AnyKernel, signal: AbortSignal): Promise<void> {
     await kernel.whenStarted(signal);
     const { death, language } = kernel.view;
     if (death === undefined || (death.exitCode !== 127 && death.exitCode !== 126)) return;
     await kernel.shut();
+    if (language === undefined) throw new Refusal('kernel_spec_unusable', death.lastOutput.trim().slice(-500));
     throw new Refusal('kernel_language_missing', `The image has no ${interpreters[language]}.`);
+  }
+
+  async #findSpec(name: string, signal: AbortSignal): Promise<FoundSpec> {
+    const specs = await this.#findSpecs(signal);
+    const found = specs.find(({ spec }) => spec.name === name);
+    if (found !== undefined) return found;
+    const those = specs.map(({ spec }) => spec.name).join(', ') || 'none';
+    throw new Refusal('kernel_spec_missing', `Those that it has: ${those}.`);
+  }
+
+  /** Asks the session's own init each time: who installs a kernel has it. */
+  #findSpecs(signal: AbortSignal): Promise<FoundSpec[]> {
+    const processId = freshId('process', this.#ports);
+    const { sessionId, generation, initPath } = this.#owner;
+    const started = this.#owner.spawnOf(processId, kernelspecsArgv(initPath));
+    return listKernelspecs(
+      { ...this.#ports, supervisor: this.#running() },
+      { sessionId, generation, processId },
+      started,
+      signal,
+    );
   }
 
   #running(): Supervisor {
@@ -260,12 +350,12 @@ export class SessionKernels {
     return supervisor;
   }
 
-  #runner = async (language: Language): Promise<string> =>
+  #source = async (language: Language): Promise<string> =>
     (await this.#ports.disk.readFile(join(this.#ports.runnersPath, runnerFiles[language]))).toString();
 
-  #kernelOwner() {
+  #kernelOwner(): KernelOwner {
     const { sessionId, generation } = this.#owner;
-    const { clock, timers, log, spools } = this.#ports;
+    const { clock, timers, log, spools, disk } = this.#ports;
     return {
       sessionId,
       generation,
@@ -273,18 +363,32 @@ export class SessionKernels {
       timers,
       log,
       spools,
+      disk,
+      inputPath: (kernelId) => `${this.#path}.${kernelId}`,
       supervisor: () => this.#running(),
       spawn: (kernel: SavedKernel) => this.#spawn(kernel),
-      runner: this.#runner,
+      runner: this.#source,
       processId: processIdOf,
       save: (record: SavedRecord) => this.#save(record),
     };
   }
 
-  async #spawn({ kernelId, language, starts, frame }: SavedKernel): Promise<void> {
-    const argv = kernelArgv(language, Buffer.byteLength(frame.text), kernelId);
-    const { spec, record } = await this.#owner.spawnOf(processIdOf(kernelId, starts), argv);
+  async #spawn(kernel: SavedKernel): Promise<void> {
+    const { kernelId, starts } = kernel;
+    const processId = processIdOf(kernelId, starts);
+    const { spec, record } = await (isRunnerKernel(kernel)
+      ? this.#owner.spawnOf(processId, kernelArgv(kernel.language, Buffer.byteLength(kernel.frame.text), kernelId))
+      : this.#spawnOfSpec(processId, kernel.spec ?? ''));
     await this.#running().spawn(spec, record);
+  }
+
+  async #spawnOfSpec(processId: string, name: string): Promise<{ spec: SpawnSpec; record: ProcessRecord }> {
+    const given = new AbortController();
+    const cancel = this.#ports.timers.after(listMs, () => given.abort());
+    const found = await this.#findSpec(name, given.signal).finally(cancel);
+    const argv = bridgeArgv(this.#owner.initPath, found);
+    const { spec } = await this.#owner.spawnOf(processId, argv);
+    return this.#owner.spawnOf(processId, argv, specEnv(found, spec.env));
   }
 
   // ---- what is kept ----
@@ -317,13 +421,19 @@ export class SessionKernels {
   #adoptAll(kernels: readonly SavedKernel[], runs: readonly SavedRun[]): void {
     for (const saved of kernels) {
       const { kernelId, closed } = saved;
-      const kernel = new Kernel(this.#kernelOwner(), saved);
+      const kernel = this.#toKernel(saved);
+      if (kernel === undefined) continue;
       this.#kernels.set(kernelId, kernel);
       if (closed) continue;
       kernel.adopt(runs.filter((run) => run.kernelId === kernelId)).catch((error: unknown) => {
         this.#ports.log.error('a kernel could not be taken up', { kernelId, error: String(error) });
       });
     }
+  }
+
+  #toKernel(saved: SavedKernel): AnyKernel | undefined {
+    if (isRunnerKernel(saved)) return new Kernel(this.#kernelOwner(), saved);
+    return isJupyterKernel(saved) ? new JupyterKernel(this.#kernelOwner(), saved) : undefined;
   }
 
   async #save(record: SavedRecord): Promise<void> {

@@ -71,7 +71,8 @@ function doAct(
   }
 }
 
-function kernelsOf(of: KernelsOf, sessionId: string, generation: number): SessionKernels {
+/** @throws Refusal when the session is not there */
+export function kernelsOf(of: KernelsOf, sessionId: string, generation: number): SessionKernels {
   const session = of.find(sessionId, generation);
   if (session === undefined) throw new Refusal('session_ended', 'The session has ended. Start a new one.');
   if (session.state === 'present') throw new Refusal('session_not_running', 'The session is still being started.');

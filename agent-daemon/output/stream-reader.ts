@@ -16,6 +16,8 @@ export type OutputItem =
 /** Enough for one record of any size; several small ones come with one read. */
 const bufferBytes = headerBytes + maxRecordBytes;
 
+const nothing = (): void => undefined;
+
 export class StreamReader implements Follower {
   readonly #log: StreamLog;
   #position: number;
@@ -27,13 +29,27 @@ export class StreamReader implements Follower {
   #buffer: Buffer | undefined;
   #bufferAt = 0;
   #bufferEnd = 0;
-  #unfollow: () => void = () => undefined;
+  #unfollow: () => void = nothing;
+
+  readonly #live: boolean;
 
   /** A `live` reader is one that a full log waits for, and lets go of what it has read. */
   constructor(log: StreamLog, from: number, { live }: { live: boolean }) {
     this.#log = log;
     this.#position = from;
-    if (live) this.#unfollow = log.follow(this);
+    this.#live = live;
+    this.hold();
+  }
+
+  /** A full log waits for a live reader again. */
+  hold(): void {
+    if (this.#live && this.#unfollow === nothing) this.#unfollow = this.#log.follow(this);
+  }
+
+  /** A full log does not wait for this reader, until `hold`. */
+  letGo(): void {
+    this.#unfollow();
+    this.#unfollow = nothing;
   }
 
   /** The next offset of the stream that `next` returns or announces as missing. */
@@ -55,7 +71,7 @@ export class StreamReader implements Follower {
   }
 
   async close(): Promise<void> {
-    this.#unfollow();
+    this.letGo();
     await this.#leave();
   }
 

@@ -1,6 +1,7 @@
 /** The kernels of a session: what they need of it. */
 import { SessionKernels } from '../kernels/session-kernels.ts';
 import { type SpawningSession, toSpawn } from '../processes/spawn-spec.ts';
+import { inside } from '../runtime/docker-spec.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import type { SessionHost } from './host.ts';
 import { recordOf } from './main-process.ts';
@@ -20,8 +21,9 @@ export function makeKernels(session: SessionWithKernels, host: SessionHost): Ses
       generation,
       ...host.store.kernelsOf(placement),
       supervisor: () => session.supervisor,
-      spawnOf: async (processId, argv) => {
-        const spawn = await toSpawn(session, processId, { argv: [...argv], stdin: true });
+      initPath: inside.init,
+      spawnOf: async (processId, argv, env = {}) => {
+        const spawn = await toSpawn(session, processId, { argv: [...argv], stdin: true, env });
         return { spec: spawn, record: recordOf(spawn, spec.output, host.clock.nowMs()) };
       },
     },

@@ -2,9 +2,10 @@
  * The kernels of one session as an agent has them, over a real causeway-init that is an ordinary process here: no engine,
  * no container. `restart` is what the death of the agent and its next start do.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import type { z } from 'zod';
-import { executeStream, kernelCall, kernelsCall } from '../../../agent-daemon/kernels/streams.ts';
+import { channelsStream } from '../../../agent-daemon/kernels/channels.ts';
+import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from '../../../agent-daemon/kernels/streams.ts';
 import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
@@ -28,6 +29,7 @@ import { initBinary } from '../init/harness.ts';
 import { TestStream } from '../processes/test-stream.ts';
 import { keptLog, noFailpoints } from '../ports.ts';
 import { sessionId } from '../support.ts';
+import { type ChannelsAsk, ChannelsReader } from './channels-reader.ts';
 import { runnersFolder } from './runner-process.ts';
 
 type Ask = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op'>;
@@ -39,6 +41,8 @@ export class KernelBench {
   output: OutputPolicy = defaultOutputPolicy;
   /** The next kernels are noted, and never asked for. */
   holdsSpawns = false;
+  /** Another init than that of this version, as in a container of an earlier one. */
+  initPath = initBinary;
   heldSpawns = 0;
   supervisor!: Supervisor;
   kernels!: SessionKernels;
@@ -46,7 +50,7 @@ export class KernelBench {
   #loops!: Loops;
   #key: SessionKey | undefined;
   #init: Started | undefined;
-  #readers: RunReader[] = [];
+  #readers: { isDone: boolean; cut(): unknown }[] = [];
 
   async start(): Promise<this> {
     mkdirSync(`${this.dir.path}/run`, { recursive: true });
@@ -86,10 +90,11 @@ export class KernelBench {
         generation: 1,
         path: `${this.dir.path}/kernels`,
         wereLeft: existsSync(`${this.dir.path}/kernels`),
+        initPath: this.initPath,
         supervisor: () => this.supervisor,
-        spawnOf: (processId, argv) => {
+        spawnOf: (processId, argv, more = {}) => {
           if (this.holdsSpawns) return new Promise(() => void this.heldSpawns++);
-          const env = { PATH: process.env['PATH'] ?? '', HOME: `${this.dir.path}/home` };
+          const env = { PATH: process.env['PATH'] ?? '', HOME: `${this.dir.path}/home`, ...more };
           const { onFull, blockMs } = this.output;
           const cwd = `${this.dir.path}/home`;
           const spec = { processId, argv, env, cwd, stdin: 'open' as const, output: { onFull, blockMs } };
@@ -121,6 +126,26 @@ export class KernelBench {
     await this.#init?.exited;
     await this.leave();
     this.dir.remove();
+  }
+
+  /** Kernelspecs of the home of the session, as `kernel.json`. */
+  putSpecs(specs: Readonly<Record<string, object>>): void {
+    for (const [name, spec] of Object.entries(specs)) {
+      const folder = `${this.dir.path}/home/.local/share/jupyter/kernels/${name}`;
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(`${folder}/kernel.json`, JSON.stringify(spec));
+    }
+  }
+
+  channels(ask: ChannelsAsk): ChannelsReader {
+    const of = { find: () => this.#session, timers: systemTimers(this.log) };
+    const reader = new ChannelsReader(ask, channelsStream(of));
+    this.#readers.push(reader);
+    return reader;
+  }
+
+  async specs() {
+    return (await kernelspecsCall({ find: () => this.#session })({ sessionId, generation: 1 }, never)).specs;
   }
 
   execute(ask: Ask): RunReader {

@@ -70,6 +70,7 @@ describe('calls', () => {
           processes: () => Promise.resolve({ processes: [] }),
           kernels: refuse,
           kernel: refuse,
+          kernelspecs: refuse,
           upgrade: refuse,
           describe: refuse,
           upgradeState: refuse,

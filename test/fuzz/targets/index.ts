@@ -6,6 +6,7 @@ import { initCommands } from './init-commands.ts';
 import { initFrames } from './init-frames.ts';
 import { journal } from './journal.ts';
 import { json } from './json.ts';
+import { kernelRecords } from './kernel-records.ts';
 import { spoolRecord, spoolRecovery } from './spool.ts';
 
 export const targets: Record<string, () => Target> = {
@@ -15,6 +16,7 @@ export const targets: Record<string, () => Target> = {
   'init-frames': () => initFrames,
   'init-commands': initCommands,
   journal: () => journal,
+  'kernel-records': () => kernelRecords,
   'spool-record': () => spoolRecord,
   spool: spoolRecovery,
 };
