@@ -155,5 +155,6 @@ export const notAClients: Readonly<Record<string, string>> = {
   S13: "an agent's socket",
   S14: "the senders' at the other end",
   S15: 'of the operation `execute`, judged by the agent: test/agent-daemon/kernels',
+  S17: 'of the operation `channels`, judged by the agent: test/agent-daemon/kernels',
   S16: 'of SSH, judged by its server in the agent: test/agent-daemon/ssh/connections.test.ts',
 };

@@ -1,12 +1,12 @@
 /** HTTP of kernels: code in, console out, over HTTP in slices or over a socket; and the kernels of a session themselves. */
 import { z } from 'zod';
-import { Execute, Executed, KernelList, KernelRestart, NewKernel } from '../../../schema/api/kernel.ts';
+import { Execute, Executed, KernelList, KernelRestart, KernelspecList, NewKernel } from '../../../schema/api/kernel.ts';
 import { Kernel, KernelId } from '../../../schema/api/kernel-parts.ts';
 import { SessionId } from '../../../schema/api/session.ts';
 import { reply, route, slice } from '../../http/slice.ts';
 import { socketRoute } from '../sessions/socket-route.ts';
 import { execute } from './execute.ts';
-import { actOnKernel, listKernels, startKernel } from './service.ts';
+import { actOnKernel, listKernels, listKernelspecs, startKernel } from './service.ts';
 
 const SessionParams = z.strictObject({ id: SessionId });
 const KernelParams = z.strictObject({ id: SessionId, kernelId: KernelId });
@@ -41,6 +41,7 @@ export const kernels = slice('kernels', [
       errors: [
         ...unreachable,
         'kernel_language_missing',
+        'kernel_kind_wrong',
         'kernel_dead',
         'kernel_busy',
         'kernel_limit',
@@ -53,7 +54,11 @@ export const kernels = slice('kernels', [
     },
     async (ctx, { params, body }) => reply(200, await execute(ctx, params.id, body)),
   ),
-  socketRoute('execute', 'runs code in kernels of the session, and reads its output from any offset.', unreachable),
+  socketRoute(
+    'execute',
+    'runs code in kernels of the session, or speaks to those of Jupyter, and reads their output from any offset.',
+    unreachable,
+  ),
   route(
     {
       method: 'get',
@@ -68,15 +73,34 @@ export const kernels = slice('kernels', [
   ),
   route(
     {
+      method: 'get',
+      path: '/v1/sessions/{id}/kernelspecs',
+      summary: 'The kernels of Jupyter that the image of a session brings along.',
+      permission: 'project:read',
+      request: { params: SessionParams },
+      responses: { 200: { description: 'All of them.', schema: KernelspecList } },
+      errors: [...unreachable, 'kernel_spec_unusable', 'process_limit'],
+    },
+    async (ctx, { params }) => reply(200, { items: await listKernelspecs(ctx, params.id) }),
+  ),
+  route(
+    {
       method: 'post',
       path: '/v1/sessions/{id}/kernels',
-      summary: 'Starts a kernel: an interpreter of the image that keeps its state.',
+      summary: 'Starts a kernel that keeps its state: an interpreter of the image, or a kernel of Jupyter in it.',
       permission: 'project:write',
       // By its id, if the caller chooses it.
       idempotent: 'none',
       request: { params: SessionParams, body: NewKernel },
       responses: { 201: { description: 'It runs.', schema: Kernel } },
-      errors: [...unreachable, 'kernel_language_missing', 'kernel_limit', 'process_limit'],
+      errors: [
+        ...unreachable,
+        'kernel_language_missing',
+        'kernel_spec_missing',
+        'kernel_spec_unusable',
+        'kernel_limit',
+        'process_limit',
+      ],
     },
     async (ctx, { params, body }) => reply(201, await startKernel(ctx, params.id, body)),
   ),

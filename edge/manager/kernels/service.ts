@@ -1,5 +1,7 @@
 /** The verbs of kernels: each is one call of the agent of the session. @throws Refusal, the agent's own among them */
-import type { Kernel } from '../../../schema/api/kernel-parts.ts';
+import type { NewKernel } from '../../../schema/api/kernel.ts';
+import type { Kernel, Kernelspec } from '../../../schema/api/kernel-parts.ts';
+import type { z } from 'zod';
 import { isErrorCode, Refusal } from '../../../schema/errors.ts';
 import { newId } from '../../../schema/ids.ts';
 import { type CallInput, type CallOp, callShapes } from '../../../schema/protocol/calls.ts';
@@ -15,14 +17,19 @@ export async function listKernels(ctx: UserCtx, sessionId: string): Promise<Kern
   return callShapes.kernels.result.parse(result).kernels;
 }
 
+/** The kernelspecs of a session's image. */
+export async function listKernelspecs(ctx: UserCtx, sessionId: string): Promise<Kernelspec[]> {
+  const result = await ask(ctx, sessionId, 'project:read', 'kernelspecs', {});
+  return callShapes.kernelspecs.result.parse(result).specs;
+}
+
 /** Starts a kernel, once for an id. */
-export function startKernel(
-  ctx: UserCtx,
-  sessionId: string,
-  { id, language }: { id?: string | undefined; language: Kernel['language'] },
-) {
-  const kernelId = id ?? newId('kernel', ctx.clock.nowMs(), ctx.random.bytes(10));
-  return actOnKernel(ctx, sessionId, kernelId, { kind: 'start', language });
+export function startKernel(ctx: UserCtx, sessionId: string, body: z.infer<typeof NewKernel>): Promise<Kernel> {
+  const kernelId = body.id ?? newId('kernel', ctx.clock.nowMs(), ctx.random.bytes(10));
+  if ('language' in body) return actOnKernel(ctx, sessionId, kernelId, { kind: 'start', language: body.language });
+  const { spec, restarts } = body;
+  const act = { kind: 'startSpec' as const, spec, ...(restarts === null ? {} : { restarts }) };
+  return actOnKernel(ctx, sessionId, kernelId, act);
 }
 
 /** Does something with one kernel, and answers how it is then. */

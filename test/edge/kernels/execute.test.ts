@@ -244,6 +244,50 @@ describe('kernels', () => {
     vi.restoreAllMocks();
   });
 
+  it('of Jupyter are listed by their kernelspecs and started by one, with what starts them anew', async () => {
+    const spec = {
+      name: 'python3',
+      displayName: 'P',
+      language: 'python',
+      argv: ['p'],
+      env: {},
+      interruptMode: 'signal',
+      metadata: { debugger: true },
+    };
+    const shown = {
+      id: kernelId,
+      spec: 'python3',
+      restarts: { perMinute: 5 },
+      state: 'idle',
+      starts: 1,
+      startedAtMs: 5,
+      queued: 0,
+    };
+    const acts: unknown[] = [];
+    vi.spyOn(ControlHub.prototype, 'call').mockImplementation((_agent, _id, op, input) => {
+      if (op === 'kernel') acts.push((input as { act: unknown }).act);
+      return Promise.resolve({ ok: true, result: op === 'kernelspecs' ? { specs: [spec] } : { kernel: shown } });
+    });
+    expect((await call('GET', `/v1/sessions/${id}/kernelspecs`, { token })).body).toEqual({ items: [spec] });
+    const start = (body: object) => call('POST', `/v1/sessions/${id}/kernels`, { token, body });
+    expect((await start({ spec: 'python3' })).body).toEqual(shown);
+    await start({ spec: 'python3', restarts: { perMinute: 1 } });
+    await start({ spec: 'python3', restarts: null });
+    expect(acts).toEqual([
+      { kind: 'startSpec', spec: 'python3', restarts: { perMinute: 5 } },
+      { kind: 'startSpec', spec: 'python3', restarts: { perMinute: 1 } },
+      { kind: 'startSpec', spec: 'python3' },
+    ]);
+    for (const wrong of [
+      {},
+      { spec: 'a/b' },
+      { spec: 'x', language: 'python' },
+      { spec: 'x', restarts: { perMinute: 0 } },
+    ])
+      expect((await start(wrong)).body).toMatchObject({ code: 'request_body_invalid' });
+    vi.restoreAllMocks();
+  });
+
   it('of an agent of an earlier version are refused with what to do', async () => {
     vi.spyOn(ControlHub.prototype, 'call').mockResolvedValue({ ok: false, code: 'tunnel_op_unknown' });
     const refused = await call<{ code: string }>('GET', `/v1/sessions/${id}/kernels`, { token });

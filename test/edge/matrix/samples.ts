@@ -259,6 +259,7 @@ export const samples: Record<string, Sample> = {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),
   'GET /v1/sessions/{id}/kernels': onSession(409, '/kernels'),
+  'GET /v1/sessions/{id}/kernelspecs': onSession(409, '/kernelspecs'),
   'POST /v1/sessions/{id}/kernels': onSession(409, '/kernels', { body: { language: 'python' } }),
   'POST /v1/sessions/{id}/kernels/{kernelId}/interrupt': onSession(409, `/kernels/${noId('krn')}/interrupt`, {
     body: {},
