@@ -284,6 +284,8 @@ static void run(int signals)
             sockets_event(&fds[WATCH_SOCKETS + i]);
         if (fds[WATCH_INPUT].revents)
             read_input();
+        if (fds[WATCH_INPUT].revents && !input_is_open)
+            stop(); /* nobody is there any more */
         if (fds[WATCH_SIGNALS].revents)
             take_signals(signals);
     }

@@ -169,6 +169,10 @@ describe('the bridge to a kernel', () => {
     bridge.child.kill('SIGTERM');
     await bridge.whenClosed();
     expect(bridge.exit).toEqual({ code: 0, signal: null });
+    await using left = await new BridgeProcess().whenReady();
+    left.child.stdin.end();
+    await left.whenClosed();
+    expect(left.exit).toEqual({ code: 0, signal: null });
     await using other = await new BridgeProcess({ options: ['--interrupt', 'message'] }).whenReady();
     other.child.kill('SIGINT');
     const id = other.cell({ do: 'print', text: 'alive' });
