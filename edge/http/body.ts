@@ -47,16 +47,22 @@ async function readAll(body: ReadableStream<Uint8Array>, limitBytes: number): Pr
   return whole;
 }
 
-/** A JSON body as text and value. @throws Refusal for another type, too many bytes, too slow, broken UTF-8 or JSON. */
+/**
+ * A JSON body as text and value. `types`: what it may be called besides application/json, and then an empty one is `{}`.
+ * @throws Refusal for another type, too many bytes, too slow, broken UTF-8 or JSON.
+ */
 export async function readJson(
   request: Request,
   limitBytes: number,
   withinMs = bodyMs,
+  types?: readonly string[],
 ): Promise<{ text: string; value: unknown }> {
   checkLength(request, limitBytes);
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
-  if (type !== 'application/json') throw new Refusal('request_type_unsupported', 'Send the body as application/json.');
+  const isKnown = type === 'application/json' || (types !== undefined && (type === undefined || types.includes(type)));
+  if (!isKnown) throw new Refusal('request_type_unsupported', 'Send the body as application/json.');
   const bytes = request.body && (await inTime(readAll(request.body, limitBytes), withinMs));
+  if ((!bytes || bytes.byteLength === 0) && types !== undefined) return { text: '', value: {} };
   if (!bytes || bytes.byteLength === 0) throw new Refusal('request_body_malformed', 'The body is empty.');
   const parsed = parseJson(bytes);
   if (!parsed) throw new Refusal('request_body_malformed');

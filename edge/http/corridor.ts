@@ -20,7 +20,7 @@ import { checkPermission } from './permission.ts';
 import { toProblem, toRefusal } from './problem.ts';
 import { dress, render } from './respond.ts';
 import { PathRouter } from './router.ts';
-import type { Route, RouteSpec, Slice } from './slice.ts';
+import type { Reply, Route, RouteSpec, Slice, Surface } from './slice.ts';
 
 /** How credentials become actors; features bring them, so that the corridor depends on none. */
 export interface Authenticators {
@@ -48,7 +48,8 @@ export function createApp(
     );
   }
   const known = routes.map(({ spec }) => ({ method: spec.method.toUpperCase(), pattern: pathPattern(spec.path) }));
-  app.notFound((c) => refuseUnknown(c, known));
+  const surfaces = [...new Set(routes.map(({ spec }) => spec.surface))].filter((each) => each !== undefined);
+  app.notFound((c) => refuseUnknown(c, known, surfaces));
   app.onError((error) => render(toProblem(toRefusal(error)), freshRequestId()));
   return app;
 }
@@ -64,13 +65,23 @@ function pathPattern(path: string): RegExp {
 async function refuseUnknown(
   c: Context<{ Bindings: Env }>,
   known: { method: string; pattern: RegExp }[],
+  surfaces: readonly Surface[],
 ): Promise<Response> {
   await new Stranger(c.req.raw, readConfig(c.env).layout).ask();
+  const surface = surfaces.find((each) => each.owns(c.req.path));
   const allowed = known.filter(({ pattern }) => pattern.test(c.req.path)).map(({ method }) => method);
-  if (allowed.length === 0) return render(toProblem(new Refusal('route_not_found')), freshRequestId());
-  const problem = toProblem(new Refusal('route_method_not_allowed'));
+  if (allowed.length === 0) return render(toRefused(new Refusal('route_not_found'), surface), freshRequestId());
+  const problem = toRefused(new Refusal('route_method_not_allowed'), surface);
   problem.headers['allow'] = [...new Set(allowed)].join(', ');
   return render(problem, freshRequestId());
+}
+
+/** The answer to a refusal, in the form of the surface where it is met. */
+function toRefused(refusal: Refusal, surface: Surface | undefined): Reply & { headers: Record<string, string> } {
+  const problem = toProblem(refusal);
+  if (!surface) return problem;
+  const headers = { ...problem.headers, 'content-type': 'application/json' };
+  return { status: problem.status, body: surface.refuse(problem.body), headers };
 }
 
 function freshRequestId(): string {
@@ -97,7 +108,7 @@ async function travel(
     cause = ctx ? await settle(ctx, error) : error;
     const refusal = toRefusal(cause);
     if (ctx) witness(ctx, name, refusal.code);
-    response = render(toProblem(refusal), requestId);
+    response = render(toRefused(refusal, route.spec.surface), requestId);
   }
   logRequest(ctx, route.spec, requestId, response.status, systemClock.nowMs() - startedMs, cause);
   return response;
@@ -122,29 +133,56 @@ async function enter(
   authenticators: Authenticators,
 ): Promise<Response> {
   const { spec } = route;
-  checkAddress(ctx.request);
+  const shown = readCredential(ctx.request, spec);
+  checkAddress(shown.address);
   if (spec.permission === 'public' && spec.isWatched !== true) await ctx.stranger.ask();
-  ctx.actor = await identify(ctx, spec, authenticators);
+  ctx.actor = await identify(ctx, spec, shown.token, authenticators);
   checkPermission(ctx.actor, spec.permission);
   if (spec.upgrade) checkUpgrade(ctx.request, spec.upgrade.protocol);
   if (spec.method !== 'get') checkCondition(ctx.request, spec);
-  const { input, bodyText } = await readInput(ctx.request, spec, params);
+  const { input, bodyText } = await readInput(ctx.request, shown.address, spec, params);
   ctx.idempotency = readIdempotency(ctx.request, spec, bodyText);
   const answer = await withIdempotency(ctx, route, input);
   return answer instanceof Response ? dress(answer, ctx.requestId) : render(answer, ctx.requestId);
 }
 
 /** Refuses a token in the address, where logs, proxies and histories keep it. */
-function checkAddress({ url }: Request): void {
+function checkAddress(url: string): void {
   if (url.includes('cwt_') || url.includes('cwj_')) throw new Refusal('request_token_in_url');
 }
 
-async function identify(ctx: Ctx, { permission }: RouteSpec, authenticators: Authenticators): Promise<Actor> {
+/** What a request says who it is of: `token` is null when it says nothing, undefined when nobody can read it. */
+interface Shown {
+  token: string | null | undefined;
+  /** Without the token, where it may be in there. */
+  address: string;
+}
+
+function readCredential({ url, headers }: Request, { surface, upgrade }: RouteSpec): Shown {
+  const header = headers.get('authorization');
+  const [, scheme = '', token] = /^(\w+) ([\x21-\x7e]{1,512})$/.exec(header ?? '') ?? [];
+  const isOurs = ['bearer', surface?.scheme].includes(scheme.toLowerCase());
+  const said = header === null ? null : isOurs ? token : undefined;
+  if (!surface || !upgrade) return { token: said, address: url };
+  // A browser can give a WebSocket no header.
+  const address = new URL(url);
+  const inAddress = address.searchParams.get(surface.tokenParameter);
+  address.searchParams.delete(surface.tokenParameter);
+  return {
+    token: said === null && inAddress !== null && inAddress.length <= 512 ? inAddress : said,
+    address: address.href,
+  };
+}
+
+async function identify(
+  ctx: Ctx,
+  { permission }: RouteSpec,
+  token: Shown['token'],
+  authenticators: Authenticators,
+): Promise<Actor> {
   if (permission === 'public') return { kind: 'anonymous' };
   if (permission === 'agent') return authenticators.agent(ctx);
-  const header = ctx.request.headers.get('authorization');
-  if (header === null) throw new Refusal('auth_missing');
-  const token = /^bearer ([\x21-\x7e]{1,512})$/i.exec(header)?.[1];
+  if (token === null) throw new Refusal('auth_missing');
   if (token === undefined) throw new Refusal('auth_invalid');
   if (permission !== 'bootstrap') return authenticators.token(ctx, token);
   if (ctx.config.bootstrap === undefined || !equalTexts(token, ctx.config.bootstrap)) throw new Refusal('auth_invalid');
@@ -152,8 +190,9 @@ async function identify(ctx: Ctx, { permission }: RouteSpec, authenticators: Aut
 }
 
 /** @throws Refusal when the request is no WebSocket upgrade, or for another subprotocol */
-export function checkUpgrade(request: Request, protocol: string): void {
+export function checkUpgrade(request: Request, protocol: string | undefined): void {
   if (request.headers.get('upgrade')?.toLowerCase() !== 'websocket') throw new Refusal('request_upgrade_required');
+  if (protocol === undefined) return;
   const offered = (request.headers.get('sec-websocket-protocol') ?? '').split(',').map((each) => each.trim());
   if (!offered.includes(protocol))
     throw new Refusal('request_protocol_unsupported', `Ask for the subprotocol ${protocol}.`);

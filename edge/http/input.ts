@@ -9,13 +9,18 @@ export interface ReadInput {
   bodyText: string;
 }
 
-/** Validates path, query, headers and body, in this order. @throws Refusal */
-export async function readInput(request: Request, spec: RouteSpec, params: Record<string, string>): Promise<ReadInput> {
+/** Validates path, query (of `address`), headers and body, in this order. @throws Refusal */
+export async function readInput(
+  request: Request,
+  address: string,
+  spec: RouteSpec,
+  params: Record<string, string>,
+): Promise<ReadInput> {
   const wanted: RequestSpec = spec.request ?? {};
   const limitBytes = spec.bodyLimitBytes ?? defaultBodyLimitBytes;
   const input: Record<string, unknown> = {};
   if (wanted.params) input['params'] = parseInput(wanted.params, params, 'request_path_invalid');
-  const query = wanted.query && queryObject(new URL(request.url));
+  const query = wanted.query && queryObject(new URL(address));
   if (wanted.query) input['query'] = parseInput(wanted.query, query, 'request_query_invalid');
   if (wanted.headers)
     input['headers'] = parseInput(wanted.headers, namedHeaders(request, wanted.headers), 'request_header_invalid');
@@ -24,7 +29,7 @@ export async function readInput(request: Request, spec: RouteSpec, params: Recor
     input['body'] = limitedStream(request, limitBytes);
     return { input: input as unknown as InputOf<RequestSpec>, bodyText: '' };
   }
-  const { text, value } = await readJson(request, limitBytes);
+  const { text, value } = await readJson(request, limitBytes, undefined, spec.surface?.bodyTypes);
   input['body'] = parseInput(wanted.body, value, 'request_body_invalid');
   return { input: input as unknown as InputOf<RequestSpec>, bodyText: text };
 }

@@ -130,7 +130,9 @@ function problems(spec: RouteSpec): Operation['responses'] {
           .toSorted()
           .map((code) => `[\`${code}\`](/errors/${code}): ${errors[code].title}`)
           .join('; '),
-        content: { 'application/problem+json': { schema: Problem } },
+        content: spec.surface
+          ? { 'application/json': { schema: spec.surface.refusal } }
+          : { 'application/problem+json': { schema: Problem } },
       },
     ]),
   );

@@ -5,7 +5,7 @@ import { rateLimitHeaders } from './rate-limit.ts';
 import type { Reply } from './slice.ts';
 
 /** The answer to a refusal. The request id is only in a header, so that equal refusals are equal byte for byte. */
-export function toProblem(refusal: Refusal): Reply & { headers: Record<string, string> } {
+export function toProblem(refusal: Refusal): Reply & { body: Problem; headers: Record<string, string> } {
   const { status, title } = errors[refusal.code];
   const retryAfterSeconds = refusal.retryAfterSeconds ?? (status === 429 ? 1 : undefined);
   const body: Problem = {

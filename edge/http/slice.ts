@@ -11,6 +11,7 @@
  * ]);
  */
 import type { z } from 'zod';
+import type { Problem } from '../../schema/api/problem.ts';
 import type { ErrorCode } from '../../schema/errors.ts';
 import type { AgentActor, AnonymousActor, BootstrapActor, Ctx, UserActor } from './context.ts';
 
@@ -45,6 +46,24 @@ export type ActorOf<P extends Permission> = P extends 'public'
       : UserActor;
 
 export type Method = 'get' | 'post' | 'put' | 'patch' | 'delete';
+
+/**
+ * A standard of others that routes speak instead of ours: how a caller shows its token, which bodies are JSON, what a
+ * refusal looks like. Its module is the feature's that brings the routes.
+ */
+export interface Surface {
+  /** What `Authorization` may begin with, in lower case, besides `bearer`. */
+  scheme: string;
+  /** The parameter of the address that may hold the token where nothing but an address can be given: on upgrades. */
+  tokenParameter: string;
+  /** Content types of JSON besides application/json; a body that is empty stands for `{}`. */
+  bodyTypes: readonly string[];
+  /** True for addresses below its routes, also where nothing is. */
+  owns(path: string): boolean;
+  /** A refusal in its form, from what ours says. */
+  refuse(problem: Problem): unknown;
+  refusal: z.ZodType;
+}
 
 export interface ResponseSpec {
   description: string;
@@ -91,7 +110,8 @@ export interface RouteSpec<P extends Permission = Permission, R extends RequestS
   /** Public, and asked by whoever watches this process: not slowed down for what its address asks beside it. */
   isWatched?: true;
   /** A WebSocket: a request without `upgrade` is refused with 426; with `protocol`, so is another subprotocol. */
-  upgrade?: { protocol: string };
+  upgrade?: { protocol?: string };
+  surface?: Surface;
 }
 
 type Parsed<S> = S extends z.ZodType ? z.output<S> : undefined;

@@ -63,7 +63,8 @@ describe('the OpenAPI document', () => {
       const refusals = Object.entries(operation.responses).filter(([status]) => /^[45]/.test(status));
       expect(refusals.length, name).toBeGreaterThan(0);
       for (const [status, { description, content }] of refusals) {
-        expect(Object.keys(content ?? {}), name).toEqual(['application/problem+json']);
+        const type = name.includes('/jupyter/') ? 'application/json' : 'application/problem+json';
+        expect(Object.keys(content ?? {}), name).toEqual([type]);
         const codes = [...description.matchAll(/\[`(\w+)`\]\(\/errors\/(\w+)\): /g)];
         expect(codes.length, `${name} ${status}`).toBeGreaterThan(0);
         for (const [, code = '', linked] of codes) {

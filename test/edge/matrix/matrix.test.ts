@@ -78,8 +78,9 @@ describe('the table of rights', () => {
 });
 
 /** The code of a refusal that the route does not declare. */
-function undeclared({ spec }: Route, { headers, text }: Seen): string | undefined {
-  if (headers['content-type'] !== 'application/problem+json') return undefined;
+function undeclared({ spec }: Route, { status, headers, text }: Seen): string | undefined {
+  const type = spec.surface ? 'application/json' : 'application/problem+json';
+  if (status < 400 || headers['content-type'] !== type) return undefined;
   const { code } = JSON.parse(text) as { code: ErrorCode };
   return declaredErrors(spec).has(code) ? undefined : code;
 }
