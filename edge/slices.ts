@@ -6,9 +6,11 @@ import { administration } from './manager/accounts/admin-routes.ts';
 import { accounts } from './manager/accounts/routes.ts';
 import { agents } from './manager/agents/routes.ts';
 import { auditTrail } from './manager/audit/routes.ts';
-import { kernels } from './manager/kernels/routes.ts';
 import { images } from './manager/images/routes.ts';
+import { jupyter } from './manager/jupyter/routes.ts';
+import { kernels } from './manager/kernels/routes.ts';
 import { metrics } from './manager/metrics/routes.ts';
+import { presets } from './manager/presets/routes.ts';
 import { recovery } from './manager/recovery/routes.ts';
 import { releases } from './manager/releases/routes.ts';
 import { sessions } from './manager/sessions/routes.ts';
@@ -22,8 +24,10 @@ const features: readonly Slice[] = [
   auditTrail,
   events,
   images,
+  jupyter,
   kernels,
   metrics,
+  presets,
   recovery,
   releases,
   sessions,

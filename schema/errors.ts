@@ -48,6 +48,8 @@ export const errors = {
   token_not_found: { status: 404, title: 'No such token' },
   group_not_found: { status: 404, title: 'No such resource group' },
   account_name_taken: { status: 409, title: 'The name is taken' },
+  preset_not_found: { status: 404, title: 'No such resource preset' },
+  preset_limit: { status: 409, title: 'There are too many resource presets' },
 
   // agents
   agent_not_found: { status: 404, title: 'No such agent' },
@@ -108,6 +110,12 @@ export const errors = {
   kernel_run_not_found: { status: 404, title: 'No such run in the session' },
   kernel_run_conflict: { status: 409, title: 'The run id was used with another request' },
   kernel_input_unasked: { status: 409, title: 'The run asks for no input there' },
+
+  // jupyter
+  jupyter_kernelspec_missing: { status: 404, title: 'No such kernelspec' },
+  jupyter_session_not_found: { status: 404, title: 'No such session of Jupyter' },
+  jupyter_start_waits: { status: 503, title: 'The kernel found no resources in time' },
+  jupyter_terminals_missing: { status: 404, title: 'Terminals are not served here' },
 
   // tunnel
   tunnel_frame_invalid: { status: 400, title: 'A frame is not valid' },

@@ -10,7 +10,8 @@ import { describeAmount, holds } from '../scheduler/slots.ts';
 const keepMs = 5_000;
 const shapes = new WeakMap<object, Map<number, { atMs: number; shape: GroupShape }>>();
 
-async function shapeOf(ctx: UserCtx, groupNumber: number): Promise<GroupShape> {
+/** What the agents of a group have in all, present or not. */
+export async function shapeOf(ctx: UserCtx, groupNumber: number): Promise<GroupShape> {
   const nowMs = ctx.clock.bootMs();
   const known = shapes.get(ctx.env) ?? new Map<number, { atMs: number; shape: GroupShape }>();
   shapes.set(ctx.env, known);

@@ -26,6 +26,13 @@ export async function listReachedSessions(
   };
 }
 
+/** Ids of the actor's own live sessions whose name begins so, newest first. */
+export async function listOwnLive(ctx: UserCtx, namePrefix: string, limit: number): Promise<string[]> {
+  const filter: ListFilter = { states: 'live', type: 'interactive', namePrefix, ownerId: ctx.actor.userId };
+  const { rows } = await listSessions(ctx.env.DB, await toScope(ctx, undefined), filter, undefined, limit);
+  return rows.map(({ id }) => id);
+}
+
 async function toScope(ctx: UserCtx, project: string | undefined): Promise<ListScope> {
   const { actor } = ctx;
   if (project !== undefined || actor.projectId !== undefined) {

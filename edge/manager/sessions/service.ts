@@ -157,6 +157,11 @@ async function require(ctx: UserCtx, id: string, verb: ProjectVerb): Promise<Fou
   return found;
 }
 
+/** A session with its whole specification, which the API does not show. @throws Refusal as {@link deleteSession} */
+export async function getSource(ctx: UserCtx, id: string, verb: ProjectVerb): Promise<SessionSource> {
+  return (await require(ctx, id, verb)).source;
+}
+
 /** A session as it is now, as JSON with its version: one call of an object for all that their ledgers know. */
 export async function showSession(ctx: UserCtx, id: string): Promise<{ text: string; version: number }> {
   const place = await placeOf(ctx, id);

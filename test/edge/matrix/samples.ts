@@ -75,6 +75,54 @@ const plain = (ok: number, path: string, body?: () => unknown): Sample => ({
   request: () => ({ path, ...(body === undefined ? {} : { body: body() }) }),
 });
 
+const noKernel = `ses-${'0'.repeat(26)}-1_1-krn-${'0'.repeat(26)}`;
+const jupyterBodies: Record<string, unknown> = { 'POST kernels': {}, 'POST sessions': { path: 'n', type: 'notebook' } };
+
+/** What the gateway answers at one of its bases; `waits`: below a session that waits for an agent. */
+function jupyterSamples(base: string, waits: boolean): Record<string, Sample> {
+  const plainly = (
+    ok: number,
+    name: string,
+    path: string,
+    more: Omit<SampleRequest, 'path'> = {},
+  ): [string, Sample] => {
+    const [method = '', tail = ''] = name.split(' ');
+    const at = (id: string) => ({ path: `${base.replace('{id}', id)}/${path}`, ...more });
+    const sample: Sample = {
+      ok,
+      request: ({ sessionId }) => at(sessionId),
+      // What every caller is told alike has no owner.
+      ...(waits && ok === 409 ? { belongsTo: 'project' as const, missing: () => at(`${noId('ses')}_1_1`) } : {}),
+    };
+    return [`${method} ${base}/${tail}`, sample];
+  };
+  const ofAgent = waits ? 409 : 200;
+  const [kernel, session] = ['api/kernels/{kernelId}', 'api/sessions/{sessionId}'];
+  const body = (name: string) => ({ body: jupyterBodies[name] });
+  return Object.fromEntries([
+    plainly(200, 'GET api', 'api'),
+    plainly(200, 'GET api/me', 'api/me'),
+    plainly(ofAgent, 'GET api/status', 'api/status'),
+    plainly(ofAgent, 'GET api/kernelspecs', 'api/kernelspecs'),
+    plainly(waits ? 409 : 404, 'GET api/kernelspecs/{name}', 'api/kernelspecs/none'),
+    plainly(404, 'GET kernelspecs/{name}/{resource}', 'kernelspecs/none/logo.png'),
+    plainly(ofAgent, 'GET api/kernels', 'api/kernels'),
+    plainly(waits ? 409 : 404, 'POST api/kernels', 'api/kernels', body('POST kernels')),
+    plainly(404, `GET ${kernel}`, `api/kernels/${noKernel}`),
+    plainly(404, `DELETE ${kernel}`, `api/kernels/${noKernel}`),
+    plainly(404, `POST ${kernel}/interrupt`, `api/kernels/${noKernel}/interrupt`),
+    plainly(404, `POST ${kernel}/restart`, `api/kernels/${noKernel}/restart`, { body: {} }),
+    plainly(404, `GET ${kernel}/channels`, `api/kernels/${noKernel}/channels`, { headers: upgrade }),
+    plainly(200, 'GET api/sessions', 'api/sessions'),
+    plainly(waits ? 409 : 404, 'POST api/sessions', 'api/sessions', body('POST sessions')),
+    plainly(404, `GET ${session}`, 'api/sessions/none'),
+    plainly(404, `PATCH ${session}`, 'api/sessions/none', { body: {} }),
+    plainly(404, `DELETE ${session}`, 'api/sessions/none'),
+    plainly(200, 'GET api/terminals', 'api/terminals'),
+    plainly(404, 'POST api/terminals', 'api/terminals'),
+  ]);
+}
+
 export const samples: Record<string, Sample> = {
   'GET /': plain(200, '/'),
   'GET /errors': plain(200, '/errors'),
@@ -271,6 +319,12 @@ export const samples: Record<string, Sample> = {
     request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}/kernels/${noId('krn')}` }),
     missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1/kernels/${noId('krn')}` }),
   },
+  'GET /v1/sessions/{id}/kernels/{kernelId}/outputs': onSession(409, `/kernels/${noId('krn')}/outputs`),
+  ...jupyterSamples('/jupyter', false),
+  ...jupyterSamples('/v1/sessions/{id}/jupyter', true),
+  'GET /v1/resource-presets': plain(200, '/v1/resource-presets'),
+  'PUT /v1/resource-presets/{name}': plain(200, '/v1/resource-presets/huge', () => ({ resources: { cpu: 64 } })),
+  'DELETE /v1/resource-presets/{name}': plain(404, '/v1/resource-presets/none'),
   'GET /v1/sessions/{id}/ssh': onSession(409, '/ssh', {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),

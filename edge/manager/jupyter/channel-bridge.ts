@@ -1,0 +1,468 @@
+/**
+ * Between the WebSocket of a Jupyter client and the channels of a kernel in the tunnel (SPEC rule S17). The agent keeps
+ * what the kernel says and what it is told; this only moves records, knows its place, and opens the tunnel's stream again
+ * from there when it was cut, which the client does not notice. Memory is bounded: towards the client by what it may not
+ * have read (`unproven.ts`), towards the kernel by what its agent has not kept (`kept-input.ts`).
+ */
+import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
+import type { Clock, Log, Random, Timers } from '../../../schema/ports.ts';
+import { BridgeNote, bridgeChannel, ChannelsEvent } from '../../../schema/protocol/channels.ts';
+import { channels } from '../../../schema/protocol/frame.ts';
+import { parseJson } from '../../../schema/protocol/json.ts';
+import { closeCodes } from '../../../schema/protocol/limits.ts';
+import type { Stream } from '../../../schema/protocol/stream.ts';
+import { type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
+import type { ClientSocket } from './client-socket.ts';
+import type { Executions } from './executions.ts';
+import {
+  clientMessageBytes,
+  FramingError,
+  joinRecord,
+  type LogPosition,
+  type LogRecord,
+  type Message,
+  RecordReader,
+  splitMessage,
+} from './framing.ts';
+import { KeptInput } from './kept-input.ts';
+import { headingOf, noteOf, wordsOfNote } from './messages.ts';
+import type { Place } from './places.ts';
+import { Replay } from './replay.ts';
+import { scanExecutions } from './scan.ts';
+import { hexOf, Voice } from './voice.ts';
+
+export interface BridgePorts {
+  clock: Clock;
+  timers: Timers;
+  random: Random;
+  log: Log;
+  /** Opens the kernel's channels behind a place, absent: from now on. Starts what is not there yet. @throws Refusal */
+  open(after: LogPosition | undefined, writer?: string): Promise<OpenedStream>;
+  /** May the person still? Rejects when nobody can tell. */
+  stillAllowed(): Promise<boolean>;
+  /** Why the kernel can not be reached for good, in words. */
+  explain(refusal: Refusal): Promise<string>;
+  /** True when the kernel's end is one that somebody asked for. */
+  isRestarted(): boolean;
+  /** True while this machine stops. */
+  isDraining(): boolean;
+}
+
+/** What a kernel and its client are known by, and how far they are. */
+export interface BridgeMemory {
+  executions: Executions;
+  /** The client's `session_id`, by which it is known when it comes back. */
+  session: string | undefined;
+  /** Absent: the client can not come back. */
+  place: Place | undefined;
+  /** Where the client goes on, and what it is told again before; absent: it is new here. */
+  back: { after: LogPosition; replay: Replay | undefined } | undefined;
+  /** Keeps what was read of the log. */
+  keep(executions: Executions): void;
+}
+
+/** Not kept by the agent yet, of one client. */
+const maxInputBytes = 64 * 1024 * 1024;
+/** How long the last words of a client that is gone may take to its agent. */
+const lastWordsMs = 5_000;
+/** What a client was sent so long before it spoke, it has. */
+const safeMs = 10_000;
+/** Of the log of a kernel that is read to learn what runs in it; behind more, somebody new is told nothing of before. */
+const maxScanBytes = 64 * 1024 * 1024;
+/** Between looks whether somebody has started a dead kernel again, and whether a session runs by now. */
+const deadPauseMs = 2_000;
+const startPauseMs = 400;
+const pausesMs = [100, 200, 400, 800, 1_500, 3_000, 5_000] as const;
+const missingWords = (bytes: number) =>
+  `${bytes} bytes of the kernel's messages are missing here: more were said than are kept`;
+const inputChannels = new Set(['shell', 'control', 'stdin']);
+
+/** What passes by itself: the stream is opened again. */
+const heals = new Set<ErrorCode>([
+  'agent_unreachable',
+  'agent_replaced',
+  'agent_busy',
+  'tunnel_closed',
+  'tunnel_deadline',
+  'tunnel_stream_limit',
+  'session_not_running',
+  'session_generation_stale',
+  'edge_overloaded',
+  'deploy_overlap',
+  'kernel_dead',
+]);
+
+/** What is said of the client, not of the kernel: its close codes. */
+const faults: Partial<Record<ErrorCode, number>> = {
+  auth_revoked: closeCodes.revoked,
+  access_denied: closeCodes.refused,
+  kernel_message_invalid: 1007,
+  kernel_message_too_large: closeCodes.tooBig,
+  kernel_writer_replaced: closeCodes.goingAway,
+};
+
+export class ChannelBridge {
+  readonly #socket: ClientSocket;
+  readonly #voice: Voice;
+  readonly #ports: BridgePorts;
+  #memory: BridgeMemory;
+  readonly #writer: string;
+  readonly #input = new KeptInput(maxInputBytes);
+  #stream: Stream | undefined;
+  #opened: OpenedStream | undefined;
+  #position: LogPosition | undefined;
+  #reader = new RecordReader(0);
+  #replay: Replay | undefined;
+  #ended: Extract<ChannelsEvent, { kind: 'ended' }> | undefined;
+  /** The next stream is opened at once: it begins elsewhere in the log. */
+  #isAgain = false;
+  /** Nothing was told it yet of what runs. */
+  #isNew: boolean;
+  #isCleared = false;
+  /** The client is gone, or sent away. */
+  #isOver = false;
+  /** What it said last is with its agent, or has to be left. */
+  #isDone = false;
+  #isDead = false;
+  /** The place where it goes on is not kept any more: it goes on with what comes. */
+  #isLost = false;
+  #isStarting = false;
+  #checkpoint: { atMs: number; sent: number } | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(socket: ClientSocket, ports: BridgePorts, memory: BridgeMemory) {
+    this.#socket = socket;
+    this.#voice = new Voice(socket, ports);
+    this.#ports = ports;
+    this.#memory = memory;
+    this.#replay = memory.back?.replay;
+    this.#position = memory.back?.after;
+    this.#isNew = memory.back === undefined;
+    this.#writer = hexOf(ports.random.bytes(16));
+    if (memory.place) memory.place.owner = this;
+    socket.listen({ message: (message) => this.#fromClient(message), gone: () => this.#leave() });
+  }
+
+  /** Until the client is gone or sent away. */
+  async run(): Promise<void> {
+    for (let tries = 0; !this.#isDone; tries++) {
+      try {
+        const opened = await this.#ports.open(this.#asked, this.#writer);
+        if (await this.#follow(opened)) tries = 0;
+      } catch (error) {
+        await this.#refused(refusalOf(error));
+      }
+      if (!this.#isDone) await this.#pause(tries);
+    }
+  }
+
+  /** Where the next stream begins. A replay that was cut begins anew. */
+  get #asked(): LogPosition | undefined {
+    return this.#replay && this.#position ? { ...this.#position, offset: this.#replay.from } : this.#position;
+  }
+
+  // ---- from the kernel ----
+
+  /** Until the stream is over. True when it had begun. @throws Refusal, StreamOver, FramingError */
+  async #follow(opened: OpenedStream): Promise<boolean> {
+    let hasBegun = false;
+    this.#isAgain = false;
+    this.#ended = undefined;
+    this.#opened = opened;
+    this.#stream = opened.stream;
+    try {
+      if (this.#isDone) return false;
+      this.#sendKept(opened.stream, opened.opened.inputOffset ?? 0);
+      for await (const item of opened.stream.read()) {
+        if (item.end) continue;
+        if (item.channel === channels.control) {
+          const event = ChannelsEvent.parse(parseJson(item.bytes));
+          hasBegun ||= event.kind === 'begun';
+          await this.#hear(event);
+        } else if (item.channel === channels.stdout)
+          for (const record of this.#reader.push(item.bytes)) await this.#deliver(record);
+        if (this.#isDone || this.#isAgain) break;
+      }
+      await this.#startIsOver();
+    } finally {
+      this.#stream = undefined;
+      this.#opened = undefined;
+      opened.close();
+    }
+    return hasBegun;
+  }
+
+  async #hear(event: ChannelsEvent): Promise<void> {
+    switch (event.kind) {
+      case 'begun':
+        this.#isDead = false;
+        this.#isLost = false;
+        this.#isStarting = false;
+        await this.#begin(event);
+        return;
+      case 'gap':
+        if (event.stream === 'stdout') await this.#miss(event.to);
+        return;
+      case 'taken':
+        this.#input.taken(event.offset);
+        if (this.#isOver && this.#input.heldBytes === 0) this.#isDone = true;
+        return;
+      case 'ended':
+        this.#ended = event;
+        return;
+      case 'state':
+        return;
+    }
+  }
+
+  async #begin({ starts, from }: { starts: number; from: number }): Promise<void> {
+    const asked = this.#asked;
+    if (this.#isNew) return this.#meet({ starts, offset: from });
+    this.#position = { starts, offset: from };
+    this.#reader = new RecordReader(from);
+    if (asked?.starts !== starts) this.#replay = undefined;
+    else if (from > asked.offset) {
+      const missing = from - Math.max(asked.offset, this.#replay?.until ?? 0);
+      this.#replay = this.#replay?.withoutBegin();
+      if (missing > 0) await this.#tell(missingWords(missing));
+    }
+    this.#isCleared = false;
+    this.#keepPlace();
+  }
+
+  /**
+   * Somebody new, or who is not remembered here, with the log ending at `end`: is told anew what it asked for itself; else it
+   * is shown what runs, and the last that ran.
+   */
+  async #meet(end: LogPosition): Promise<void> {
+    this.#isNew = false;
+    this.#position = end;
+    this.#reader = new RecordReader(end.offset);
+    this.#keepPlace();
+    if (end.offset === 0 || end.offset > maxScanBytes) return;
+    if (!this.#memory.executions.knows(end.starts, end.offset)) {
+      const log = await this.#ports.open({ starts: end.starts, offset: 0 });
+      const executions = await scanExecutions(log, end, () => this.#isOver);
+      this.#memory = { ...this.#memory, executions };
+      this.#memory.keep(executions);
+    }
+    const { session, executions: known } = this.#memory;
+    const before = known.behind(end.starts, 0).filter(({ from }) => from < end.offset);
+    const own = before.filter((each) => each.session === session);
+    const executions = own.length > 0 ? own : before.filter((each) => each.to === undefined || each === known.last);
+    if (executions.length === 0) return;
+    this.#replay = new Replay({ executions, until: end.offset, session });
+    // The stream that began here is left for one that begins there.
+    this.#isAgain = true;
+  }
+
+  async #miss(to: number): Promise<void> {
+    const position = this.#position;
+    if (!position) return;
+    const missing = to - Math.max(position.offset, this.#replay?.until ?? 0);
+    if (!this.#isCleared) this.#replay = this.#replay?.withoutBegin();
+    this.#reader.skip(to);
+    position.offset = to;
+    if (missing > 0) await this.#tell(missingWords(missing));
+  }
+
+  async #deliver({ offset, end, message: bytes }: LogRecord): Promise<void> {
+    const position = this.#position;
+    if (!position) return;
+    if (this.#isReplaced) return this.#close(closeCodes.goingAway, 'you are here again');
+    const message = splitMessage(bytes);
+    this.#memory.executions.see(position.starts, { offset, end }, message);
+    await this.#pass(offset, message, bytes);
+    if (this.#isOver) return;
+    position.offset = end;
+    if (this.#replay && end >= this.#replay.until) this.#replay = undefined;
+    this.#keepPlace();
+  }
+
+  async #pass(offset: number, message: Message, bytes: Uint8Array): Promise<void> {
+    if (message.channel === bridgeChannel) return this.#note(message);
+    const { session } = headingOf(message);
+    if (session !== '') this.#voice.session = session;
+    if (this.#replay?.isOfBefore(offset)) {
+      await this.#clear(this.#replay);
+      const shown = this.#replay.pass(offset, message);
+      if (shown) await this.#send((voice) => voice.say(shown));
+      return;
+    }
+    if (bytes.byteLength > clientMessageBytes)
+      return this.#tell(
+        `a message of ${bytes.byteLength} bytes is too large to be shown; outputs?after=${offset} has it`,
+        message.parts[1],
+      );
+    await this.#send((voice) => voice.say(message, bytes));
+  }
+
+  /** Before the first record of a replay: by then it is known that its begin is there. */
+  async #clear(replay: Replay): Promise<void> {
+    if (this.#isCleared) return;
+    this.#isCleared = true;
+    for (const parent of replay.cleared) await this.#send((voice) => voice.clear(parent));
+  }
+
+  async #note(message: Message): Promise<void> {
+    const note = BridgeNote.safeParse(noteOf(message)).data;
+    const words = note && wordsOfNote(note);
+    if (words !== undefined) await this.#tell(words, message.parts[1]);
+  }
+
+  /** The stream ended by itself: with it a start of the kernel, or the kernel. */
+  async #startIsOver(): Promise<void> {
+    const { starts } = this.#position ?? {};
+    if (this.#ended === undefined || starts === undefined) return;
+    const { restarts, reason } = this.#ended;
+    this.#position = { starts: starts + 1, offset: 0 };
+    this.#replay = undefined;
+    if (!restarts) await this.#die(reason);
+    else if (!this.#ports.isRestarted()) await this.#send((voice) => voice.status('restarting'));
+  }
+
+  async #die(reason: string): Promise<void> {
+    if (this.#isDead) return;
+    this.#isDead = true;
+    await this.#tell(`the kernel has ended (${reason})`);
+    await this.#send((voice) => voice.status('dead'));
+  }
+
+  // ---- from the client ----
+
+  #fromClient(said: Message | Uint8Array<ArrayBuffer> | FramingError): void {
+    if (this.#isOver) return;
+    if (said instanceof FramingError) return this.#close(said.isTooLarge ? closeCodes.tooBig : 1007, said.message);
+    this.#noteProof();
+    const record = said instanceof Uint8Array ? said : joinRecord(said);
+    const { channel } = said instanceof Uint8Array ? splitMessage(said.subarray(4)) : said;
+    // As jupyter-server does: whoever names a channel that is not for clients is not heard.
+    if (!inputChannels.has(channel)) return this.#ports.log.debug('a message on no channel of clients', { channel });
+    if (!this.#input.push(record))
+      return this.#close(closeCodes.policy, 'too much waits for the kernel: send it slower');
+    // What is queued is bounded by what is kept: nobody has to wait here.
+    this.#stream?.write(channels.input, record).catch(() => undefined);
+  }
+
+  /** Sends what the agent has not kept, in a stream that takes it from `offset` on. */
+  #sendKept(stream: Stream, offset: number): void {
+    this.#input.taken(offset);
+    stream.seek(channels.input, this.#input.from);
+    for (const record of this.#input.records) stream.write(channels.input, record).catch(() => undefined);
+  }
+
+  /** The client has another socket since. */
+  get #isReplaced(): boolean {
+    const { place } = this.#memory;
+    return place !== undefined && place.owner !== this;
+  }
+
+  /** The client speaks, so it has what it was sent a while ago. */
+  #noteProof(): void {
+    this.#socket.heard();
+    const { place } = this.#memory;
+    if (!place || !this.#position || this.#isReplaced) return;
+    const nowMs = this.#ports.clock.bootMs();
+    if (this.#checkpoint && nowMs - this.#checkpoint.atMs < safeMs) return;
+    if (this.#checkpoint) place.safe = this.#checkpoint.sent;
+    this.#checkpoint = { atMs: nowMs, sent: this.#position.offset };
+  }
+
+  /** The client is gone. What it said last is still given to its agent. */
+  #leave(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    if (this.#input.heldBytes === 0) return this.#finish();
+    this.#ports.timers.after(lastWordsMs, () => this.#finish());
+  }
+
+  #finish(): void {
+    this.#isDone = true;
+    this.#opened?.close();
+    this.#wake?.();
+  }
+
+  // ---- to the client ----
+
+  /** Sends what `say` says; a client that never reads is sent away. */
+  async #send(say: (voice: Voice) => Promise<boolean>): Promise<void> {
+    if (this.#isOver || (await say(this.#voice))) return;
+    this.#close(closeCodes.policy, 'nothing was read for long: come back under the same session_id');
+  }
+
+  #tell(words: string, parent?: Uint8Array): Promise<void> {
+    return this.#send((voice) => voice.tell(words, parent));
+  }
+
+  #keepPlace(): void {
+    const { place } = this.#memory;
+    if (!place || !this.#position || this.#isReplaced) return;
+    if (place.starts !== this.#position.starts) place.safe = 0;
+    place.starts = this.#position.starts;
+    // Of a replay all was sent before.
+    place.sent = this.#replay && place.sent > this.#position.offset ? place.sent : this.#position.offset;
+  }
+
+  // ---- ends and pauses ----
+
+  async #refused(error: unknown): Promise<void> {
+    if (this.#isDone) return;
+    if (!(error instanceof Refusal)) {
+      this.#ports.log.error('the channels of a kernel failed', { error: String(error) });
+      return this.#close(1011, 'internal');
+    }
+    const fault = faults[error.code];
+    if (fault !== undefined) return this.#close(fault, error.message);
+    if (error.code === 'kernel_dead') return this.#die(error.message);
+    if (error.code === 'session_output_gone' && this.#position && !this.#isLost) return this.#lose();
+    if (!heals.has(error.code)) return this.#giveUp(error);
+    const wasStarting = this.#isStarting;
+    this.#isStarting = error.code === 'session_not_running';
+    if (this.#isStarting && !wasStarting) await this.#send((voice) => voice.status('starting'));
+  }
+
+  async #lose(): Promise<void> {
+    this.#isLost = true;
+    this.#position = undefined;
+    this.#replay = undefined;
+    await this.#tell('what the kernel said meanwhile is not kept any more');
+  }
+
+  async #giveUp(refusal: Refusal): Promise<void> {
+    const words = await this.#ports.explain(refusal).catch(() => refusal.message);
+    await this.#tell(words);
+    await this.#send((voice) => voice.status('dead'));
+    this.#close(closeCodes.gone, words);
+  }
+
+  /** Before the next try; whoever may not any more is sent away. */
+  async #pause(tries: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const cancel = this.#ports.timers.after(this.#pauseMs(tries), resolve);
+      this.#wake = () => {
+        cancel();
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+    if (this.#isDone) return;
+    if (this.#ports.isDraining()) return this.#close(1012, 'the control plane restarts');
+    const allowed = await this.#ports.stillAllowed().catch(() => undefined);
+    if (allowed === false) this.#close(closeCodes.revoked, 'auth_revoked');
+    else if (allowed === undefined) this.#close(closeCodes.moved, 'access could not be checked');
+  }
+
+  #pauseMs(tries: number): number {
+    if (this.#isDead) return deadPauseMs;
+    if (this.#ended || this.#isAgain) return 0;
+    const pauseMs = pausesMs[Math.min(tries, pausesMs.length - 1)]!;
+    return this.#isStarting ? Math.min(pauseMs, startPauseMs) : pauseMs;
+  }
+
+  #close(code: number, reason: string): void {
+    if (this.#isOver) return this.#finish();
+    this.#isOver = true;
+    this.#socket.close(code, reason);
+    this.#finish();
+  }
+}

@@ -1,0 +1,114 @@
+/** A session for one kernel, and the kernel in it. */
+import { mainKernelOf, type NewJupyterKernel } from '../../../schema/api/jupyter.ts';
+import { isTerminal } from '../../../schema/api/session-parts.ts';
+import { Refusal } from '../../../schema/errors.ts';
+import type { UserCtx } from '../../http/context.ts';
+import { systemTimers } from '../../platform/clock.ts';
+import { listKernelspecs, startKernel } from '../kernels/service.ts';
+import { createSession, deleteSession, getSource } from '../sessions/service.ts';
+import type { SessionSource } from '../sessions/view.ts';
+import { listOffers, type Offer, requireOffer } from './offers.ts';
+
+/** What the sessions of the gateway are called, and the variables that say what was asked for. */
+export const sessionPrefix = 'jupyter-';
+const nameVariable = 'CAUSEWAY_JUPYTER_KERNEL';
+const languageVariable = 'CAUSEWAY_JUPYTER_LANGUAGE';
+
+/** What a session was made for by the gateway; undefined: it was not. */
+export function madeFor({ spec }: SessionSource): { name: string; language: string } | undefined {
+  const { [nameVariable]: name, [languageVariable]: language } = spec.env;
+  return name === undefined || language === undefined ? undefined : { name, language };
+}
+
+/** Like jupyter-server: what dies more often than that within a minute stays dead. */
+const restarts = { perMinute: 5 };
+/** A gateway client gives a request up after 42 s, unless KERNEL_LAUNCH_TIMEOUT says otherwise. */
+const waitMs = { usual: 30_000, most: 600_000, least: 1_000, spare: 8_000 };
+const stopNow = { force: true, graceMs: 0, purge: false };
+const maxEnvBytes = 32 * 1024;
+
+/**
+ * Makes a session for a kernel, and waits until it has found its place. The kernel is started when somebody connects.
+ * @throws Refusal `jupyter_start_waits` with what it waited for; then the session is ended
+ */
+export async function startSession(ctx: UserCtx, wanted: NewJupyterKernel): Promise<SessionSource> {
+  const offer = requireOffer(await listOffers(ctx), wanted.name);
+  const env = variablesIn(wanted.env ?? {});
+  const { session } = await createSession(ctx, {
+    type: 'interactive',
+    name: `${sessionPrefix}${Array.from(ctx.random.bytes(8), (byte) => (byte % 36).toString(36)).join('')}`,
+    image: offer.image,
+    resources: offer.resources,
+    env: { ...env, ...marks(offer) },
+  });
+  return awaitPlace(ctx, session.id, waitFor(env['KERNEL_LAUNCH_TIMEOUT']));
+}
+
+function marks({ name, language }: Offer): Record<string, string> {
+  return { [nameVariable]: name, [languageVariable]: language };
+}
+
+/** What can be a variable of a session, up to 32 KiB in all. */
+function variablesIn(env: Record<string, unknown>): Record<string, string> {
+  const variables: Record<string, string> = {};
+  let bytes = 0;
+  for (const [name, value] of Object.entries(env)) {
+    if (!/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name) || typeof value !== 'string' || value.includes('\0')) continue;
+    bytes += name.length + value.length * 3;
+    if (bytes > maxEnvBytes) break;
+    variables[name] = value;
+  }
+  return variables;
+}
+
+function waitFor(launchTimeout: string | undefined): number {
+  const seconds = Number(launchTimeout);
+  if (launchTimeout === undefined || !Number.isFinite(seconds) || seconds <= 0) return waitMs.usual;
+  return Math.min(Math.max(seconds * 1000 - waitMs.spare, waitMs.least), waitMs.most);
+}
+
+async function awaitPlace(ctx: UserCtx, id: string, withinMs: number): Promise<SessionSource> {
+  const untilMs = ctx.clock.bootMs() + withinMs;
+  for (let pauseMs = 50; ; pauseMs = Math.min(2 * pauseMs, 1_000)) {
+    const source = await getSource(ctx, id, 'project:write');
+    if (isTerminal(source.state)) throw ended(source);
+    if (source.state !== 'PENDING') return source;
+    const isHopeless = source.reason?.code === 'no_agents' || source.reason?.code === 'larger_than_agents';
+    if (isHopeless || ctx.clock.bootMs() >= untilMs) {
+      await deleteSession(ctx, id, stopNow);
+      throw new Refusal('jupyter_start_waits', waitedFor(source));
+    }
+    await new Promise<void>((resolve) => void systemTimers.after(pauseMs, resolve));
+  }
+}
+
+function waitedFor({ reason }: SessionSource): string {
+  const why = reason?.detail ?? reason?.code ?? 'no agent took it';
+  return `The kernel waited for resources and was given up: ${why}`;
+}
+
+function ended(source: SessionSource): Refusal {
+  return new Refusal('session_ended', whyEnded(source));
+}
+
+/** Why a session is over, in words. */
+export function whyEnded({ state, reason, result }: SessionSource): string {
+  const why = reason?.detail ?? reason?.code ?? result?.reason;
+  return `The session of the kernel is over (${state.toLowerCase()}${why === undefined ? '' : `: ${why}`}).`;
+}
+
+/** Starts the kernel that a session was made for; harmless when it is there. @throws Refusal `kernel_spec_missing` */
+export async function startMainKernel(ctx: UserCtx, sessionId: string, language: string): Promise<void> {
+  const specs = await listKernelspecs(ctx, sessionId);
+  const wanted = language.toLowerCase();
+  const spec =
+    specs.find((each) => each.name === `${wanted}3`) ?? specs.find((each) => each.language.toLowerCase() === wanted);
+  if (!spec) {
+    const had = specs.map(({ name }) => name).join(', ');
+    throw new Refusal(
+      'kernel_spec_missing',
+      `The image has no kernel of Jupyter for ${language}${had === '' ? ', nor any other.' : `; it has ${had}.`}`,
+    );
+  }
+  await startKernel(ctx, sessionId, { id: mainKernelOf(sessionId), spec: spec.name, restarts });
+}

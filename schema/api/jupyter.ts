@@ -1,0 +1,146 @@
+/**
+ * What a Jupyter server for kernels says over HTTP, as JupyterLab's `@jupyterlab/services` and the gateway client of
+ * jupyter-server read it (https://jupyter-server.readthedocs.io/en/latest/developers/rest-api.html). Names are theirs.
+ */
+import { z } from 'zod';
+import { SessionId } from './session.ts';
+import { KernelId } from './kernel-parts.ts';
+
+/** What a refusal looks like on this surface. `code` is ours, and stable. */
+export const JupyterError = z
+  .object({ message: z.string(), reason: z.string(), code: z.string() })
+  .meta({ id: 'JupyterError' });
+
+const body = '[0-9a-hjkmnp-tv-z]{26}';
+const numbers = '[1-9][0-9]{0,8}_[1-9][0-9]{0,8}';
+const kernelIdPattern = new RegExp(`^ses-(${body})-(${numbers})-krn-(${body})$`);
+
+/** Five words joined by dashes: what jupyter-server takes for the id of a kernel. It names the session and its kernel. */
+export function toJupyterKernelId(sessionId: string, kernelId: string): string {
+  const [, session, group, domain] = sessionId.split('_');
+  return `ses-${session}-${group}_${domain}-krn-${kernelId.split('_')[1]}`;
+}
+
+/** The session and the kernel that an id names; undefined when it is none of ours. */
+export function parseJupyterKernelId(id: string): { sessionId: string; kernelId: string } | undefined {
+  const [, session, places, kernel] = kernelIdPattern.exec(id) ?? [];
+  if (session === undefined) return undefined;
+  const parsed = { sessionId: `ses_${session}_${places}`, kernelId: `krn_${kernel}` };
+  return SessionId.safeParse(parsed.sessionId).success && KernelId.safeParse(parsed.kernelId).success
+    ? parsed
+    : undefined;
+}
+
+/** The kernel of a session that was made for it: they share the body of their ids. */
+export function mainKernelOf(sessionId: string): string {
+  return `krn_${sessionId.split('_')[1]}`;
+}
+
+/** What a kernel does, in Jupyter's words. */
+export const ExecutionState = z.enum(['starting', 'idle', 'busy', 'restarting', 'dead', 'unknown']);
+
+export const JupyterKernel = z
+  .object({
+    id: z.string(),
+    /** Of its kernelspec. */
+    name: z.string(),
+    last_activity: z.iso.datetime(),
+    execution_state: ExecutionState,
+    connections: z.int().nonnegative(),
+    /** Why it waits or is dead. */
+    reason: z.string().optional(),
+  })
+  .meta({ id: 'JupyterKernel' });
+export type JupyterKernel = z.infer<typeof JupyterKernel>;
+export const JupyterKernels = z.array(JupyterKernel);
+
+const specName = z.string().max(256);
+/** Names and values that are no variables are left out rather than refused: clients send what they find around them. */
+const environment = z.record(z.string(), z.unknown());
+
+export const NewJupyterKernel = z.looseObject({
+  name: specName.nullish(),
+  path: z.string().max(4096).nullish(),
+  env: environment.nullish(),
+});
+export type NewJupyterKernel = z.infer<typeof NewJupyterKernel>;
+
+export const JupyterKernelspec = z
+  .object({
+    name: z.string(),
+    spec: z.object({
+      argv: z.array(z.string()),
+      env: z.record(z.string(), z.string()),
+      display_name: z.string(),
+      language: z.string(),
+      interrupt_mode: z.enum(['signal', 'message']),
+      metadata: z.record(z.string(), z.unknown()),
+    }),
+    resources: z.record(z.string(), z.string()),
+  })
+  .meta({ id: 'JupyterKernelspec' });
+export type JupyterKernelspec = z.infer<typeof JupyterKernelspec>;
+export const JupyterKernelspecs = z
+  .object({ default: z.string(), kernelspecs: z.record(z.string(), JupyterKernelspec) })
+  .meta({ id: 'JupyterKernelspecs' });
+export type JupyterKernelspecs = z.infer<typeof JupyterKernelspecs>;
+
+const notebook = z.object({ path: z.string(), name: z.string() });
+/** A name and a place for a kernel: not a session of ours. */
+export const JupyterSession = z
+  .object({
+    id: z.string(),
+    path: z.string(),
+    name: z.string(),
+    type: z.string(),
+    kernel: JupyterKernel,
+    notebook,
+  })
+  .meta({ id: 'JupyterSession' });
+export type JupyterSession = z.infer<typeof JupyterSession>;
+export const JupyterSessions = z.array(JupyterSession);
+
+const place = {
+  path: z.string().max(4096),
+  name: z.string().max(1024).nullish(),
+  type: z.string().max(64),
+};
+const kernel = z
+  .looseObject({ id: z.string().max(256).nullish(), name: specName.nullish(), env: environment.nullish() })
+  .nullish();
+export const NewJupyterSession = z.looseObject({ ...place, kernel });
+export type NewJupyterSession = z.infer<typeof NewJupyterSession>;
+export const JupyterSessionPatch = z.looseObject({
+  path: place.path.nullish(),
+  name: place.name,
+  type: place.type.nullish(),
+  kernel,
+});
+export type JupyterSessionPatch = z.infer<typeof JupyterSessionPatch>;
+
+export const JupyterVersion = z.object({ version: z.string() });
+export const JupyterMe = z.object({
+  identity: z.object({
+    username: z.string(),
+    name: z.string(),
+    display_name: z.string(),
+    initials: z.string(),
+    avatar_url: z.string().nullable(),
+    color: z.string().nullable(),
+  }),
+  permissions: z.record(z.string(), z.array(z.string())),
+});
+export const JupyterStatus = z.object({
+  started: z.iso.datetime(),
+  last_activity: z.iso.datetime(),
+  connections: z.int().nonnegative(),
+  kernels: z.int().nonnegative(),
+});
+
+/** `session_id`: who comes back under it goes on where it was. */
+export const JupyterChannelsQuery = z.looseObject({
+  session_id: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,128}$/)
+    .optional(),
+});
