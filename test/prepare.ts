@@ -29,6 +29,7 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
     '/usr/bin/ruby': 'ruby',
     '/usr/bin/Rscript': 'r-base-core',
     '/usr/bin/gitleaks': 'gitleaks',
+    '/usr/bin/jupyter-server': 'jupyter-server',
     '/usr/bin/runsc': 'runsc',
     '/usr/bin/clang': 'clang',
     '/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a': 'libclang-rt-19-dev',

@@ -1,0 +1,149 @@
+/**
+ * Kernels of Jupyter as people use them: JupyterLab's own client at the gateway, and behind Debian's jupyter-server that
+ * takes the gateway for its kernels; over the real stack, with ipykernel in a container.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../support/free-port.ts';
+import { type Lab, openLab, runCell, type Server, startCell } from '../support/jupyter-client.ts';
+import { importPython } from '../support/python-image.ts';
+import { type Stack, startStack } from '../support/stack.ts';
+import { tier } from '../support/tier.ts';
+import { until } from '../support/wait.ts';
+
+describe.runIf(tier === 'full')('a kernel of Jupyter', () => {
+  let stack: Stack;
+  let jupyter: ChildProcess | undefined;
+  const servers = new Map<string, Server>();
+  const labs: Lab[] = [];
+
+  beforeAll(async () => {
+    stack = await startStack();
+    const { engine } = stack.agents[0]!;
+    await importPython(engine.docker, engine.socket);
+    await until(async () => JSON.stringify(await stack.client.api('GET', '/v1/images')).includes('causeway/python'), {
+      what: 'the agent to tell of its image',
+      timeoutMs: 120_000,
+    });
+    const token = stack.client.token!;
+    await stack.client.api('PUT', '/v1/resource-presets/tiny', { resources: { cpu: 0.2, mem: '256m' } });
+    for (const name of ['small', 'large', 'gpu']) await stack.client.api('DELETE', `/v1/resource-presets/${name}`);
+    servers.set('the gateway', { url: `${stack.url}/jupyter/`, token });
+    const port = await freePort();
+    const home = join(stack.dir, 'jupyter');
+    mkdirSync(home);
+    const log = openSync(join(home, 'server.log'), 'a');
+    jupyter = spawn(
+      'jupyter-server',
+      [
+        '--allow-root',
+        '--no-browser',
+        `--port=${port}`,
+        '--IdentityProvider.token=local',
+        `--gateway-url=${stack.url}/jupyter`,
+      ],
+      {
+        cwd: home,
+        env: { ...process.env, HOME: home, JUPYTER_GATEWAY_AUTH_TOKEN: token },
+        stdio: ['ignore', log, log],
+      },
+    );
+    closeSync(log);
+    let failed: string | undefined;
+    jupyter.on('error', (error) => (failed = `${error.message}: install Debian's jupyter-server`));
+    servers.set('jupyter-server', { url: `http://127.0.0.1:${port}/`, token: 'local' });
+    await until(async () => (await fetch(`http://127.0.0.1:${port}/api`).catch(() => undefined))?.ok === true, {
+      what: 'jupyter-server to answer',
+      timeoutMs: 120_000,
+      giveUp: () => failed,
+    });
+  });
+  afterAll(async () => {
+    for (const lab of labs) lab.stop();
+    jupyter?.kill('SIGKILL');
+    await stack?.stop();
+  });
+
+  function lab(name: string): Lab {
+    const opened = openLab(servers.get(name)!);
+    labs.push(opened);
+    return opened;
+  }
+
+  it.each(['the gateway', 'jupyter-server'])('at %s runs code, asks, is interrupted and restarted', async (name) => {
+    const { kernels, sessions, specs } = lab(name);
+    await specs.ready;
+    expect(Object.values(specs.specs!.kernelspecs).map((spec) => spec!.display_name)).toEqual([
+      'Python - 0.2 CPU - 0.3 GB',
+    ]);
+    const session = await sessions.startNew({
+      path: `${name}.ipynb`,
+      name: 'n',
+      type: 'notebook',
+      kernel: { name: specs.specs!.default },
+    });
+    const kernel = session.kernel!;
+    expect((await kernel.info).language_info.name).toBe('python');
+    expect(await runCell(kernel, 'x = 20\nprint("out")\n2 * x + 2')).toEqual({
+      outputs: ['out\n', '42'],
+      status: 'ok',
+    });
+    expect(await runCell(kernel, '1 / 0')).toEqual({
+      outputs: ['ZeroDivisionError: division by zero'],
+      status: 'error',
+    });
+    expect(await runCell(kernel, 'print("hi " + input("name? "))', 'Ada')).toMatchObject({ outputs: ['hi Ada\n'] });
+    const large = await runCell(kernel, 'from IPython.display import display\nprint("x" * 5_000_000)');
+    expect(large.outputs[0]).toHaveLength(5_000_001);
+    const loop = startCell(kernel, 'print("on")\nwhile True: pass');
+    await until(() => loop.cell.outputs.length > 0, { what: 'the loop to run' });
+    await kernel.interrupt();
+    expect(await loop.done).toMatchObject({ outputs: ['on\n', 'KeyboardInterrupt: '], status: 'error' });
+    await kernel.restart();
+    expect(await runCell(kernel, 'x')).toMatchObject({ outputs: ["NameError: name 'x' is not defined"] });
+    await session.shutdown();
+    await until(async () => (await stack.client.sessions()).every(({ state }) => state === 'TERMINATED'), {
+      what: 'the session to end',
+    });
+    await kernels.refreshRunning();
+    expect([...kernels.running()]).toEqual([]);
+  });
+
+  it('goes on over the death of workerd and of the agent, and a client that comes back sees each line once', async () => {
+    const { kernels } = lab('the gateway');
+    const kernel = await kernels.startNew({ name: 'python3' });
+    const lines = 300;
+    const code = `import time\nfor i in range(${lines}):\n    print(i)\n    time.sleep(0.03)\n"end"`;
+    const counting = startCell(kernel, code);
+    const sees = (text: string) =>
+      until(() => counting.cell.outputs.join('').includes(text), { what: text, timeoutMs: 60_000 });
+    await sees('\n20\n');
+    await stack.agents[0]!.kill9();
+    await stack.agents[0]!.start();
+    await sees('\n90\n');
+    stack.edge.killWorkerd9();
+    await sees('\n200\n');
+    const all = Array.from({ length: lines }, (_, i) => `${i}\n`).join('');
+    expect(await counting.done).toEqual({ outputs: [all, "'end'"], status: 'ok' });
+    await kernel.shutdown();
+  });
+
+  it('that dies is started anew, and says so', async () => {
+    const { kernels } = lab('the gateway');
+    const kernel = await kernels.startNew({ name: 'python3' });
+    const states: string[] = [];
+    kernel.statusChanged.connect((_, state) => void states.push(state));
+    const first = await runCell(kernel, '6 * 7').catch((error: unknown) => `${String(error)} ${states.join(', ')}`);
+    expect(first).toMatchObject({ outputs: ['42'] });
+    startCell(kernel, 'import os; os._exit(3)').done.catch(() => undefined);
+    await until(() => states.includes('autorestarting'), {
+      what: `the restart, not ${states.join(', ')}`,
+      timeoutMs: 60_000,
+    });
+    await until(() => states.at(-1) === 'idle', { what: 'the new start', timeoutMs: 60_000 });
+    expect(await runCell(kernel, '6 * 7')).toMatchObject({ outputs: ['42'] });
+    await kernel.shutdown();
+  });
+});
