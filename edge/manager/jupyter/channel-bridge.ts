@@ -317,6 +317,8 @@ export class ChannelBridge {
     const { restarts, reason } = this.#ended;
     this.#position = { starts: starts + 1, offset: 0 };
     this.#replay = undefined;
+    // A client that is told of it comes back at once, and is not to meet the end again.
+    this.#keepPlace();
     if (!restarts) await this.#die(reason);
     else if (!this.#ports.isRestarted()) await this.#send((voice) => voice.status('restarting'));
   }

@@ -224,8 +224,9 @@ describe('[S17] a cut between the gateway and the agent', () => {
 });
 
 describe('a kernel', () => {
-  it('that dies and starts anew is followed into its next start', async () => {
-    const { client, kernel } = await connected();
+  it('that dies and starts anew is followed into its next start, also by who comes back when it hears of it', async () => {
+    const more = { protocol: v1Protocol, session: 'page-0' };
+    const { client, kernel } = await connected(more);
     kernel.say(stream('a', 'r')).tell({ kind: 'ended', reason: 'exited', exitCode: 1, restarts: true }).end();
     const next = await gateway.stream();
     expect(next.open).toMatchObject({ after: { starts: 2, offset: 0 }, writer: kernel.open.writer });
@@ -235,6 +236,8 @@ describe('a kernel', () => {
       .say(message('iopub', 'status', { execution_state: 'starting' }));
     await sees(client, 3);
     expect(client.seen).toEqual(['iopub stream r a', 'iopub status restarting', 'iopub status starting']);
+    await connect(more);
+    expect((await gateway.stream()).open.after).toEqual({ starts: 2, offset: next.offset });
   });
 
   it('that stays dead is dead, until it is started again', async () => {
