@@ -141,6 +141,6 @@ export const JupyterStatus = z.object({
 export const JupyterChannelsQuery = z.looseObject({
   session_id: z
     .string()
-    .regex(/^[\x21-\x7e]{1,128}$/)
+    .regex(/^[\x21-\x7e]{1,128}$/, 'must be 1 to 128 printable ASCII characters without spaces')
     .optional(),
 });
