@@ -4,12 +4,14 @@
  *
  *   causeway-init SOCKET [--memory BYTES]
  *   causeway-init --stdio [--memory BYTES]
+ *   causeway-init TOOL ...                    something else (tools.c)
  */
 #define _GNU_SOURCE
 #include "init.h"
 #include "link.h"
 #include "process.h"
 #include "send.h"
+#include "tools.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,6 +225,9 @@ static int usage(void)
 int main(int argc, char **argv)
 {
     uint64_t memory = 0;
+    int status;
+    if (run_tool(argc, argv, &status))
+        return status;
     if (argc != 2 && argc != 4)
         return usage();
     if (argc == 4) {
