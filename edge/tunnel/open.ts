@@ -31,6 +31,7 @@ function isWriting(open: StreamOpen): boolean {
     open.op === 'put' ||
     open.op === 'execute' ||
     open.op === 'ssh' ||
+    open.op === 'connect' ||
     (open.op === 'process' && (open.spawn !== undefined || open.input === true))
   );
 }
