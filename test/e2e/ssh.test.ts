@@ -1,12 +1,13 @@
 /** SSH into sessions with the real OpenSSH client: what people type, what programs on top of it need, and who is kept out. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cli, peakOf } from '../support/cli.ts';
 import { busyboxImage } from '../support/images.ts';
+import { start as startProcess } from '../support/process.ts';
 import { type Stack, startStack } from '../support/stack.ts';
 import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
@@ -135,7 +136,10 @@ describe.runIf(tier === 'full')('ssh', () => {
   });
 
   it('says that it forwards no agent, and what a program needs that the image has not', async () => {
-    const ran = await ssh(['-A', 'lab.causeway', 'echo "[$SSH_AUTH_SOCK]"'], '', { SSH_AUTH_SOCK: '/tmp/no-agent' });
+    const path = join(stack.dir, 'agent');
+    await using _agent = startProcess('ssh-agent', ['-D', '-a', path]);
+    await until(() => existsSync(path), { what: 'the agent' });
+    const ran = await ssh(['-A', 'lab.causeway', 'echo "[$SSH_AUTH_SOCK]"'], '', { SSH_AUTH_SOCK: path });
     expect(ran).toMatchObject({ status: 0, stdout: '[]\n' });
     expect(ran.stderr).toContain('causeway: agent forwarding is not done here');
     expect((await ssh(['lab.causeway', 'true'])).stderr).toBe('');
