@@ -21,6 +21,7 @@ import { HostGuard } from './networks/guard.ts';
 import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
 import { Spools } from './output/spools.ts';
+import { connectStream } from './forward/streams.ts';
 import { logsStream, processStream, processesCall } from './processes/streams.ts';
 import { EngineWatch } from './runtime/engine-watch.ts';
 import type { ContainerRuntime, EngineEvent } from './runtime/runtime.ts';
@@ -172,7 +173,8 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
   };
 
   const freshProcessId = () => freshId('process', { clock, random });
-  const ssh = new SshConnections({ ...streams, log, freshProcessId });
+  const attended = { ...streams, log, freshProcessId };
+  const ssh = new SshConnections({ ...attended, timers });
 
   return {
     workload: {
@@ -207,6 +209,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         get: getStream(homes),
         put: putStream(homes, uploads, stagingRoot),
         ssh: ssh.serve,
+        connect: connectStream(attended),
         echo: echoStream,
       },
     },

@@ -86,6 +86,11 @@ const groups: Record<string, Verb[]> = {
       load: async () => (await import('./ssh/config.ts')).registerSshConfig,
     },
     {
+      name: 'port',
+      summary: 'forward ports of this machine into a session',
+      load: async () => (await import('./session/port.ts')).registerPort,
+    },
+    {
       name: 'cp',
       summary: 'copy files into and out of a session',
       load: async () => (await import('./files/copy.ts')).registerCopy,

@@ -92,6 +92,9 @@ export const remedies = {
   process_not_found: 'Its result is kept for a while after its end; later it is gone.',
   process_conflict: 'Use a new process id for another command.',
   process_limit: 'Wait until some have ended.',
+  port_unreachable:
+    'See that the program in the session listens, and at this port. A session that is older than its agent needs to be started anew.',
+  port_limit: 'Close connections that are not needed, or start another session.',
   kernel_not_found: list,
   kernel_language_missing: 'Choose another image, or another language: python (python3), node or bash.',
   kernel_spec_missing: 'GET /v1/sessions/{id}/kernelspecs lists those that it has.',

@@ -94,6 +94,8 @@ export const errors = {
   process_not_found: { status: 404, title: 'No such process in the session' },
   process_conflict: { status: 409, title: 'The process id was used with another command' },
   process_limit: { status: 429, title: 'The session runs too many processes' },
+  port_unreachable: { status: 502, title: 'The port of the session can not be reached' },
+  port_limit: { status: 429, title: 'The session has too many connections to its ports' },
 
   // kernels
   kernel_not_found: { status: 404, title: 'No such kernel in the session' },

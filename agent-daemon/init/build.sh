@@ -3,14 +3,14 @@
 #   build.sh [ARCH]             bin/causeway-init-ARCH, reproducibly: musl-tools, gcc-14; for aarch64 gcc-14-aarch64-linux-gnu
 #   build.sh --check [ARCH]     builds again elsewhere and compares the bytes with the committed file
 #   build.sh --sanitize OUT     the whole init with AddressSanitizer and UndefinedBehaviorSanitizer, for tests
-#   build.sh --fuzz TARGET OUT  fuzz/TARGET.c (wire, ring, zmtp) with the sanitizers: by clang's libFuzzer where it is
+#   build.sh --fuzz TARGET OUT  fuzz/TARGET.c (wire, ring, sftp, zmtp) with the sanitizers: by clang's libFuzzer where it is
 #                               installed, else by gcc with a driver that mutates blindly. Both take -max_total_time=S
 # ARCH is x86_64 (default) or aarch64.
 set -eu
 cd "$(dirname "$0")"
-pure='jupyter.c ring.c sha256-hardware.c sha256.c wire.c zmtp.c'
-tools='backlog.c kernel-process.c kernel.c kernelspecs.c log.c sockets.c tools.c'
-sources="causeway-init.c handshake.c kill.c link.c loop.c process.c $pure send.c spawn.c stream.c transport.c $tools"
+pure='jupyter.c ring.c sftp-wire.c sha256-hardware.c sha256.c wire.c zmtp.c'
+tools='backlog.c connect.c kernel-process.c kernel.c kernelspecs.c listen.c log.c relay.c sftp-files.c sftp.c sockets.c tools.c'
+sources="causeway-init.c handshake.c kill.c link.c loop.c process.c $pure send.c spawn.c stream.c $tools transport.c"
 standard='-std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion -Werror'
 # Nothing of the machine gets into the file: no build id, no path, no time, and one order of the sources.
 small="-static -Os -s -fno-ident -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections

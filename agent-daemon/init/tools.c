@@ -6,8 +6,14 @@ static const struct {
     const char *name;
     int (*main)(int argc, char **argv);
 } tools[] = {
+    {"accepted", accepted_main},
+    {"connect", connect_main},
+    {"connect-unix", connect_unix_main},
     {"kernel", kernel_main},
     {"kernelspecs", kernelspecs_main},
+    {"listen", listen_main},
+    {"listen-unix", listen_unix_main},
+    {"sftp", sftp_main},
 };
 
 bool run_tool(int argc, char **argv, int *status)

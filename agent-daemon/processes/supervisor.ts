@@ -60,8 +60,8 @@ const streamNumbers = { stdout: 1, stderr: 2 } as const satisfies Record<StreamN
 const streamName = (stream: StreamNumber): StreamName => (stream === 1 ? 'stdout' : 'stderr');
 /** Ended processes of a live session of which the output is kept: the oldest go first. */
 const maxEnded = 1000;
-/** Stands in the record of a process of an SSH connection, which no client can ask for again: it ends with its connection. */
-export const sshSpawn = 'ssh';
+/** Stands in the record of a process of one connection, which no client can ask for again: it ends with its connection. */
+export const attendedSpawn = 'ssh';
 /** How long a client that has input waits for a session that is out of contact. */
 const contactMs = 5_000;
 const retryMs = 1_000;
@@ -245,7 +245,7 @@ export class Supervisor {
     this.link.resume(processId, 1, Math.min(spool.log('stdout').end, state.ends[1]));
     this.link.resume(processId, 2, Math.min(spool.log('stderr').end, state.ends[2]));
     // Its connection ended with the agent that carried it.
-    if (spool.record.spawn === sshSpawn) this.abandon(processId);
+    if (spool.record.spawn === attendedSpawn) this.abandon(processId);
     // Its EXIT came before the list, when nobody knew it yet.
     if (state.exit?.final === true) await this.#finish(processId, state.exit);
   }

@@ -3,12 +3,16 @@
  * one connection, signed in by the one key that came with it; each shell, command and subsystem is a process of the
  * session like any other, as its user. It never judges who may open a stream: the edge has done so, and cuts it on revocation.
  */
-import type { Connection, AuthContext, ParsedKey } from 'ssh2';
+import type { Connection, AuthContext, ParsedKey, ServerChannel } from 'ssh2';
 import { Refusal } from '../../schema/errors.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { AgentStream, OpenOf, StreamHandler } from '../dispatch.ts';
 import type { Session } from '../sessions/session.ts';
-import type { SshOf } from './of.ts';
+import { toolArgv } from '../processes/tools.ts';
+import { ForwardChannel } from './forward-channel.ts';
+import type { OpenChannel, SshOf } from './of.ts';
+import { refuseChannel, refusals } from './refuse-channel.ts';
+import { RemoteForwards } from './remote-forwards.ts';
 import { SessionChannel } from './session-channel.ts';
 import { loadSsh2 } from './ssh2.ts';
 import { StreamSocket } from './stream-socket.ts';
@@ -21,6 +25,10 @@ const keepaliveMs = 60_000;
 const lingerMs = 5_000;
 /** Fast in this process, and what every client of the last ten years has. */
 const cipher = ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com', 'aes256-ctr', 'aes128-ctr'] as const;
+/** Names and addresses of hosts. */
+const hostPattern = /^[\w.:%-]{1,255}$/;
+/** Bytes of a path that a socket can have. */
+const maxSocketPath = 107;
 
 interface HostKey {
   privateKey: string;
@@ -69,7 +77,7 @@ export class SshConnections {
     const hostKey = await this.#hostKey;
     const allowed = ssh2.utils.parseKey(publicKey);
     if (allowed instanceof Error) throw new Refusal('tunnel_frame_invalid', 'The public key is no key of SSH.');
-    const channels = new Set<SessionChannel>();
+    const channels = new Set<OpenChannel>();
     const socket: StreamSocket = new StreamSocket(
       stream,
       () => [...channels].reduce((bytes, each) => bytes + each.unreadBytes, 0) < limits.sshUnreadBytes,
@@ -117,19 +125,44 @@ export class SshConnections {
     });
   }
 
-  #accept(client: Connection, session: Session, socket: StreamSocket, channels: Set<SessionChannel>): void {
-    client.on('session', (accept, reject) => {
-      if (channels.size >= limits.sshChannelsPerConnection) return reject();
-      const channel: SessionChannel = new SessionChannel(accept(), session, socket, this.#of, () => {
+  #accept(client: Connection, session: Session, socket: StreamSocket, channels: Set<OpenChannel>): void {
+    const of = this.#of;
+    const hasRoom = (): boolean => channels.size < limits.sshChannelsPerConnection;
+    const keep = (channel: OpenChannel): void => {
+      channels.add(channel);
+      void channel.done.then(() => {
         channels.delete(channel);
         socket.poke();
       });
-      channels.add(channel);
+    };
+    client.on('session', (accept, reject) => {
+      if (hasRoom()) keep(new SessionChannel(accept(), session, socket, of));
+      else reject();
     });
+    const forward = (accept: () => ServerChannel, reject: () => unknown, argv: string[]): void => {
+      const refuse = (text: string): void => refuseChannel(client, reject, refusals.connectFailed, text);
+      if (hasRoom()) keep(new ForwardChannel(session, socket, of, argv, { accept, refuse }));
+      else refuseChannel(client, reject, refusals.resourceShortage, `${limits.sshChannelsPerConnection} are open`);
+    };
+    client.on('tcpip', (accept, reject, { destIP, destPort }) => {
+      if (hostPattern.test(destIP)) forward(accept, reject, toolArgv('connect', destIP, String(destPort)));
+      else refuseChannel(client, reject, refusals.prohibited, 'this is the name of no host');
+    });
+    client.on('openssh.streamlocal', (accept, reject, { socketPath }) => {
+      if (isSocketPath(socketPath)) forward(accept, reject, toolArgv('connect-unix', socketPath));
+      else refuseChannel(client, reject, refusals.prohibited, 'this is the path of no socket');
+    });
+    const admit = (make: () => OpenChannel): boolean => {
+      if (!hasRoom()) return false;
+      keep(make());
+      return true;
+    };
+    const forwards = new RemoteForwards({ client, session, socket, of, admit });
+    socket.once('close', () => forwards.stop());
   }
 
   /** Ends the connection when the session has no processes any more, after what they said has gone out. */
-  #endWith(session: Session, socket: StreamSocket, channels: ReadonlySet<SessionChannel>): () => void {
+  #endWith(session: Session, socket: StreamSocket, channels: ReadonlySet<OpenChannel>): () => void {
     const givenUp = session.supervisor?.givenUp;
     let cancel = (): void => undefined;
     const end = (): void => {
@@ -155,6 +188,10 @@ export function makeKey(utils: typeof import('ssh2').utils): { private: string; 
 
 function toHostKey({ private: privateKey, public: publicKey }: { private: string; public: string }): HostKey {
   return { privateKey, publicKey: publicKey.split(' ').slice(0, 2).join(' ') };
+}
+
+function isSocketPath(path: string): boolean {
+  return path !== '' && !path.includes('\0') && Buffer.byteLength(path) <= maxSocketPath;
 }
 
 function isSignedBy(attempt: AuthContext, allowed: ParsedKey): boolean {

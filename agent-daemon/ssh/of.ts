@@ -1,9 +1,18 @@
 /** What the SSH server needs of the agent. */
-import type { Log, Timers } from '../../schema/ports.ts';
+import type { Timers } from '../../schema/ports.ts';
+import type { AttendedOf } from '../processes/attended.ts';
 import type { StreamsOf } from '../processes/streams.ts';
 
-export interface SshOf extends StreamsOf {
+export interface SshOf extends StreamsOf, AttendedOf {
   timers: Timers;
-  log: Log;
-  freshProcessId(): string;
+}
+
+/** A channel of a connection, whatever it is for. */
+export interface OpenChannel {
+  /** Resolves when it is over, and what it was for. */
+  readonly done: Promise<void>;
+  /** Bytes that came and that nobody has taken. */
+  readonly unreadBytes: number;
+  /** The client is gone. */
+  abandon(): void;
 }

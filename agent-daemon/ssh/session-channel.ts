@@ -5,9 +5,10 @@
 import type { ServerChannel, Session as Ssh2Session } from 'ssh2';
 import type { ProcessSpawn } from '../../schema/protocol/streams.ts';
 import { clampWindow } from '../processes/streams.ts';
+import { toolArgv } from '../processes/tools.ts';
 import type { Session } from '../sessions/session.ts';
-import type { SshOf } from './of.ts';
 import { ChannelProcess } from './channel-process.ts';
+import type { OpenChannel, SshOf } from './of.ts';
 import type { StreamSocket } from './stream-socket.ts';
 
 /** Variables of the client that reach the process: those that change how things are shown, none that change what runs. */
@@ -17,13 +18,15 @@ const maxVariables = 32;
 
 /** The user's shell, or the best that the image has, becomes the process; `$1` is what it runs. */
 const findShell = '[ -x "$SHELL" ] || SHELL=/bin/bash; [ -x "$SHELL" ] || SHELL=/bin/sh; export SHELL; exec "$SHELL"';
-/** Where images keep the file server of OpenSSH. */
-const sftpServers = ['/usr/lib/openssh', '/usr/lib/ssh', '/usr/libexec', '/usr/libexec/openssh'];
-const findSftp = `for d in ${sftpServers.join(' ')}; do [ -x "$d/sftp-server" ] && exec "$d/sftp-server"; done
-echo "causeway: the image has no sftp-server; use scp -O, rsync, or causeway cp" >&2; exit 127`;
+/** Programs that a client starts by itself at the far end, and what does without them. */
+const needed = {
+  rsync: 'use scp, sftp or causeway cp',
+  scp: 'leave -O out, and scp needs nothing of the image',
+} as const;
+/** Nothing of the client's side reaches a session by itself; OpenSSH does not say that it was refused. */
+const noAgent = 'agent forwarding is not done here';
 
-export class SessionChannel {
-  /** Resolves when the channel and its process are over. */
+export class SessionChannel implements OpenChannel {
   readonly done: Promise<void>;
   readonly #session: Session;
   readonly #socket: StreamSocket;
@@ -32,20 +35,15 @@ export class SessionChannel {
   readonly #env: Record<string, string> = {};
   #tty: ProcessSpawn['tty'];
   #process: ChannelProcess | undefined;
-  #isOver = false;
+  #notice = '';
 
-  constructor(channel: Ssh2Session, session: Session, socket: StreamSocket, of: SshOf, onDone: () => void) {
+  constructor(channel: Ssh2Session, session: Session, socket: StreamSocket, of: SshOf) {
     this.#session = session;
     this.#socket = socket;
     this.#of = of;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
-    this.#resolveDone = () => {
-      if (this.#isOver) return;
-      this.#isOver = true;
-      resolve();
-      onDone();
-    };
+    this.#resolveDone = resolve;
     this.#listen(channel);
   }
 
@@ -80,25 +78,41 @@ export class SessionChannel {
       this.#process?.signal(name);
       accept?.();
     });
-    channel.on('shell', (accept) => this.#run(accept(), `${findShell} -l`, ''));
+    channel.on('auth-agent', (_accept, reject) => {
+      this.#notice = noAgent;
+      reject?.();
+    });
+    channel.on('shell', (accept) => this.#run(accept(), shellArgv(`${findShell} -l`, '')));
     channel.on('exec', (accept, reject, { command }) => {
       if (command.includes('\0')) reject?.();
-      else this.#run(accept(), `${findShell} -c "$1"`, command);
+      else this.#run(accept(), shellArgv(`${checkNeeded(command)}${findShell} -c "$1"`, command));
     });
     channel.on('subsystem', (accept, reject, { name }) => {
-      if (name === 'sftp') this.#run(accept(), findSftp, '');
+      if (name === 'sftp') this.#run(accept(), toolArgv('sftp', '.'));
       else reject?.();
     });
     channel.on('close', () => this.abandon());
   }
 
-  #run(channel: ServerChannel, script: string, command: string): void {
+  #run(channel: ServerChannel, argv: string[]): void {
     this.#process = new ChannelProcess(channel, this.#session, this.#socket, this.#of, {
-      argv: ['/bin/sh', '-c', script, 'sh', command],
+      argv,
       env: this.#env,
       ...(this.#tty === undefined ? {} : { tty: this.#tty }),
       stdin: true,
     });
-    void this.#process.run().finally(this.#resolveDone);
+    void this.#process.run(this.#notice).finally(this.#resolveDone);
   }
+}
+
+function shellArgv(script: string, command: string): string[] {
+  return ['/bin/sh', '-c', script, 'sh', command];
+}
+
+/** Says what is missing where a shell would only say that something is not found. */
+function checkNeeded(command: string): string {
+  const name = /^(rsync|scp) /.exec(command)?.[1] as keyof typeof needed | undefined;
+  if (name === undefined) return '';
+  const missing = `causeway: the image has no ${name}: ${needed[name]}`;
+  return `command -v ${name} >/dev/null 2>&1 || { echo "${missing}" >&2; exit 127; }; `;
 }

@@ -20,6 +20,8 @@ export function hostOptions(launcher: readonly string[], dir: string): [name: st
     ['StrictHostKeyChecking', 'yes'],
     ['UpdateHostKeys', 'no'],
     ['CheckHostIP', 'no'],
+    // Not done at the far end, which says so to who asks for it by -A.
+    ['ForwardAgent', 'no'],
     // 20 ms a key, against listeners who see TLS here.
     ['IgnoreUnknown', 'ObscureKeystrokeTiming'],
     ['ObscureKeystrokeTiming', 'no'],

@@ -19,6 +19,8 @@ import { TappedSocket } from './tapped-socket.ts';
 
 export interface ClientSocket {
   open(request: StreamOpen): Stream;
+  /** Resolves when the socket has closed, with what that means; never rejects. */
+  readonly closed: Promise<StreamOver>;
   close(): void;
 }
 
@@ -51,7 +53,7 @@ const closeMeanings: Record<number, { code: string; detail?: string }> = {
 };
 
 /** A dialler for one of the sockets of one session. */
-export function dialSession(api: Api, sessionId: string, kind: 'exec' | 'logs' | 'execute' | 'ssh'): Dialler {
+export function dialSession(api: Api, sessionId: string, kind: 'exec' | 'logs' | 'execute' | 'ssh' | 'ports'): Dialler {
   const url = api.url(`/v1/sessions/${sessionId}/${kind}`);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   return (signal) => dial(url, api.way, api.context.token, signal);
@@ -165,12 +167,15 @@ function wrap(socket: WebSocket): { client: ClientSocket; receive: Receive } {
     if (isBinary) receive(data, true);
   });
   socket.on('error', () => undefined); // a close follows
+  const { promise: closed, resolve: nowClosed } = Promise.withResolvers<StreamOver>();
   socket.on('close', (code) => {
     clearInterval(ping);
     const meaning = closeMeanings[code] ?? { code: 'tunnel_closed' };
     endpoint.close(meaning.code, meaning.detail);
+    nowClosed(new StreamOver(meaning));
   });
   const client = {
+    closed,
     open: (request: StreamOpen) => endpoint.open(request),
     close: () => {
       // Ended streams have said so; what is queued for them still goes out before the close.

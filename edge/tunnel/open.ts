@@ -32,6 +32,7 @@ function isWriting(open: StreamOpen): boolean {
     open.op === 'execute' ||
     open.op === 'ssh' ||
     (open.op === 'channels' && open.writer !== undefined) ||
+    open.op === 'connect' ||
     (open.op === 'process' && (open.spawn !== undefined || open.input === true))
   );
 }

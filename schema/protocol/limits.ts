@@ -29,8 +29,12 @@ export const limits = {
   sshConnectionsPerSession: 64,
   sshChannelsPerConnection: 64,
   sshLoginMs: 60_000,
+  /** What one connection may have listened to in the session. */
+  sshListenersPerConnection: 16,
   /** Bytes that came for the channels of one connection and that no process has taken: beyond, it is not read. */
   sshUnreadBytes: 4 * 1024 * 1024,
+  /** Connections to ports of one session at once. */
+  portConnectionsPerSession: 256,
   pingEveryMs: 10_000,
   /** A socket silent this long is dead, at either end. */
   silentMs: 30_000,

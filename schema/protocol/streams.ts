@@ -9,6 +9,7 @@
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
  *   ssh      a connection to the session's SSH server, the raw bytes: input -> stdout
+ *   connect  a connection to a port of the session, the raw bytes: input -> stdout
  *   echo     sends back what comes (measurement): input -> stdout
  */
 import { z } from 'zod';
@@ -73,6 +74,8 @@ export const StreamOpen = z.discriminatedUnion('op', [
     /** The key that may sign in on this stream, and on no other. Who opens it was judged by the edge. */
     publicKey: SshPublicKey,
   }),
+  /** A connection from within the session's container to its own loopback. */
+  z.strictObject({ op: z.literal('connect'), port: z.int().min(1).max(65_535) }),
   z.strictObject({ op: z.literal('echo'), interactive: z.boolean().optional() }),
 ]);
 export type StreamOpen = z.infer<typeof StreamOpen>;

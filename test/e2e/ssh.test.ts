@@ -1,15 +1,17 @@
 /** SSH into sessions with the real OpenSSH client: what people type, what programs on top of it need, and who is kept out. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Cli, peakOf } from '../support/cli.ts';
+import { type Cli, peakOf } from '../support/cli.ts';
 import { busyboxImage } from '../support/images.ts';
+import { start as startProcess } from '../support/process.ts';
 import { type Stack, startStack } from '../support/stack.ts';
 import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
+import { OpenSsh } from './open-ssh.ts';
 
 const image = ['--image', busyboxImage, '--cpu', '0.1', '--mem', '64m'];
 const megabytes = 64;
@@ -18,45 +20,19 @@ describe.runIf(tier === 'full')('ssh', () => {
   let stack: Stack;
   let cli: Cli;
   let config: string;
+  let open: OpenSsh;
+  const start = (args: readonly string[]) => open.start('ssh', args);
+  const ssh = (args: readonly string[], input: string | Buffer = '', env = {}) => open.ssh(args, input, env);
 
   beforeAll(async () => {
     stack = await startStack();
-    cli = new Cli(stack.url, stack.client.token!, stack.dir);
-    config = join(stack.dir, 'ssh/config');
-    expect(await cli.run(['ssh-config', '--file', config])).toMatchObject({ status: 0 });
-    expect(await cli.run(['run', '-d', '--name', 'lab', ...image])).toMatchObject({ status: 0 });
-    const lab = (await stack.client.sessions()).find((each) => each.name === 'lab');
-    await stack.client.waitForState(lab!.id, ['RUNNING']);
+    open = await OpenSsh.prepare(stack);
+    ({ cli, config } = open);
+    await open.session('lab', busyboxImage);
   });
   afterAll(async () => {
     await stack?.stop();
   });
-
-  /** Starts the system's `ssh` with the configuration that was written. */
-  function start(args: readonly string[], options: { stdio?: 'ignore' } = {}): ChildProcess {
-    const env = {
-      ...process.env,
-      CAUSEWAY_URL: stack.url,
-      CAUSEWAY_TOKEN: stack.client.token!,
-      XDG_CONFIG_HOME: join(stack.dir, 'config'),
-      LC_ALL: 'C.UTF-8',
-      SECRET: 'of this side',
-    };
-    const stdout = options.stdio ?? 'pipe';
-    return spawn('ssh', ['-F', config, ...args], { env, stdio: ['pipe', stdout, 'pipe'] });
-  }
-
-  async function ssh(args: readonly string[], input: string | Buffer = '') {
-    const child = start(args);
-    const out: Buffer[] = [];
-    let stderr = '';
-    child.stdout!.on('data', (bytes: Buffer) => out.push(bytes));
-    child.stderr!.on('data', (bytes: Buffer) => (stderr += bytes.toString()));
-    child.stdin!.on('error', () => undefined).end(input);
-    const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
-    const stdout = Buffer.concat(out);
-    return { status, bytes: stdout, stdout: stdout.toString(), stderr };
-  }
 
   it('runs a command as the user of the session, and ends as it ends', async () => {
     const script = 'id -u; pwd; echo "$LC_ALL,$SECRET,$BACKENDAI_CLUSTER_ROLE"; echo bad >&2; exit 7';
@@ -122,7 +98,7 @@ describe.runIf(tier === 'full')('ssh', () => {
     const shared = await Promise.all(numbers.map((n) => ssh(['-S', path, 'lab.causeway', `cat; echo ${n}`], n)));
     expect(shared.map((each) => each.stdout)).toEqual(numbers.map((n) => `${n}${n}\n`));
     expect(await ssh(['-S', path, '-O', 'exit', 'lab.causeway'])).toMatchObject({ status: 0 });
-    const own = await Promise.all(Array.from({ length: 20 }, (_, n) => ssh(['lab.causeway', `echo ${n}`])));
+    const own = await Promise.all(Array.from({ length: 50 }, (_, n) => ssh(['lab.causeway', `echo ${n}`])));
     expect(own.map((each) => each.stdout.trim())).toEqual(own.map((_, n) => String(n)));
   });
 
@@ -149,6 +125,26 @@ describe.runIf(tier === 'full')('ssh', () => {
     await new Promise((resolve) => setTimeout(resolve, 5_000));
     expect(peakOf(pid) - before).toBeLessThan(64 * 1024 ** 2);
     child.kill();
+  });
+
+  it('answers a client that asks whether it is still there', async () => {
+    const asking = ['-o', 'ServerAliveInterval=1', '-o', 'ServerAliveCountMax=2'];
+    expect(await ssh([...asking, 'lab.causeway', 'sleep 5; echo there'])).toMatchObject({
+      status: 0,
+      stdout: 'there\n',
+    });
+  });
+
+  it('says that it forwards no agent, and what a program needs that the image has not', async () => {
+    const path = join(stack.dir, 'agent');
+    await using _agent = startProcess('ssh-agent', ['-D', '-a', path]);
+    await until(() => existsSync(path), { what: 'the agent' });
+    const ran = await ssh(['-A', 'lab.causeway', 'echo "[$SSH_AUTH_SOCK]"'], '', { SSH_AUTH_SOCK: path });
+    expect(ran).toMatchObject({ status: 0, stdout: '[]\n' });
+    expect(ran.stderr).toContain('causeway: agent forwarding is not done here');
+    expect((await ssh(['lab.causeway', 'true'])).stderr).toBe('');
+    const rsync = await ssh(['lab.causeway', 'rsync --server -e.LsfxC . x']);
+    expect(rsync).toMatchObject({ status: 127, stderr: expect.stringContaining('the image has no rsync') as string });
   });
 
   it('[S16] keeps out a wrong key, a server that is not the one, and a name that is none', async () => {

@@ -1,7 +1,7 @@
 /** A dialler of the CLI whose far end is the real stream engine, served by a test and cut at chosen moments. */
 import type { Dialler } from '../../cli/tunnel/dial.ts';
 import { Endpoint } from '../../schema/protocol/endpoint.ts';
-import type { Stream } from '../../schema/protocol/stream.ts';
+import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { StreamOpen } from '../../schema/protocol/streams.ts';
 
 /** Serves one stream of one operation; `cut` drops the connection, `visit` counts them. */
@@ -28,7 +28,9 @@ export function farEnd<Op extends StreamOpen['op']>(serve: ServeStream<Op>): Dia
       soon: (task: () => void) => void setImmediate(task),
       nowMs: () => performance.now(),
     });
+    const { promise: closed, resolve } = Promise.withResolvers<StreamOver>();
     const cut = () => {
+      resolve(new StreamOver({ code: 'tunnel_closed' }));
       ends.near?.close('tunnel_closed');
       ends.far?.close('tunnel_closed');
     };
@@ -44,6 +46,6 @@ export function farEnd<Op extends StreamOpen['op']>(serve: ServeStream<Op>): Dia
           void serve(stream, open as Extract<StreamOpen, { op: Op }>, cut, visit).catch(() => undefined),
       },
     );
-    return { open: (request) => ends.near!.open(request), close: cut };
+    return { open: (request) => ends.near!.open(request), closed, close: cut };
   };
 }

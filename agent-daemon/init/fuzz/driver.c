@@ -6,6 +6,8 @@
 #include <time.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/* A target may have inputs of its own: writes one of at most MOST bytes and returns its size. */
+__attribute__((weak)) size_t fuzz_seed(uint8_t *input, uint32_t number);
 
 enum { INPUTS = 64, MOST = 4096 };
 
@@ -24,6 +26,8 @@ static size_t seed(uint8_t *input, uint32_t number)
 {
     static const uint8_t spawn[] = "\x10prc_01234567890123456789abcdef\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0/"
                                    "\x01\0\x01\0\0\0a\x01\0\x03\0\0\0A=b";
+    if (fuzz_seed)
+        return fuzz_seed(input, number);
     if (number % 2 == 0) {
         memcpy(input, spawn, sizeof spawn - 1);
         input[0] = (uint8_t)(16 + number % 12);

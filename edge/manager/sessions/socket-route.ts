@@ -9,7 +9,7 @@ import { openSocket } from './streams.ts';
 const SessionParams = z.strictObject({ id: SessionId });
 
 /** `GET /v1/sessions/{id}/<kind>`: a socket for the operations of `kind`, for who may write in the project. */
-export function socketRoute(kind: 'exec' | 'execute' | 'ssh', summary: string, errors: readonly ErrorCode[]) {
+export function socketRoute(kind: 'exec' | 'execute' | 'ssh' | 'ports', summary: string, errors: readonly ErrorCode[]) {
   return route(
     {
       method: 'get',

@@ -74,6 +74,12 @@ export const sessionStreams = slice('session-streams', [
     ...unreachable,
     'session_ended',
   ]),
+  socketRoute('ports', 'its streams are connections to ports of the session, from within it.', [
+    ...unreachable,
+    'session_ended',
+    'port_unreachable',
+    'port_limit',
+  ]),
   route(
     {
       method: 'get',

@@ -21,6 +21,7 @@ const socketOps = {
   logs: { verb: 'project:read', ops: ['logs'] },
   execute: { verb: 'project:write', ops: ['execute', 'channels'] },
   ssh: { verb: 'project:write', ops: ['ssh'] },
+  ports: { verb: 'project:write', ops: ['connect'] },
 } as const;
 
 interface Target {

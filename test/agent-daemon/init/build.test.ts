@@ -8,7 +8,7 @@ import { initFolder, shell, TestSession } from './harness.ts';
 
 const build = `${initFolder}build.sh`;
 const withoutLeaks = { ASAN_OPTIONS: 'detect_leaks=0' }; // the leak checker traces its process, which init forbids
-const suites = ['process', 'output', 'input', 'stdio', 'hostile', '../kernels/bridge'];
+const suites = ['process', 'output', 'input', 'stdio', 'hostile', 'sftp', 'relay', '../kernels/bridge'];
 
 it('is built from its source to the same bytes', async () => {
   await runToEnd(build, ['--check']);
@@ -18,7 +18,7 @@ it.runIf(tier === 'full')('is built for aarch64 to the same bytes', { timeout: 3
   await runToEnd(build, ['--check', 'aarch64']);
 });
 
-it.each(['wire', 'ring', 'zmtp'])('[I2] withstands a fuzzer: %s', { timeout: 600_000 }, async (target) => {
+it.each(['wire', 'ring', 'sftp', 'zmtp'])('[I2] [T6] withstands a fuzzer: %s', { timeout: 600_000 }, async (target) => {
   using scratch = tmpDir('fuzz');
   const fuzzer = `${scratch.path}/${target}`;
   await runToEnd(build, ['--fuzz', target, fuzzer]);

@@ -1,161 +1,33 @@
 /** The agent's SSH server over a stream, with a real init beside it; the client is ssh2's own, which is light. */
-import { readFileSync } from 'node:fs';
-import { Duplex } from 'node:stream';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { Client, type ClientChannel, utils } from 'ssh2';
+import { type Client, type ClientChannel, type SFTPWrapper, utils } from 'ssh2';
 import { limits } from '../../../schema/protocol/limits.ts';
-import type { Channel } from '../../../schema/protocol/frame.ts';
-import { freshId } from '../../../agent-daemon/fresh-id.ts';
-import { unixDoor } from '../../../agent-daemon/init/door.ts';
-import { Loops } from '../../../agent-daemon/loops.ts';
-import { Spools } from '../../../agent-daemon/output/spools.ts';
-import { systemDisk, systemSoon } from '../../../agent-daemon/platform.ts';
-import { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
-import type { Session } from '../../../agent-daemon/sessions/session.ts';
+import { systemDisk } from '../../../agent-daemon/platform.ts';
 import { makeKey, SshConnections } from '../../../agent-daemon/ssh/connections.ts';
-import { type Started, start } from '../../support/process.ts';
 import { tier } from '../../support/tier.ts';
-import { type TmpDir, tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
-import { initBinary } from '../init/harness.ts';
-import { clock, random, timers } from '../init/ports.ts';
-import { TestStream } from '../processes/test-stream.ts';
-import { keptLog, noFailpoints } from '../ports.ts';
-import { imageFacts, kernelSpec, sessionId } from '../support.ts';
+import { LiveSession } from '../live-session.ts';
+import type { TestStream } from '../processes/test-stream.ts';
+import { sessionId } from '../support.ts';
+import { connectTo, dial as dialTo, exec, run } from './dialled.ts';
 
-/** A stream whose far end is what ssh2 dials by. */
-class Dialled extends TestStream {
-  readonly socket = new Duplex({
-    read: () => undefined,
-    write: (chunk: Buffer, _encoding, done) => {
-      this.input(chunk);
-      done();
-    },
-    destroy: (_error, done) => {
-      this.cut();
-      done(null);
-    },
-  });
-
-  override write(channel: Channel, bytes: Uint8Array): Promise<void> {
-    this.socket.push(Buffer.from(bytes));
-    return super.write(channel, bytes);
-  }
-}
-
-const key = makeKey(utils);
-const publicKey = key.public.split(' ').slice(0, 2).join(' ');
-const log = keptLog();
-
-let dir: TmpDir;
-let spools: Spools;
-let supervisor: Supervisor;
-let init: Started;
+let live: LiveSession;
 let ssh: SshConnections;
 const clients: Client[] = [];
+const dial = () => dialTo(ssh);
+const connect = (privateKey?: string) => connectTo(ssh, clients, privateKey);
 
 beforeEach(async () => {
-  dir = tmpDir('ssh');
-  const loops = new Loops({ clock, timers, log });
-  const failpoints = noFailpoints;
-  spools = new Spools({
-    root: join(dir.path, 'output'),
-    totalBytes: 1024 ** 3,
-    disk: systemDisk,
-    clock,
-    timers,
-    loops,
-    log,
-    failpoints,
-  });
-  await spools.start();
-  const runDir = join(dir.path, 'run');
-  await systemDisk.mkdir(runDir, { recursive: true });
-  const nothing = () => undefined;
-  supervisor = new Supervisor(
-    {
-      sessionId,
-      generation: 1,
-      runDir,
-      sessionKey: undefined,
-      transport: 'socket',
-      saveSessionKey: () => Promise.resolve(),
-      connected: nothing,
-      leaseExpired: nothing,
-      reasonOf: () => Promise.resolve('exited'),
-      ended: nothing,
-    },
-    { clock, timers, random, log, door: unixDoor, soon: systemSoon, failpoints, spools },
-  );
-  // There is no home of a session here.
-  const spawn = supervisor.spawn.bind(supervisor);
-  supervisor.spawn = (spec, record) => spawn({ ...spec, cwd: dir.path }, record);
-  await supervisor.link.listen();
-  init = start(initBinary, [join(runDir, 'agent.sock')]);
-  const session = {
-    sessionId,
-    generation: 1,
-    state: 'running',
-    supervisor,
-    placement: { sessionId, generation: 1, spec: kernelSpec() },
-    image: () => Promise.resolve(imageFacts()),
-  } as unknown as Session;
-  const freshProcessId = () => freshId('process', { clock, random });
-  ssh = new SshConnections({ find: () => session, spools, nowMs: () => Date.now(), timers, log, freshProcessId });
+  live = await LiveSession.start();
+  ssh = new SshConnections(live.of);
 });
 afterEach(async () => {
   for (const client of clients.splice(0)) client.destroy();
-  // It may be gone before its answer is.
-  await Promise.race([supervisor.link.shutdown(true).catch(() => undefined), init.exited]);
-  await supervisor.giveUp('session-ended');
-  await init.kill9();
-  await spools.stop();
-  dir.remove();
+  await live.stop();
 });
-
-/** Opens a connection; `done` is the agent's handler. */
-function dial(stream = new Dialled()) {
-  const open = { op: 'ssh' as const, publicKey };
-  const done = ssh.serve({ sessionId, generation: 1, actorId: 'usr_test', open }, stream);
-  done.catch(() => undefined);
-  return { stream, done };
-}
-
-async function connect(privateKey = key.private) {
-  const dialled = dial();
-  const { socket } = dialled.stream;
-  const client = new Client();
-  clients.push(client);
-  let hostKey = '';
-  await new Promise<void>((resolve, reject) => {
-    client.on('ready', resolve).on('error', reject);
-    const hostVerifier = (shown: Buffer) => {
-      hostKey = `ssh-ed25519 ${shown.toString('base64')}`;
-      return true;
-    };
-    client.connect({ sock: socket, username: 'anybody', privateKey, hostVerifier });
-  });
-  return { ...dialled, client, hostKey };
-}
-
-function exec(client: Client, command: string, options: object = {}): Promise<ClientChannel> {
-  return new Promise((resolve, reject) => {
-    client.exec(command, options, (error, channel) => (error ? reject(error) : resolve(channel)));
-  });
-}
-
-async function run(channel: ClientChannel) {
-  let [stdout, stderr] = ['', ''];
-  channel.on('data', (bytes: Buffer) => (stdout += bytes.toString()));
-  channel.stderr.on('data', (bytes: Buffer) => (stderr += bytes.toString()));
-  const end = await new Promise<{ code: number | null; signal: string | undefined }>((resolve) => {
-    let seen: { code: number | null; signal: string | undefined } = { code: null, signal: undefined };
-    channel.on('exit', (code: number | null, signal?: string) => (seen = { code, signal }));
-    channel.on('close', () => resolve(seen));
-  });
-  return { ...end, stdout, stderr };
-}
 
 it('[S16] runs commands with input, both outputs, and how they end, by the host key that it told', async () => {
   const { client, hostKey, stream } = await connect();
@@ -220,9 +92,9 @@ it('hangs up on what a client that is gone had started, and keeps nothing of it'
   await new Promise((resolve) => channel.once('data', resolve));
   stream.cut();
   await done;
-  const was = () => readFileSync(join(dir.path, 'was'), 'utf8');
-  await until(() => systemDisk.stat(join(dir.path, 'was')).then(was, () => undefined), { what: 'the hang-up' });
-  await until(async () => (await spools.processes(sessionId, 1)).length === 0, { what: 'nothing of it' });
+  const was = () => readFileSync(join(live.dir.path, 'was'), 'utf8');
+  await until(() => systemDisk.stat(join(live.dir.path, 'was')).then(was, () => undefined), { what: 'the hang-up' });
+  await until(async () => (await live.spools.processes(sessionId, 1)).length === 0, { what: 'nothing of it' });
 });
 
 it('lets other channels go on beside one that takes nothing', async () => {
@@ -245,9 +117,37 @@ it('ends when the session has, after the last word of its processes', async () =
   const channel = await exec(client, 'trap "echo bye; exit 5" TERM; echo up; while :; do sleep 0.05; done');
   const ran = run(channel);
   await new Promise((resolve) => channel.once('data', resolve));
-  await supervisor.link.terminate(5_000);
-  await supervisor.whenAllEnded(new AbortController().signal);
-  await supervisor.giveUp('session-ended');
+  await live.supervisor.link.terminate(5_000);
+  await live.supervisor.whenAllEnded(new AbortController().signal);
+  await live.supervisor.giveUp('session-ended');
   expect(await ran).toMatchObject({ code: 5, stdout: 'up\nbye\n' });
   await done;
+});
+
+it('serves files by its own server, and says so where the init is too old', async () => {
+  const { client } = await connect();
+  const sftp = await new Promise<SFTPWrapper>((resolve, reject) => {
+    client.sftp((error, wrapper) => (error ? reject(error) : resolve(wrapper)));
+  });
+  const bytes = Buffer.alloc(3_000_000, 'bytes');
+  await new Promise((resolve) => sftp.createWriteStream('there').on('close', resolve).end(bytes));
+  expect(readFileSync(join(live.dir.path, 'there'))).toEqual(bytes);
+  expect(await buffer(sftp.createReadStream('there'))).toEqual(bytes);
+  await new Promise<void>((resolve) => sftp.rename('there', 'then', () => resolve()));
+  expect(existsSync(join(live.dir.path, 'then'))).toBe(true);
+  sftp.end();
+  live.withoutTools();
+  const channel = await new Promise<ClientChannel>((resolve, reject) => {
+    client.subsys('sftp', (error, opened) => (error ? reject(error) : resolve(opened)));
+  });
+  expect((await run(channel)).stderr).toContain('causeway: The session runs since before');
+});
+
+it('says what a program needs that the image has not', async () => {
+  const { client } = await connect();
+  live.path = '/none';
+  expect(await run(await exec(client, 'rsync --server'))).toMatchObject({
+    code: 127,
+    stderr: 'causeway: the image has no rsync: use scp, sftp or causeway cp\n',
+  });
 });

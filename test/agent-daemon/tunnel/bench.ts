@@ -141,6 +141,7 @@ export async function startAgent(
       get: refuse,
       put: refuse,
       ssh: refuse,
+      connect: refuse,
       echo: echoStream,
       ...options.streams,
     },

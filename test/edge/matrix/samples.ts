@@ -328,6 +328,9 @@ export const samples: Record<string, Sample> = {
   'GET /v1/sessions/{id}/ssh': onSession(409, '/ssh', {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),
+  'GET /v1/sessions/{id}/ports': onSession(409, '/ports', {
+    headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+  }),
   'GET /v1/sessions/{id}/files': onSession(409, '/files?path=a'),
   'PUT /v1/sessions/{id}/files': onSession(409, '/files?path=a&uploadId=upload-1&offset=0&last=true', { body: 'tar' }),
 

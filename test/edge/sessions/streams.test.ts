@@ -136,7 +136,7 @@ describe('logs', () => {
 });
 
 describe('sockets', () => {
-  it.each(['exec', 'logs', 'ssh'])('[K3] [K4] %s speaks the client protocol only', async (kind) => {
+  it.each(['exec', 'logs', 'ssh', 'ports'])('[K3] [K4] %s speaks the client protocol only', async (kind) => {
     const path = `/v1/sessions/${id}/${kind}`;
     const wrong = { upgrade: 'websocket', 'sec-websocket-protocol': 'causeway.client.v9' };
     expect((await call('GET', path, { token, headers: wrong })).status).toBe(426);

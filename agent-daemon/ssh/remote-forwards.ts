@@ -1,0 +1,123 @@
+/** What a client wants to be listened to within the session (`-R`; RFC 4254, section 7.1): each connection becomes a channel to it. */
+import type { Connection, ServerChannel } from 'ssh2';
+import { ToolListener } from '../forward/listener.ts';
+import { limits } from '../../schema/protocol/limits.ts';
+import type { Session } from '../sessions/session.ts';
+import { ForwardChannel } from './forward-channel.ts';
+import type { OpenChannel, SshOf } from './of.ts';
+import type { StreamSocket } from './stream-socket.ts';
+
+export interface RemoteForwardsOf {
+  client: Connection;
+  session: Session;
+  socket: StreamSocket;
+  of: SshOf;
+  /** Keeps a new channel; false when there is no room, and nothing was made. */
+  admit: (make: () => OpenChannel) => boolean;
+}
+
+/** A request, as ssh2 gives it; there is nobody to answer when no answer is wanted. */
+type Accept = ((port?: number) => void) | undefined;
+type Reject = (() => void) | undefined;
+interface Info {
+  socketPath?: string;
+  bindAddr?: string;
+  bindPort?: number;
+}
+
+type Opened = (error: Error | undefined, channel: ServerChannel) => void;
+/** Opens a channel to the client. */
+type OpenToClient = (from: { address: string; port: number }, opened: Opened) => void;
+
+export class RemoteForwards {
+  readonly #parts: RemoteForwardsOf;
+  readonly #listeners = new Map<string, ToolListener>();
+
+  constructor(parts: RemoteForwardsOf) {
+    this.#parts = parts;
+    parts.client.on('request', (accept: Accept, reject: Reject, name: string, info: Info) => {
+      const { socketPath: path = '', bindAddr: address = '', bindPort: port = 0 } = info;
+      const refuse = (): void => reject?.();
+      if (name === 'streamlocal-forward@openssh.com') this.#listenAtPath(path, () => accept?.(), refuse);
+      else if (name === 'tcpip-forward') this.#listenAtPort(address, port, (chosen) => accept?.(chosen), refuse);
+      else if (this.#cancel(name === 'cancel-tcpip-forward' ? keyOfPort(address, port) : path)) accept?.();
+      else refuse();
+    });
+  }
+
+  stop(): void {
+    for (const listener of this.#listeners.values()) listener.stop();
+  }
+
+  /** Whatever address is asked for, it is the container's loopback: others reach nothing of it. */
+  #listenAtPort(address: string, port: number, accept: (port: number) => void, refuse: () => void): void {
+    const { client } = this.#parts;
+    const open =
+      (at: number): OpenToClient =>
+      (from, opened) =>
+        void client.forwardOut(address, at, from.address, from.port, opened);
+    void this.#listen({ port }, { keyOf: (at) => keyOfPort(address, at), open, accept, refuse });
+  }
+
+  #listenAtPath(path: string, accept: () => void, refuse: () => void): void {
+    const { client } = this.#parts;
+    const open = (): OpenToClient => (_from, opened) => void client.openssh_forwardOutStreamLocal(path, opened);
+    void this.#listen({ path }, { keyOf: () => path, open, accept, refuse });
+  }
+
+  /** Never rejects. */
+  async #listen(at: { port: number } | { path: string }, asked: Asked): Promise<void> {
+    const { session, of } = this.#parts;
+    if (this.#listeners.size >= limits.sshListenersPerConnection) return asked.refuse();
+    const listener = new ToolListener(session, of, at);
+    // Counted from now on; known by what it was asked for when it listens.
+    let key = listener.take('0').join(' ');
+    this.#listeners.set(key, listener);
+    let open: OpenToClient = () => undefined;
+    try {
+      await listener.run({
+        listening: (port) => {
+          this.#listeners.delete(key);
+          key = asked.keyOf(port);
+          this.#listeners.set(key, listener);
+          open = asked.open(port);
+          asked.accept(port);
+        },
+        connected: (id, from) => this.#offer(listener, id, (opened) => open(from, opened)),
+      });
+    } catch (error) {
+      of.log.debug('nobody listens for an SSH client', { error: String(error) });
+    }
+    if (this.#listeners.get(key) === listener) this.#listeners.delete(key);
+    asked.refuse(); // which does nothing behind an acceptance
+  }
+
+  /** The client may refuse it, or have too many channels: then it is let go of. */
+  #offer(listener: ToolListener, id: string, open: (opened: Opened) => void): void {
+    const { session, socket, of, admit } = this.#parts;
+    open((error, channel) => {
+      if (error) return listener.drop(id);
+      const near = { accept: () => channel, refuse: () => void channel.end() };
+      if (admit(() => new ForwardChannel(session, socket, of, listener.take(id), near))) return;
+      channel.end();
+      listener.drop(id);
+    });
+  }
+
+  #cancel(key: string): boolean {
+    const listener = this.#listeners.get(key);
+    listener?.stop();
+    return this.#listeners.delete(key);
+  }
+}
+
+interface Asked {
+  keyOf(port: number): string;
+  open(port: number): OpenToClient;
+  accept(port: number): void;
+  refuse(): void;
+}
+
+function keyOfPort(address: string, port: number): string {
+  return `${address} ${port}`;
+}
