@@ -103,6 +103,13 @@ export const errors = {
   kernel_run_conflict: { status: 409, title: 'The run id was used with another request' },
   kernel_input_unasked: { status: 409, title: 'The run asks for no input there' },
 
+  // terminals
+  terminal_not_found: { status: 404, title: 'No such terminal in the session' },
+  terminal_conflict: { status: 409, title: 'The terminal id was used with another request' },
+  terminal_busy: { status: 409, title: 'Another client types in this terminal' },
+  terminal_limit: { status: 429, title: 'The session has too many terminals' },
+  terminal_screen_lost: { status: 503, title: 'The screen of the terminal can not be drawn now' },
+
   // tunnel
   tunnel_frame_invalid: { status: 400, title: 'A frame is not valid' },
   tunnel_stream_unknown: { status: 404, title: 'No such stream' },

@@ -31,6 +31,10 @@ export const limits = {
   sshLoginMs: 60_000,
   /** Bytes that came for the channels of one connection and that no process has taken: beyond, it is not read. */
   sshUnreadBytes: 4 * 1024 * 1024,
+  /** Of terminals: running ones of a session, clients at one, and names of writers that one remembers. */
+  terminalsPerSession: 16,
+  terminalViewers: 64,
+  terminalWriters: 256,
   pingEveryMs: 10_000,
   /** A socket silent this long is dead, at either end. */
   silentMs: 30_000,

@@ -1,10 +1,12 @@
 /**
- * Streams: what a client may OPEN on its socket, and what the hub makes of it for the agent. SPEC rules S1-S14.
+ * Streams: what a client may OPEN on its socket, and what the hub makes of it for the agent. SPEC rules S1-S19.
  * Operations and their use of channels:
  *
  *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
  *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
  *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
+ *   terminal one client at a terminal: input = what it types, stdout = output, stderr = screens, control = TerminalControl /
+ *            TerminalEvent
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
  *   ssh      a connection to the session's SSH server, the raw bytes: input -> stdout
@@ -14,6 +16,7 @@ import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { executeOpen } from './execute.ts';
 import { OutputGap } from './output-gap.ts';
+import { terminalOpen } from './terminal.ts';
 
 const count = z.int().nonnegative();
 const processId = z.union([z.literal('main'), z.string().regex(idPattern('process'))]);
@@ -57,6 +60,7 @@ export const StreamOpen = z.discriminatedUnion('op', [
     interactive: z.boolean().optional(),
   }),
   executeOpen,
+  terminalOpen,
   z.strictObject({ op: z.literal('get'), path: homePath }),
   z.strictObject({
     op: z.literal('put'),

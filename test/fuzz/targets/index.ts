@@ -7,6 +7,7 @@ import { initFrames } from './init-frames.ts';
 import { journal } from './journal.ts';
 import { json } from './json.ts';
 import { spoolRecord, spoolRecovery } from './spool.ts';
+import { terminalFilter } from './terminal-filter.ts';
 
 export const targets: Record<string, () => Target> = {
   frames: () => frames,
@@ -17,4 +18,5 @@ export const targets: Record<string, () => Target> = {
   journal: () => journal,
   'spool-record': () => spoolRecord,
   spool: spoolRecovery,
+  'terminal-filter': () => terminalFilter,
 };
