@@ -29,7 +29,7 @@ export interface KeeperPorts {
 export interface KeeperOwner {
   /** Its sizes, the first at 0, in order; those before the kept screen are taken away. */
   readonly sizes: Size[];
-  readonly isWatched: boolean;
+  isWatched(): boolean;
   /** Types the answer to a question of the program. */
   answer(text: string): void;
   /** Everything is drawn that the terminal ever wrote. */
@@ -182,7 +182,7 @@ export class Keeper implements Follower {
       const next = this.#owner.sizes.find(({ at }) => at > offset + from)?.at ?? Number.POSITIVE_INFINITY;
       const to = Math.min(bytes.byteLength, next - offset);
       // The reader uses its buffer again, and the screen takes what it is given.
-      const answer = await screen.write(bytes.slice(from, to));
+      const answer = await screen.write(new Uint8Array(bytes.subarray(from, to)));
       this.#drawn = offset + to;
       if (answer !== '' && offset + from >= this.#answerFrom) this.#owner.answer(answer);
       from = to;
@@ -209,7 +209,7 @@ export class Keeper implements Follower {
     const cancelTimer = this.#ports.timers.after(idleMs, () => idle.abort());
     await this.#more(turn, AbortSignal.any([signal, idle.signal]));
     cancelTimer();
-    return idle.signal.aborted && !this.#owner.isWatched && this.#log.end <= this.#drawn;
+    return idle.signal.aborted && !this.#owner.isWatched() && this.#log.end <= this.#drawn;
   }
 
   /** Resolves when there is more output, the bell was rung, or `signal` aborts. */

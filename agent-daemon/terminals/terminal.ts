@@ -78,11 +78,6 @@ export class Terminal {
     return { rows, columns };
   }
 
-  /** For its keeper. */
-  get isWatched(): boolean {
-    return this.#viewers.size > 0;
-  }
-
   /** Begins to draw it. Its process was started by now, or by an earlier agent process. */
   async start({ isNew }: { isNew: boolean }): Promise<void> {
     const { spool } = await this.#open();
@@ -185,9 +180,9 @@ export class Terminal {
 
   /** Hangs up, and resolves when it has ended, or `signal` aborts. */
   async close(signal: AbortSignal): Promise<void> {
-    const { supervisor } = this.#owner;
     const send = (number: number) =>
-      supervisor()
+      this.#owner
+        .supervisor()
         ?.link.signal(this.processId, number, 'session')
         .catch(() => undefined);
     if (!(await this.isRunning())) return;
@@ -227,12 +222,9 @@ export class Terminal {
   }
 
   #keeperOwner() {
-    const terminal = this;
     return {
       sizes: this.sizes,
-      get isWatched() {
-        return terminal.isWatched;
-      },
+      isWatched: () => this.#viewers.size > 0,
       answer: (text: string) => void this.#answer(text).catch(() => undefined),
       ended: () => this.bell.ring(),
     };

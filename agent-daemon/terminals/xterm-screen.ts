@@ -37,7 +37,7 @@ export class XtermScreen implements Screen {
     await this.#drawn;
     const all = this.#held.byteLength === 0 ? bytes : Buffer.concat([this.#held, bytes]);
     const clean = this.#clean(all);
-    this.#held = all.slice(clean);
+    this.#held = new Uint8Array(all.subarray(clean));
     if (clean > 0) await this.#put(all.subarray(0, clean));
     const answers = this.#answers;
     this.#answers = '';
@@ -104,7 +104,7 @@ export class XtermScreen implements Screen {
       at = end;
     }
     const whole = this.#held.subarray(0, at);
-    this.#held = this.#held.slice(at);
+    this.#held = this.#held.subarray(at);
     if (at > 0) await this.#put(whole);
   }
 

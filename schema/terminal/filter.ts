@@ -93,19 +93,20 @@ export class OutputFilter {
   }
 
   #hold(bytes: Uint8Array, at: number): void {
-    this.#held = bytes.slice(at);
+    // The bytes are whoever's they came from: a copy is kept.
+    this.#held = new Uint8Array(bytes.subarray(at));
     if (this.#skipping !== undefined || at === bytes.length) return;
     const token = nextToken(bytes, at);
     const { body, introducer } = token;
     if (introducer === undefined || body === undefined) {
       // A CSI without an end is none; its parameters alone would be text.
-      if (this.#held.length > maxHeldBytes) this.#held = this.#held.slice(0, 2);
+      if (this.#held.length > maxHeldBytes) this.#held = this.#held.subarray(0, 2);
       return;
     }
     if (introducer === osc && this.#held.length <= maxHeldBytes) return;
     this.#skipping = introducer;
     const { end } = endOfString(bytes, body, introducer);
-    this.#held = bytes.slice(end);
+    this.#held = new Uint8Array(bytes.subarray(end));
   }
 
   #passes(bytes: Uint8Array, at: number, { kind, end, body = at, introducer }: Token): boolean {

@@ -20,6 +20,9 @@ export async function askAgent<Op extends CallOp>(
   const callId = newId('call', ctx.clock.nowMs(), ctx.random.bytes(10));
   const hub = controlHubObject(ctx.env, controlHub);
   const outcome = await hub.call(agentId, callId, op, { sessionId, generation, ...input }, limits.callDeadlineMs);
-  if (outcome.ok) return callShapes[op].result.parse(outcome.result) as CallResult<Op>;
+  if (outcome.ok) {
+    const result: unknown = callShapes[op].result.parse(outcome.result);
+    return result as CallResult<Op>;
+  }
   throw new Refusal(isErrorCode(outcome.code) ? outcome.code : 'internal', outcome.detail);
 }
