@@ -5,6 +5,8 @@
  */
 import { endOfString, nextToken, type Token } from './sequences.ts';
 
+declare const TextDecoder: new (label: string) => { decode(bytes: Uint8Array): string };
+
 export interface FilterOptions {
   /**
    * Questions of which the answer has a fixed form pass: where one terminal alone looks, and what it types goes to who asked.
