@@ -1,7 +1,7 @@
 /**
  * Makes one input of what several clients type: whole pieces in the order in which they come, each byte once. Each client
  * counts its own bytes and is told, when it comes back, how many of them were taken. That is kept by turns: it costs a write
- * to the disk when another client begins to type, and none for a key.
+ * to the disk when another client comes or begins to type, and none for a key.
  */
 import { Refusal } from '../../schema/errors.ts';
 import { limits } from '../../schema/protocol/limits.ts';
@@ -54,12 +54,14 @@ export class TerminalInput {
     return turn === undefined ? undefined : turn.from + (turn.to ?? this.#at) - turn.at;
   }
 
-  /** The writer goes on at this offset, where it is not known. */
-  begin(writer: string, from: number): number {
+  /** Where the writer goes on: at `from` if it is not known, which is kept before it may type. */
+  async begin(writer: string, from: number): Promise<number> {
     const taken = this.takenOf(writer);
     if (taken !== undefined) return taken;
-    this.#remember({ writer, from, at: this.#at, to: this.#at });
-    return from;
+    const turn = { writer, from, at: this.#at, to: this.#at };
+    this.#remember(turn);
+    await this.#ports.save([turn]);
+    return this.takenOf(writer) ?? from;
   }
 
   /** Resolves when the terminal has taken the bytes; those that it has of this writer already are skipped. */
