@@ -36,6 +36,8 @@ const never = new AbortController().signal;
 export class TerminalBench {
   readonly dir = tmpDir('trm');
   readonly log = keptLog();
+  /** Small, so that a test fills it soon; more than what is drawn between two kept screens. */
+  readonly spoolBytes = 2 * 1024 * 1024;
   supervisor!: Supervisor;
   terminals!: SessionTerminals;
   spools!: Spools;
@@ -84,12 +86,12 @@ export class TerminalBench {
         path: `${this.dir.path}/terminals`,
         wereLeft: existsSync(`${this.dir.path}/terminals`),
         supervisor: () => this.supervisor,
-        spawnOf: (processId, { argv, env, tty }, { spoolBytes }) => {
+        spawnOf: (processId, { argv, env, tty }) => {
           const cwd = `${this.dir.path}/home`;
           const own = { PATH: process.env['PATH'] ?? '', HOME: cwd, TERM: 'xterm-256color', ...env };
           const size = { rows: tty?.rows ?? 24, cols: tty?.columns ?? 80 };
           const spec = { processId, argv, env: own, cwd, tty: size, stdin: 'open' as const, output };
-          return Promise.resolve({ spec, record: recordOf(spec, { ...output, spoolBytes }, Date.now()) });
+          return Promise.resolve({ spec, record: recordOf(spec, { ...output, spoolBytes: this.spoolBytes }, Date.now()) });
         },
       },
       { ...ports, spools: this.spools, pool: new ScreenPool(new ScreenThread(this.log)) },
@@ -185,7 +187,8 @@ export class TestViewer {
   get position(): number {
     const last = this.stream.writes.findLast(({ channel }) => channel === channels.stdout);
     const screen = this.events.findLast((event) => event.kind === 'screen');
-    return last === undefined ? (screen?.kind === 'screen' ? screen.at : 0) : last.offset + last.bytes;
+    const at = screen?.kind === 'screen' ? screen.at : 0;
+    return last === undefined ? at : Math.max(at, last.offset + last.bytes);
   }
 
   /** What stands on its terminal now, as text that draws it. */
@@ -218,6 +221,7 @@ export class TestViewer {
     await until(() => said().includes(text), {
       what: `"${text}" in ${JSON.stringify(said().slice(-500))}`,
       everyMs: 5,
+      timeoutMs: 90_000,
       giveUp: () => (this.error === undefined ? undefined : String(this.error)),
     });
   }
