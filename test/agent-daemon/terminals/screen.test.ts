@@ -39,7 +39,7 @@ describe('goes on behind a cut at any place', () => {
   it('of what programs write', async () => {
     await fc.assert(
       fc.asyncProperty(programBytes, fc.nat(), (bytes, at) => sameAfterCut(bytes, at % (bytes.length + 1))),
-      { numRuns: byTier({ daily: 1500, full: 50_000 }) },
+      { numRuns: byTier({ daily: 400, full: 20_000 }) },
     );
   });
 
@@ -68,7 +68,7 @@ it('is drawn by what draws the same again', async () => {
       screen.close();
       again.close();
     }),
-    { numRuns: byTier({ daily: 500, full: 20_000 }) },
+    { numRuns: byTier({ daily: 200, full: 10_000 }) },
   );
 });
 
@@ -80,7 +80,7 @@ it('is drawn by what passes to a viewer unchanged', async () => {
       expect(Buffer.from(new OutputFilter({ queries: false }).push(text))).toEqual(text);
       screen.close();
     }),
-    { numRuns: 300 },
+    { numRuns: 100 },
   );
 });
 
@@ -94,7 +94,7 @@ it('looks the same for a viewer, whose output is filtered, as without the filter
       here.close();
       there.close();
     }),
-    { numRuns: byTier({ daily: 500, full: 20_000 }) },
+    { numRuns: byTier({ daily: 200, full: 10_000 }) },
   );
 });
 

@@ -194,7 +194,7 @@ describe('who can not follow', () => {
     await fast.whenText('last');
     slow.stream.windowBytes = Number.POSITIVE_INFINITY;
     slow.stream.take(1e9);
-    await until(() => slow.position >= fast.position, { what: 'the same place' });
+    await until(() => slow.position >= fast.position, { what: 'the same place', timeoutMs: 90_000 });
     expect(await slow.drawn()).toBe(await fast.drawn());
     expect(await slow.event('gap')).toMatchObject({ stream: 'stdout', reason: 'spool-full' });
     expect((await slow.event('gap')).to).toBeGreaterThan(512 * 1024);
