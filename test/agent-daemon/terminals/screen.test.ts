@@ -86,10 +86,11 @@ it('is drawn by what passes to a viewer unchanged', async () => {
 
 it('looks the same for a viewer, whose output is filtered, as without the filter', async () => {
   await fc.assert(
-    fc.asyncProperty(programBytes, async (bytes) => {
+    fc.asyncProperty(programBytes, async (program) => {
+      // Which character set the bytes are in is not for a program to say.
+      const bytes = Buffer.from(Buffer.from(program).toString('latin1').replaceAll('\x1b%@', ''), 'latin1');
       const filtered = new OutputFilter({ queries: false }).push(bytes);
       const [here, there] = [await screenOf(bytes), await screenOf(filtered)];
-      // Modes of the keyboard that are locked or reported are not on the screen.
       expect(await look(there)).toBe(await look(here));
       here.close();
       there.close();

@@ -52,6 +52,11 @@ export const terminalBytes: fc.Arbitrary<Uint8Array> = fc
   )
   .map((parts) => Buffer.concat(parts));
 
+/** BEL ends an OSC alone. */
+function isEnded(sequence: string): boolean {
+  return /\u009c$|\x1b\\$/.test(sequence) || /^(\x1b\]|\u009d)[^]*\x07$/.test(sequence);
+}
+
 /** What programs write on purpose. */
 export const programBytes: fc.Arbitrary<Uint8Array> = fc
   .array(
@@ -62,7 +67,7 @@ export const programBytes: fc.Arbitrary<Uint8Array> = fc
       { weight: 3, arbitrary: encode(style) },
       { weight: 2, arbitrary: encode(mode) },
       { weight: 1, arbitrary: encode(escape) },
-      { weight: 1, arbitrary: encode(string.filter((each) => /[\x07\u009c]$|\x1b\\$/.test(each))) },
+      { weight: 1, arbitrary: encode(string.filter(isEnded)) },
     ),
     { maxLength: 30 },
   )
