@@ -66,12 +66,7 @@ function isNarrow(cell: Cell | undefined): boolean {
  * One line from its first cell on. `isDirty`: what is not written has a background. It is full when its last cell is written,
  * so that the next character wraps.
  */
-function drawLine(
-  core: Core,
-  buffer: Buffer,
-  row: number,
-  isDirty: boolean,
-): { text: string; isFull: boolean } {
+function drawLine(core: Core, buffer: Buffer, row: number, isDirty: boolean): { text: string; isFull: boolean } {
   const line = buffer.lines.get(row);
   let text = '';
   // Whatever stood before, the first cell says what it looks like.
@@ -116,7 +111,7 @@ function drawLine(
     }
     skip(false);
     wear(styleOf(cell));
-    if (cell.isProtected() !== 0 !== isProtected) {
+    if ((cell.isProtected() !== 0) !== isProtected) {
       isProtected = !isProtected;
       text += isProtected ? '\x1b[1"q' : '\x1b[0"q';
     } else if (cell.getWidth() === 0) text += `\x1b[0${style ?? ''}m`;

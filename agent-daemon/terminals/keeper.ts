@@ -287,11 +287,11 @@ export class Keeper implements Follower {
    * The screen was lost: it is drawn again from the kept one. What kills what draws it a second time is left out: a screen
    * that is wrong until the program draws it anew is better than none.
    */
-  async #failed(error: unknown, signal: AbortSignal): Promise<void> {
+  async #failed(cause: unknown, signal: AbortSignal): Promise<void> {
     const { log, timers } = this.#ports;
-    log.warn('the screen of a terminal is drawn again', { dir: this.#spool.dir, error: String(error) });
+    log.warn('the screen of a terminal is drawn again', { dir: this.#spool.dir, error: String(cause) });
     this.#answerFrom = Math.max(this.#answerFrom, this.#drawn + 1);
-    if (error instanceof ScreenLost && this.#lostAt === this.#drawn) await this.#skip();
+    if (cause instanceof ScreenLost && this.#lostAt === this.#drawn) await this.#skip();
     this.#lostAt = this.#drawn;
     const { promise, resolve } = Promise.withResolvers<void>();
     const cancelTimer = timers.after(retryMs, resolve);

@@ -17,8 +17,8 @@ const resourceLimits = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 
 const lingerMs = 10_000;
 
 interface Waiting {
-  resolve(answer: ScreenAnswer): void;
-  reject(error: Error): void;
+  resolve: (answer: ScreenAnswer) => void;
+  reject: (error: Error) => void;
 }
 
 /** The thread, with what it was asked and has not answered, by screen. */

@@ -93,7 +93,11 @@ export class Terminal {
     const { exclusive, closeAfterMs } = request;
     const { record, totals } = (await this.#open()).spool;
     const { exitCode, signal, reason = '' } = record.exit ?? {};
-    const exit = { ...(exitCode === undefined ? {} : { exitCode }), ...(signal === undefined ? {} : { signal }), reason };
+    const exit = {
+      ...(exitCode === undefined ? {} : { exitCode }),
+      ...(signal === undefined ? {} : { signal }),
+      reason,
+    };
     return {
       id,
       argv: shortArgv(request.argv),

@@ -107,7 +107,13 @@ async function sendSize(stream: AgentStream, terminal: Terminal, place: Place): 
   await send(stream, { kind: 'window', rows, columns });
 }
 
-async function more(log: StreamLog, from: number, terminal: Terminal, turn: number, signal: AbortSignal): Promise<void> {
+async function more(
+  log: StreamLog,
+  from: number,
+  terminal: Terminal,
+  turn: number,
+  signal: AbortSignal,
+): Promise<void> {
   const woken = new AbortController();
   const either = AbortSignal.any([signal, woken.signal]);
   await Promise.race([log.whenBeyond(from, either), terminal.bell.past(turn, either)]);

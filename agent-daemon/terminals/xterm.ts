@@ -70,7 +70,11 @@ export interface Core {
   readonly cols: number;
   readonly options: { convertEol: boolean };
   readonly _bufferService: { readonly buffers: { normal: Buffer; alt: Buffer; active: Buffer } };
-  readonly _charsetService: { readonly glevel: number; readonly charset: Charset; readonly _charsets: readonly Charset[] };
+  readonly _charsetService: {
+    readonly glevel: number;
+    readonly charset: Charset;
+    readonly _charsets: readonly Charset[];
+  };
   readonly coreService: {
     readonly isCursorHidden: boolean;
     readonly modes: { readonly insertMode: boolean };

@@ -55,9 +55,7 @@ async function execCommand(name: string, command: string[], options: ExecOptions
   const session = await findSession(api, name);
   const input = options.interactive || options.tty ? new InputLog() : undefined;
   const processId = newId('process', Date.now(), randomBytes(10));
-  const filter = options.tty
-    ? filterFor({ unsafe: options.unsafeOutput === true, queries: true })
-    : undefined;
+  const filter = options.tty ? filterFor({ unsafe: options.unsafeOutput === true, queries: true }) : undefined;
   const follower = new ProcessFollower(
     dialSession(api, session.id, 'exec'),
     processTarget(processId, spawnOf(argv, options), input),

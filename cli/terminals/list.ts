@@ -32,10 +32,13 @@ async function listTerminals(name: string, options: TerminalsOptions): Promise<v
   const { close } = options;
   const found = items.filter(({ id }) => id.endsWith(close));
   if (found.length !== 1)
-    throw new CliFailure(`${found.length === 0 ? 'no terminal' : `${found.length} terminals`} of ${session.name} end in ${close}`, {
-      hint: `causeway terminals ${session.name}`,
-      code: 'terminal_not_found',
-    });
+    throw new CliFailure(
+      `${found.length === 0 ? 'no terminal' : `${found.length} terminals`} of ${session.name} end in ${close}`,
+      {
+        hint: `causeway terminals ${session.name}`,
+        code: 'terminal_not_found',
+      },
+    );
   await api.raw('DELETE', `${path}/${found[0]!.id}`);
 }
 

@@ -27,7 +27,7 @@ export interface ViewedTerminal {
   /** What is typed, under a name that stays over cuts; absent: only looks. */
   typing?: { log: InputLog; writer: string };
   /** The size here. */
-  window(): TerminalWindow;
+  window: () => TerminalWindow;
 }
 
 const firstPauseMs = 100;

@@ -4,7 +4,9 @@ import { idPattern } from '../ids.ts';
 
 const count = z.int().nonnegative();
 
-export const TerminalId = z.string().regex(idPattern('terminal'), 'must be the id of a terminal: trm_ and 26 characters');
+export const TerminalId = z
+  .string()
+  .regex(idPattern('terminal'), 'must be the id of a terminal: trm_ and 26 characters');
 
 /** Bounds of a window: what a screen takes in the agent's memory follows from them. */
 export const terminalBounds = { rows: 300, columns: 600 } as const;

@@ -15,7 +15,11 @@ export async function listTerminals(ctx: UserCtx, sessionId: string): Promise<Te
 }
 
 /** Makes a terminal, once for an id. */
-export async function startTerminal(ctx: UserCtx, sessionId: string, { id, ...request }: NewTerminal): Promise<Terminal> {
+export async function startTerminal(
+  ctx: UserCtx,
+  sessionId: string,
+  { id, ...request }: NewTerminal,
+): Promise<Terminal> {
   const terminalId = id ?? newId('terminal', ctx.clock.nowMs(), ctx.random.bytes(10));
   const act = { kind: 'start', request };
   return (await askAgent(ctx, sessionId, 'project:write', 'terminal', { terminalId, act })).terminal;

@@ -91,7 +91,10 @@ export class TerminalBench {
           const own = { PATH: process.env['PATH'] ?? '', HOME: cwd, TERM: 'xterm-256color', ...env };
           const size = { rows: tty?.rows ?? 24, cols: tty?.columns ?? 80 };
           const spec = { processId, argv, env: own, cwd, tty: size, stdin: 'open' as const, output };
-          return Promise.resolve({ spec, record: recordOf(spec, { ...output, spoolBytes: this.spoolBytes }, Date.now()) });
+          return Promise.resolve({
+            spec,
+            record: recordOf(spec, { ...output, spoolBytes: this.spoolBytes }, Date.now()),
+          });
         },
       },
       { ...ports, spools: this.spools, pool: new ScreenPool(new ScreenThread(this.log)) },

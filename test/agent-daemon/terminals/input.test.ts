@@ -19,12 +19,13 @@ class World {
         write: async (offset, bytes) => {
           expect(offset).toBe(this.taken.length);
           const arriving = this.dies ? bytes.subarray(0, bytes.byteLength >> 1) : bytes;
-          this.taken.push(...Buffer.from(arriving).toString('latin1'));
+          this.taken.push(...Array.from(arriving, (byte) => String.fromCharCode(byte)));
           // Nobody hears of an answer that a dead agent waits for.
           if (this.dies) await new Promise(() => undefined);
         },
         save: (turns) => {
-          for (const turn of turns) this.#kept = [...this.#kept.filter((each) => each.writer !== turn.writer), { ...turn }];
+          for (const turn of turns)
+            this.#kept = [...this.#kept.filter((each) => each.writer !== turn.writer), { ...turn }];
           return Promise.resolve();
         },
         turned: () => Promise.resolve(),
@@ -54,7 +55,9 @@ it('[S19] takes each byte of each writer once and in order, over deaths of the a
       const sent = new Map(writers.map((writer) => [writer, 0]));
       const type = async (writer: string, from: number, to: number) => {
         const start = await world.input.begin(writer, from);
-        const bytes = Array.from({ length: to - from }, (_, n) => String.fromCharCode(writer.charCodeAt(0) + ((from + n) % 20) * 3));
+        const bytes = Array.from({ length: to - from }, (_, n) =>
+          String.fromCharCode(writer.charCodeAt(0) + ((from + n) % 20) * 3),
+        );
         expect(start).toBeLessThanOrEqual(to);
         const typed = world.input.write(writer, from, Buffer.from(bytes.join(''), 'latin1'));
         if (!world.dies) await typed;
@@ -65,7 +68,8 @@ it('[S19] takes each byte of each writer once and in order, over deaths of the a
         else if (each === 'restart') {
           world.restart();
           // Each comes back, and goes on from where the terminal is.
-          for (const writer of writers) sent.set(writer, Math.min(sent.get(writer)!, await world.input.begin(writer, sent.get(writer)!)));
+          for (const writer of writers)
+            sent.set(writer, Math.min(sent.get(writer)!, await world.input.begin(writer, sent.get(writer)!)));
         } else if ('again' in each) {
           const to = sent.get(each.again)!;
           await type(each.again, Math.max(0, to - each.back), to);

@@ -56,7 +56,11 @@ describe('a terminal', () => {
     again.stream.inputAt(0, 'before\nafter\n');
     await again.whenText('[after]');
     expect(again.stream.text().match(/\[before\]/g)).toBeNull();
-    expect((await bench.list()).find((each) => each.id === id)).toMatchObject({ state: 'running', viewers: 1, writers: 1 });
+    expect((await bench.list()).find((each) => each.id === id)).toMatchObject({
+      state: 'running',
+      viewers: 1,
+      writers: 1,
+    });
   });
 
   it('tells its end behind all that it wrote, and shows its last screen afterwards', async () => {
@@ -71,11 +75,14 @@ describe('a terminal', () => {
     const last = bench.view(id, typing());
     expect(await last.event('exit')).toMatchObject({ exitCode: 7, end: 5 });
     expect((await last.rows())[0]).toBe('bye');
-    expect((await bench.list()).find((each) => each.id === id)).toMatchObject({ state: 'ended', exit: { exitCode: 7 } });
+    expect((await bench.list()).find((each) => each.id === id)).toMatchObject({
+      state: 'ended',
+      exit: { exitCode: 7 },
+    });
   });
 
   it('has the size of the window of who typed last, and tells it to all', async () => {
-    const id = await bench.open(`${echo.replace('echo "[$line]"', 'stty size')}`);
+    const id = await bench.open(echo.replace('echo "[$line]"', 'stty size'));
     const wide = bench.view(id, typing({ rows: 30, columns: 100 }));
     await wide.event('screen');
     const narrow = bench.view(id, typing({ rows: 10, columns: 40 }));
@@ -87,13 +94,19 @@ describe('a terminal', () => {
     wide.stream.control({ kind: 'resize', rows: 31, columns: 101 });
     wide.stream.input('c\n');
     await narrow.whenText('31 101');
-    expect(narrow.events.filter(({ kind }) => kind === 'window')).toContainEqual({ kind: 'window', rows: 31, columns: 101 });
+    expect(narrow.events.filter(({ kind }) => kind === 'window')).toContainEqual({
+      kind: 'window',
+      rows: 31,
+      columns: 101,
+    });
     await bench.restart();
     expect(await bench.view(id).event('screen')).toMatchObject({ rows: 31, columns: 101 });
   });
 
   it('is answered by the agent when it asks, whoever looks', async () => {
-    const id = await bench.open(`stty raw -echo; printf 'ab\\e[6n'; head -c 6 | od -An -c; printf '\\e[c'; head -c 3 | od -An -c`);
+    const id = await bench.open(
+      `stty raw -echo; printf 'ab\\e[6n'; head -c 6 | od -An -c; printf '\\e[c'; head -c 3 | od -An -c`,
+    );
     const viewers = [bench.view(id), bench.view(id)];
     for (const viewer of viewers) await viewer.whenText('033   [   1   ;   3   R');
   });
@@ -115,7 +128,9 @@ describe('a terminal', () => {
     const viewer = bench.view(id);
     await viewer.event('screen');
     viewer.stream.cut();
-    await until(async () => (await bench.list()).find((each) => each.id === id)?.state === 'ended', { what: 'its end' });
+    await until(async () => (await bench.list()).find((each) => each.id === id)?.state === 'ended', {
+      what: 'its end',
+    });
     expect(await bench.view(id).event('exit')).toMatchObject({ signal: 'SIGHUP' });
   });
 
@@ -145,13 +160,18 @@ describe('a terminal', () => {
 describe('what is typed', () => {
   it(`[S19] arrives whole when two writers paste, over deaths of the agent`, async () => {
     const bytes = byTier({ daily: 128 * 1024, full: 8 * 1024 * 1024 });
-    const id = await bench.open(`stty raw -echo; printf ready; head -c ${2 * bytes} > pasted; sha256sum < pasted; tr -d a < pasted | sha256sum; tr -d b < pasted | sha256sum; printf done`);
+    const id = await bench.open(
+      `stty raw -echo; printf ready; head -c ${2 * bytes} > pasted; sha256sum < pasted; tr -d a < pasted | sha256sum; tr -d b < pasted | sha256sum; printf done`,
+    );
     await bench.view(id).whenText('ready');
     // Each client sends on from where the terminal is, is cut at any moment, and comes again.
     const paste = async (byte: string, writer: string): Promise<void> => {
       for (let taken = 0; taken < bytes;) {
         const { stream, done } = bench.view(id, { input: { writer, from: taken } });
-        const opened = await until(() => stream.info !== undefined || stream.closed.aborted, { what: 'opened', everyMs: 2 }).catch(() => false);
+        const opened = await until(() => stream.info !== undefined || stream.closed.aborted, {
+          what: 'opened',
+          everyMs: 2,
+        }).catch(() => false);
         if (opened && stream.info !== undefined) {
           taken = stream.info.inputOffset ?? 0;
           for (let at = taken; at < Math.min(bytes, taken + 64 * 1024); at += 4096)
@@ -163,7 +183,9 @@ describe('what is typed', () => {
       }
     };
     const pasting = Promise.all([paste('a', 'writer-of-a'), paste('b', 'writer-of-b')]);
-    await until(() => bench.terminals.list().then((all) => (all.find((each) => each.id === id)?.writers ?? 0) > 0), { what: 'a paste' });
+    await until(() => bench.terminals.list().then((all) => (all.find((each) => each.id === id)?.writers ?? 0) > 0), {
+      what: 'a paste',
+    });
     await bench.restart();
     await pasting;
     const reader = bench.view(id);

@@ -70,6 +70,8 @@ describe('calls', () => {
           processes: () => Promise.resolve({ processes: [] }),
           kernels: refuse,
           kernel: refuse,
+          terminals: refuse,
+          terminal: refuse,
           upgrade: refuse,
           describe: refuse,
           upgradeState: refuse,

@@ -53,7 +53,9 @@ it('[S18] lead a client to the one terminal of its address, whoever may write to
   await client.until('OPENED', () => client.jsonOf(opened)[0]);
   client.json(open, 2, { op: 'terminal', terminalId: other });
   client.json(open, 3, { op: 'process', processId: 'main' });
-  const refused = await client.until('two refusals', () => (client.jsonOf(reset).length === 2 ? client.jsonOf(reset) : undefined));
+  const refused = await client.until('two refusals', () =>
+    client.jsonOf(reset).length === 2 ? client.jsonOf(reset) : undefined,
+  );
   expect(refused.map(({ value: { code } }) => code)).toEqual(['terminal_not_found', 'tunnel_op_unknown']);
 });
 

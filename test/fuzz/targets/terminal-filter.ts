@@ -14,13 +14,16 @@ export const terminalFilter: Target = {
     const queries = input.length % 2 === 0;
     const whole = through(input, queries, input.length);
     hold(whole.equals(through(input, queries, 1)), 'byte by byte it says the same');
-    hold(whole.equals(through(input, queries, 1 + (input[0] ?? 0) % 7)), 'in pieces it says the same');
+    hold(whole.equals(through(input, queries, 1 + ((input[0] ?? 0) % 7))), 'in pieces it says the same');
     const text = whole.toString('latin1');
     // What introduces a string that passes is a link or a mark; of the others not even the introduction does.
     for (const [, body = ''] of text.matchAll(/(?:\x1b\]|\xc2\x9d)([^]{0,5})/g))
       hold(/^(8;|133;)/.test(body), 'only links and marks pass');
     hold(!/\x1b[PX^_kZ%]|\xc2[\x90\x98\x9a\x9e\x9f]|\x05/.test(text), 'nothing else is introduced');
-    hold(!/\x1b\[[0-9;]*(i|x|[0-9;]*\*y)/.test(text) && !/\x1b\[2?[01]?t/.test(text), 'no printing, no reports of titles');
+    hold(
+      !/\x1b\[[0-9;]*(i|x|[0-9;]*\*y)/.test(text) && !/\x1b\[2?[01]?t/.test(text),
+      'no printing, no reports of titles',
+    );
   },
 };
 

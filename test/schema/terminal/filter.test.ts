@@ -24,15 +24,24 @@ describe('passes unchanged', () => {
     ['Latin-1', Buffer.from('caf\xe9 \xfc', 'latin1')],
     ['controls', 'a\tb\rc\n\b\x07\x0e\x0f\x0b\x0c\x00'],
     ['colours', '\x1b[1;38;5;196;48:2::1:2:3m\x1b[4:3m\x1b[0m\x1b[m'],
-    ['moves and erasing', '\x1b[H\x1b[2J\x1b[10;20H\x1b[5A\x1b[K\x1b[1K\x1b[3X\x1b[2P\x1b[4@\x1b[2L\x1b[2M\x1b[S\x1b[T\x1b[5b'],
-    ['the screen of vim', '\x1b[?1049h\x1b[22;0;0t\x1b[?1h\x1b=\x1b[?2004h\x1b[?1004h\x1b[>4;2m\x1b[1;24r\x1b[?12h\x1b[?25l\x1b[2 q'],
+    [
+      'moves and erasing',
+      '\x1b[H\x1b[2J\x1b[10;20H\x1b[5A\x1b[K\x1b[1K\x1b[3X\x1b[2P\x1b[4@\x1b[2L\x1b[2M\x1b[S\x1b[T\x1b[5b',
+    ],
+    [
+      'the screen of vim',
+      '\x1b[?1049h\x1b[22;0;0t\x1b[?1h\x1b=\x1b[?2004h\x1b[?1004h\x1b[>4;2m\x1b[1;24r\x1b[?12h\x1b[?25l\x1b[2 q',
+    ],
     ['its end', '\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[?1049l\x1b[23;0;0t\x1b[?25h\x1b[>4;m'],
     ['htop and its mouse', '\x1b[?1000h\x1b[?1006h\x1b[?1002h\x1b(B\x1b[m\x1b[4l\x1b[?7h\x1b)0\x0e'],
     ['lines of boxes', '\x1b(0lqqk\x1b(B'],
     ['synchronised drawing, kitty keys', '\x1b[?2026h\x1b[?2026l\x1b[>1u\x1b[<u\x1b[=1;1u'],
     ['saved cursors, resets, tabs', '\x1b7\x1b8\x1b[s\x1b[u\x1bc\x1b[!p\x1bH\x1b[3g\x1bM\x1bD\x1bE'],
     ['controls of eight bits in UTF-8', '\u0085\u008d\u009b31m'],
-    ['a link to the web, and marks of prompts', '\x1b]8;id=1;https://example.org/a?b=c\x1b\\text\x1b]8;;\x07\x1b]133;A\x07'],
+    [
+      'a link to the web, and marks of prompts',
+      '\x1b]8;id=1;https://example.org/a?b=c\x1b\\text\x1b]8;;\x07\x1b]133;A\x07',
+    ],
     ['a control within a sequence', 'a\x1b[3\n1mb'],
   ])('%s', (_, bytes) => {
     expect(through(bytes)).toBe(Buffer.from(bytes as string).toString('latin1'));
@@ -53,7 +62,10 @@ describe('leaves out', () => {
     ['the report of a title', '\x1b[21t\x1b[20t'],
     ['links to elsewhere', '\x1b]8;;file:///etc/passwd\x1b\\'],
     ['links with what is no address', '\x1b]8;;https://a b\x1b\\'],
-    ['files and notices of terminals', '\x1b]1337;File=name=eA==:AAAA\x07\x1b]9;hi\x07\x1b]777;notify;a;b\x07\x1b]7;file://h/\x07'],
+    [
+      'files and notices of terminals',
+      '\x1b]1337;File=name=eA==:AAAA\x07\x1b]9;hi\x07\x1b]777;notify;a;b\x07\x1b]7;file://h/\x07',
+    ],
     ['colours of the palette', '\x1b]4;1;rgb:00/00/00\x07\x1b]10;black\x07\x1b]11;?\x07'],
     ['device control strings', '\x1bP$q"p\x1b\\\x1bP+q544e\x1b\\\x1bPq#0;2;0;0;0\x1b\\\x1bPtmux;\x1b\x1b\\'],
     ['pictures that read files', '\x1b_Gt=f;L2V0Yy9wYXNzd2Q=\x1b\\'],
@@ -112,7 +124,10 @@ it('finds nothing to leave out in what it has let through', () => {
       const once = through(bytes, { queries });
       const twice = through(Buffer.from(once, 'latin1'), { queries });
       // The begin of a character at the end waits for the rest.
-      expect([twice, once.slice(twice.length).replace(/^[\xc2-\xf4][\x80-\xbf]{0,2}$/, '')]).toEqual([once.slice(0, twice.length), '']);
+      expect([twice, once.slice(twice.length).replace(/^[\xc2-\xf4][\x80-\xbf]{0,2}$/, '')]).toEqual([
+        once.slice(0, twice.length),
+        '',
+      ]);
     }),
     { numRuns: 2000 },
   );
