@@ -26,6 +26,7 @@ export class TerminalInput {
   /** Turns that are not as they are kept. */
   readonly #mended: Turn[] = [];
   #order: Promise<unknown> = Promise.resolve();
+  #isStopped = false;
 
   /** `turns` that were kept, and how many bytes the terminal has. */
   constructor(ports: InputPorts, { turns, at }: { turns: readonly Turn[]; at: number }) {
@@ -71,13 +72,19 @@ export class TerminalInput {
     return done;
   }
 
+  /** Nothing more is taken: who typed it could not be kept any more. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
   /** `offset` undefined: behind what the writer wrote before. */
   async #write(writer: string, offset: number | undefined, bytes: Uint8Array): Promise<void> {
     const taken = this.takenOf(writer) ?? 0;
     const skip = offset === undefined ? 0 : taken - offset;
     if (skip < 0) throw new Refusal('tunnel_frame_invalid', `Input went on at ${offset} where ${taken} was to come.`);
     if (skip >= bytes.byteLength) return;
-    if (this.#current?.writer !== writer) await this.#turn(writer, taken);
+    if (this.#current?.writer !== writer && !this.#isStopped) await this.#turn(writer, taken);
+    if (this.#isStopped) throw new Refusal('session_not_running', 'The agent is ending. Try again in a moment.');
     const rest = bytes.subarray(skip);
     const at = this.#at;
     this.#at += rest.byteLength;

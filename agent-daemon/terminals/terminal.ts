@@ -202,6 +202,7 @@ export class Terminal {
   /** Lets go, for the end of the agent, or since nobody can ask for it any more. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#input?.stop();
     this.#cancelClose();
     await (await this.#opened?.catch(() => undefined))?.done();
   }

@@ -77,7 +77,7 @@ it('[S18] has its full screen after the death of the agent, and after that of wo
   await says(first, '<after>');
   const second = cli.terminal(['attach', 'desk']);
   await says(second, '<after>');
-  expect(second.seen.stdout).toMatch(/\x1b\[\?1047h[^]*full-screen[^]*<after>[^]*\x1b\[\?25l/);
+  expect(second.seen.stdout).toMatch(/\x1b\[\?1047h[^]*full-screen[^]*<before>[^]*\x1b\[\?25l[^]*<after>/);
   stack.edge.killWorkerd9();
   first.type('later\n');
   await Promise.all([says(first, '<later>'), says(second, '<later>')]);
@@ -101,6 +101,7 @@ it('[S19] takes a paste whole over cuts, and says in one line that the way is cu
   }
   await says(run, wanted);
   proxy.refuse();
+  proxy.reset();
   await says(run, 'the connection was lost');
   proxy.heal();
   run.type('healed\n');

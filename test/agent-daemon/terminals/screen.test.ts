@@ -87,8 +87,9 @@ it('is drawn by what passes to a viewer unchanged', async () => {
 it('looks the same for a viewer, whose output is filtered, as without the filter', async () => {
   await fc.assert(
     fc.asyncProperty(programBytes, async (program) => {
-      // Which character set the bytes are in is not for a program to say.
-      const bytes = Buffer.from(Buffer.from(program).toString('latin1').replaceAll('\x1b%@', ''), 'latin1');
+      // Which character set the bytes are in is not for a program to say; and before a mark xterm minds what was left out.
+      const text = Buffer.from(program).toString();
+      const bytes = Buffer.from(text.replaceAll('\x1b%@', '').replaceAll(/[\p{M}\p{Cf}]/gu, ''));
       const filtered = new OutputFilter({ queries: false }).push(bytes);
       const [here, there] = [await screenOf(bytes), await screenOf(filtered)];
       expect(await look(there)).toBe(await look(here));
