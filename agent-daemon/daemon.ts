@@ -9,6 +9,7 @@ import { unixDoor } from './init/door.ts';
 import { lineLog, systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from './platform.ts';
 import { DockerRuntime } from './runtime/docker.ts';
 import { StateInUse, lockState } from './state-lock.ts';
+import { ScreenThread } from './terminals/screen-thread.ts';
 import { JoinError } from './tunnel/enrol.ts';
 import { postBy } from './tunnel/http.ts';
 import { dialBy } from './tunnel/socket.ts';
@@ -70,6 +71,7 @@ function realPorts(config: Config, log: Log, { url, way, restart }: Doors): Agen
     runtime: new DockerRuntime(config.dockerHost),
     door: unixDoor,
     host: thisHost(),
+    screens: new ScreenThread(log),
     ...(config.install === undefined
       ? {}
       : {

@@ -33,15 +33,18 @@ import { Semaphore } from './sessions/semaphore.ts';
 import { Sessions } from './sessions/sessions.ts';
 import { SshConnections } from './ssh/connections.ts';
 import type { AgentStatus } from './status/status-file.ts';
+import { ScreenPool } from './terminals/screen-pool.ts';
+import type { Screens } from './terminals/screens.ts';
+import { terminalCall, terminalsCall, terminalStream } from './terminals/streams.ts';
 import { echoCall, echoStream } from './tunnel/echo.ts';
 import type { Membership } from './tunnel/identity.ts';
+
+type WorkCall = 'echo' | 'processes' | 'kernels' | 'kernelspecs' | 'kernel' | 'terminals' | 'terminal';
 
 export interface Work {
   workload: Workload;
   /** All but those of the agent itself. */
-  handlers: Omit<Handlers, 'calls'> & {
-    calls: Pick<Handlers['calls'], 'echo' | 'processes' | 'kernels' | 'kernelspecs' | 'kernel'>;
-  };
+  handlers: Omit<Handlers, 'calls'> & { calls: Pick<Handlers['calls'], WorkCall> };
   /** Takes up what an earlier run left and begins to work, for the control plane that the agent belongs to now. */
   begin(membership: Membership): Promise<void>;
   /** What goes on here, for the local status. */
@@ -59,6 +62,7 @@ export interface WorkPorts {
   door: InitDoor;
   soon: Soon;
   host: Host;
+  screens: Screens;
   /** Of other rooms, for the report. */
   findings?: () => readonly Finding[];
 }
@@ -74,7 +78,7 @@ export type WorkConfig = Pick<Config, 'stateDir' | 'spoolTotalBytes' | 'homeByte
 
 export async function startWork(config: WorkConfig, ports: WorkPorts, services: Services, loops: Loops): Promise<Work> {
   const { clock, timers, random, log, failpoints } = services;
-  const { runtime, disk, door, soon, host } = ports;
+  const { runtime, disk, door, soon, host, screens } = ports;
   const { initPath } = host;
   const { stateDir } = config;
   const images = new Images(runtime, { log, timers, architecture: imageArch(host) });
@@ -200,12 +204,15 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         kernels: kernelsCall(streams),
         kernel: kernelCall(streams),
         kernelspecs: kernelspecsCall(streams),
+        terminals: terminalsCall(streams),
+        terminal: terminalCall(streams),
       },
       streams: {
         process: processStream(streams),
         logs: logsStream(streams),
         execute: executeStream(streams),
         channels: channelsStream(streams),
+        terminal: terminalStream(streams),
         get: getStream(homes),
         put: putStream(homes, uploads, stagingRoot),
         ssh: ssh.serve,
@@ -266,6 +273,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         starts: new Semaphore(2 * host.parallelism),
         initPath,
         runnersPath: host.runnersPath,
+        screenPool: new ScreenPool(screens),
         runRoot,
         transport: () => asked.transport(),
         uploads,

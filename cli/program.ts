@@ -76,6 +76,16 @@ const groups: Record<string, Verb[]> = {
       load: async () => (await import('./kernel/repl.ts')).registerRepl,
     },
     {
+      name: 'attach',
+      summary: 'a terminal in a session that goes on without you',
+      load: async () => (await import('./terminals/attach.ts')).registerAttach,
+    },
+    {
+      name: 'terminals',
+      summary: 'list terminals of a session',
+      load: async () => (await import('./terminals/list.ts')).registerTerminals,
+    },
+    {
       name: 'ssh',
       summary: 'open a shell in a session by OpenSSH',
       load: async () => (await import('./ssh/ssh.ts')).registerSsh,

@@ -15,6 +15,7 @@ import { recovery } from './manager/recovery/routes.ts';
 import { releases } from './manager/releases/routes.ts';
 import { sessions } from './manager/sessions/routes.ts';
 import { sessionStreams } from './manager/sessions/stream-routes.ts';
+import { terminals } from './manager/terminals/routes.ts';
 import { machine } from './tunnel/drain.ts';
 
 const features: readonly Slice[] = [
@@ -32,6 +33,7 @@ const features: readonly Slice[] = [
   releases,
   sessions,
   sessionStreams,
+  terminals,
   machine,
 ];
 export const slices: readonly Slice[] = [systemSlice(features), ...features];

@@ -114,6 +114,11 @@ export const remedies = {
   jupyter_start_waits:
     '`message` says what it waited for. Choose a smaller kernel, end what you do not need, or try again.',
   jupyter_terminals_missing: 'Open a terminal with `causeway exec -it` or `causeway ssh`.',
+  terminal_not_found: list,
+  terminal_conflict: 'Choose a new id for another terminal.',
+  terminal_busy: 'Look at it without typing, or wait until the other client has left.',
+  terminal_limit: 'Close those that are not needed.',
+  terminal_screen_lost: 'Open it again; the terminal and what runs in it go on.',
   tunnel_frame_invalid: bug,
   tunnel_stream_unknown: 'Open the stream again and go on at your offset.',
   tunnel_stream_limit: 'Close streams, or open another socket.',

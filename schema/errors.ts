@@ -118,6 +118,12 @@ export const errors = {
   jupyter_session_not_found: { status: 404, title: 'No such session of Jupyter' },
   jupyter_start_waits: { status: 503, title: 'The kernel found no resources in time' },
   jupyter_terminals_missing: { status: 404, title: 'Terminals are not served here' },
+  // terminals
+  terminal_not_found: { status: 404, title: 'No such terminal in the session' },
+  terminal_conflict: { status: 409, title: 'The terminal id was used with another request' },
+  terminal_busy: { status: 409, title: 'Another client types in this terminal' },
+  terminal_limit: { status: 429, title: 'The session has too many terminals' },
+  terminal_screen_lost: { status: 503, title: 'The screen of the terminal can not be drawn now' },
 
   // tunnel
   tunnel_frame_invalid: { status: 400, title: 'A frame is not valid' },

@@ -46,18 +46,30 @@ async function build(root: string, path: string): Promise<void> {
 }
 
 /**
- * The agent of the checkout `root` as the text of one file. Synchronously: the asynchronous way leaves a child behind,
+ * The agent of the checkout `root` as the text of one file, with that of the thread that draws screens in it. Synchronously: the asynchronous way leaves a child behind,
  * which nobody reaps after `execve`.
  */
 export async function bundleText(
   root: string,
   { banner = '', define }: { banner?: string; define: Record<string, string> },
 ): Promise<string> {
+  const worker = await textOf(root, 'agent-daemon/terminals/screen-worker.ts', { define: {} });
+  return textOf(root, 'agent-daemon/daemon.ts', {
+    banner,
+    define: { ...define, CAUSEWAY_SCREEN_WORKER: JSON.stringify(worker) },
+  });
+}
+
+async function textOf(
+  root: string,
+  entry: string,
+  { banner = '', define }: { banner?: string; define: Record<string, string> },
+): Promise<string> {
   const { buildSync } = await import('esbuild');
   const absent = './agent-daemon/bundle/absent.ts';
   const built = buildSync({
     absWorkingDir: root,
-    entryPoints: ['agent-daemon/daemon.ts'],
+    entryPoints: [entry],
     outfile: 'agent.cjs',
     write: false,
     bundle: true,

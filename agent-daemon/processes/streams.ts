@@ -36,6 +36,8 @@ export function processStream(of: StreamsOf): StreamHandler<'process'> {
     const processId = idOf(open);
     if (session?.kernels.owns(processId) === true && (input || spawn !== undefined))
       throw new Refusal('process_conflict', 'It is a kernel: run code in it, or only watch it.');
+    if (session?.terminals.owns(processId) === true && (input || spawn !== undefined))
+      throw new Refusal('process_conflict', 'It is a terminal: open it as one, or only watch it.');
     if (spawn !== undefined) await spawnFor(of, session, processId, spawn);
     await withSpool(of, open, async (spool) => {
       const supervisor = spool.record.exit === undefined ? session?.supervisor : undefined;

@@ -10,6 +10,7 @@ import type { Loops } from '../loops.ts';
 import type { Networks } from '../networks/networks.ts';
 import type { Spools } from '../output/spools.ts';
 import type { ContainerRuntime } from '../runtime/runtime.ts';
+import type { ScreenPool } from '../terminals/screen-pool.ts';
 import type { Homes } from './homes.ts';
 import type { PlacementStore } from './placement.ts';
 import type { Semaphore } from './semaphore.ts';
@@ -31,6 +32,8 @@ export interface SessionHost {
   spools: Spools;
   homes: Homes;
   uploads: Uploads;
+  /** Draws screens of terminals. */
+  screenPool: ScreenPool;
   store: PlacementStore;
   /** Starts at a time: more only queue inside the engine. */
   starts: Semaphore;

@@ -61,14 +61,15 @@ export interface PlacementRef {
 }
 
 const keyBytes = 32;
-const kernelsSuffix = '.kernels';
+/** Of the files of what a session has beside its main process. */
+const suffixes = ['.kernels', '.terminals'] as const;
 const namePattern = /^(ses_[0-9a-z_]+)\.g(\d+)\.json$/;
 
 /** The directory of these files. */
 export class PlacementStore {
   readonly #dir: string;
   readonly #disk: Disk;
-  readonly #withKernels = new Set<string>();
+  readonly #left = new Set<string>();
 
   constructor(dir: string, disk: Disk) {
     this.#dir = dir;
@@ -80,7 +81,7 @@ export class PlacementStore {
     await this.#disk.mkdir(this.#dir, { recursive: true, mode: 0o700 });
     const found: PlacementFile[] = [];
     for (const name of await this.#disk.readdir(this.#dir)) {
-      if (name.endsWith(kernelsSuffix)) this.#withKernels.add(join(this.#dir, name));
+      if (suffixes.some((suffix) => name.endsWith(suffix))) this.#left.add(join(this.#dir, name));
       if (!namePattern.test(name)) continue;
       const path = join(this.#dir, name);
       try {
@@ -122,8 +123,17 @@ export class PlacementStore {
 
   /** Where the kernels of the session are kept, and whether an earlier agent process left some. */
   kernelsOf(ref: PlacementRef): { path: string; wereLeft: boolean } {
-    const path = `${this.#base(ref)}${kernelsSuffix}`;
-    return { path, wereLeft: this.#withKernels.has(path) };
+    return this.#fileOf(ref, '.kernels');
+  }
+
+  /** As `kernelsOf`. */
+  terminalsOf(ref: PlacementRef): { path: string; wereLeft: boolean } {
+    return this.#fileOf(ref, '.terminals');
+  }
+
+  #fileOf(ref: PlacementRef, suffix: (typeof suffixes)[number]): { path: string; wereLeft: boolean } {
+    const path = `${this.#base(ref)}${suffix}`;
+    return { path, wereLeft: this.#left.has(path) };
   }
 
   async remove(ref: PlacementRef): Promise<void> {

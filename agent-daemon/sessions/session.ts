@@ -18,10 +18,12 @@ import { mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts'
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
 import type { SessionKernels } from '../kernels/session-kernels.ts';
+import type { SessionTerminals } from '../terminals/session-terminals.ts';
 import { makeKernels } from './kernels.ts';
 import { Running } from './running.ts';
 import { toStartRefusal } from './start-refusal.ts';
 import { step } from './step.ts';
+import { makeTerminals } from './terminals.ts';
 
 /** What is left in the container gets this long after its main process has ended. */
 const leftoverGraceMs = 2_000;
@@ -36,6 +38,7 @@ export class Session {
   readonly #running: Running;
   /** What runs code in it. */
   readonly kernels: SessionKernels;
+  readonly terminals: SessionTerminals;
   readonly #timeout: Deadline;
   readonly #ended = Promise.withResolvers<void>();
   readonly #abandoned = new AbortController();
@@ -63,6 +66,7 @@ export class Session {
       leaseExpired: () => this.#onLeaseExpired(),
     });
     this.kernels = makeKernels(this, host);
+    this.terminals = makeTerminals(this, host);
     if (this.state === 'ended') this.#ended.resolve();
     if (placement.recorded.includes('running')) this.#startRecorded.resolve();
   }
@@ -142,7 +146,7 @@ export class Session {
     this.#abandoned.abort();
     if (this.state !== 'ended') await this.stop({ force: true, graceMs: 0 }, this.#abandoned.signal);
     await this.#running.close();
-    await this.kernels.remove();
+    await Promise.all([this.kernels.remove(), this.terminals.remove()]);
     await this.#tidy();
     await this.#host.spools.generationEnded(this.sessionId, this.generation);
     await this.#record.record({ kind: 'removed' });
@@ -170,7 +174,7 @@ export class Session {
     await this.#running.watchMemory();
     await this.#running.listen();
     await this.#armDeadlines();
-    await this.kernels.adopt();
+    await Promise.all([this.kernels.adopt(), this.terminals.adopt()]);
     if (exit !== undefined) this.#endWith(leftoverGraceMs, () => endOfMain(exit));
     else if (this.placement.stop !== undefined) await this.#askToEnd(this.placement.stop);
   }
@@ -191,7 +195,7 @@ export class Session {
   async close(): Promise<void> {
     this.#abandoned.abort();
     this.#timeout.cancel();
-    await this.kernels.close();
+    await Promise.all([this.kernels.close(), this.terminals.stop()]);
     await this.#running.close();
     await this.#record.settled();
   }

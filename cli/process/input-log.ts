@@ -34,6 +34,11 @@ export class InputLog {
     this.#notify();
   }
 
+  /** Bytes that were handed out, where it was not gone back since. */
+  get sentBytes(): number {
+    return this.#sent;
+  }
+
   /** True when all input was handed out and there will be no more. */
   get exhausted(): boolean {
     return this.#ended && this.#sent === this.#size;

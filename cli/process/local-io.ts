@@ -2,20 +2,22 @@
  * This terminal's side of a remote process: standard input into the log, output with back-pressure, raw mode, window
  * size, and what Ctrl-C means.
  */
+import { OutputFilter } from '../../schema/terminal/filter.ts';
 import type { ProcessFollower, ProcessIo } from './follow.ts';
 import type { InputLog } from './input-log.ts';
 
+const answerMs = 100;
 /** Ctrl-P Ctrl-Q leaves a terminal session without ending it. */
 const detachKeys = Buffer.from([0x10, 0x11]);
 
 /** Writes to this process's stdout and stderr; resolves when the reader took the bytes. */
-export function localIo(quiet: boolean): ProcessIo {
+export function localIo(quiet: boolean, filter?: OutputFilter): ProcessIo {
   const write = (stream: NodeJS.WriteStream, bytes: Uint8Array) =>
     new Promise<void>((resolve, reject) => {
       stream.write(bytes, (error) => (error ? reject(error) : resolve()));
     });
   return {
-    writeStdout: (bytes) => write(process.stdout, bytes),
+    writeStdout: (bytes) => write(process.stdout, filter?.push(bytes) ?? bytes),
     writeStderr: (bytes) => write(process.stderr, bytes),
     say: (line) => {
       if (!quiet)
@@ -27,6 +29,16 @@ export function localIo(quiet: boolean): ProcessIo {
         );
     },
   };
+}
+
+/** For what a program writes to a terminal, when this is one; undefined: all of it passes. */
+export function filterFor({ unsafe, queries }: { unsafe: boolean; queries: boolean }): OutputFilter | undefined {
+  return unsafe || !process.stdout.isTTY ? undefined : new OutputFilter({ queries });
+}
+
+/** Resolves when this terminal has answered what it was asked last: nobody else is to get that as typed. */
+export async function answersRead(filter: OutputFilter | undefined): Promise<void> {
+  if (filter !== undefined && filter.asked > 0) await new Promise((resolve) => setTimeout(resolve, answerMs));
 }
 
 /** Feeds standard input into `log` until its end; with `raw`, Ctrl-P Ctrl-Q calls `onDetach`. The returned function ends it. */

@@ -8,7 +8,15 @@ import { Api } from '../http/api.ts';
 import { refuseOption } from '../options.ts';
 import { ProcessFollower, processTarget, statusOf } from '../process/follow.ts';
 import { InputLog } from '../process/input-log.ts';
-import { followWindow, localIo, onInterrupts, readLocalInput, windowSize } from '../process/local-io.ts';
+import {
+  answersRead,
+  filterFor,
+  followWindow,
+  localIo,
+  onInterrupts,
+  readLocalInput,
+  windowSize,
+} from '../process/local-io.ts';
 import { dialSession } from '../tunnel/dial.ts';
 import { findSession } from './find.ts';
 
@@ -17,6 +25,7 @@ interface ExecOptions {
   tty?: boolean;
   env?: string[];
   workdir?: string;
+  unsafeOutput?: boolean;
 }
 
 const collect = (value: string, previous: string[] = []) => [...previous, value];
@@ -31,6 +40,7 @@ export function registerExec(program: Command): void {
     .option('-t, --tty', 'give the command a terminal')
     .option('-e, --env <name=value>', 'set a variable', collect)
     .option('-w, --workdir <dir>', 'start in this directory')
+    .option('--unsafe-output', 'with -t: let through what reaches beyond the screen (clipboard, titles, any link)')
     .argument('<session>', 'name or id')
     .argument('<command...>', 'the command')
     .action(execCommand);
@@ -45,10 +55,11 @@ async function execCommand(name: string, command: string[], options: ExecOptions
   const session = await findSession(api, name);
   const input = options.interactive || options.tty ? new InputLog() : undefined;
   const processId = newId('process', Date.now(), randomBytes(10));
+  const filter = options.tty ? filterFor({ unsafe: options.unsafeOutput === true, queries: true }) : undefined;
   const follower = new ProcessFollower(
     dialSession(api, session.id, 'exec'),
     processTarget(processId, spawnOf(argv, options), input),
-    localIo(false),
+    localIo(false, filter),
   );
   const leave = () => follower.detach();
   const endInput =
@@ -63,6 +74,7 @@ async function execCommand(name: string, command: string[], options: ExecOptions
   } finally {
     unhook();
     endWindow?.();
+    await answersRead(filter);
     endInput?.();
   }
 }

@@ -6,7 +6,7 @@ import { isTerminal } from '../../schema/api/session-parts.ts';
 import { awaitImage } from '../instance/await-image.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
-import { followWindow, localIo, onInterrupts, readLocalInput } from '../process/local-io.ts';
+import { answersRead, filterFor, followWindow, localIo, onInterrupts, readLocalInput } from '../process/local-io.ts';
 import { InputLog } from '../process/input-log.ts';
 import { ProcessFollower, processTarget, statusOf, type ProcessEnd } from '../process/follow.ts';
 import { dialSession } from '../tunnel/dial.ts';
@@ -24,6 +24,7 @@ interface RunOptions extends SessionOptions {
   session?: string;
   resume?: boolean;
   allowErrors?: boolean;
+  unsafeOutput?: boolean;
 }
 const collect = (value: string, previous: string[] = []) => [...previous, value];
 
@@ -47,6 +48,7 @@ export function registerRun(program: Command): void {
     .option('--resource-group <group>', 'group of machines')
     .option('--timeout <time>', 'end it after this long: 90s, 15m, 2h')
     .option('--restartable', 'place it again on another machine when its machine is lost')
+    .option('--unsafe-output', 'with -t: let through what reaches beyond the screen (clipboard, titles, any link)')
     .option('-q, --quiet', 'only the command speaks')
     .option('--kernel <language>', 'run a notebook cell by cell: run --kernel python train.ipynb')
     .option('-o, --output <file>', 'with --kernel: where the executed notebook goes (default: NAME.executed.ipynb)')
@@ -143,7 +145,8 @@ async function followMain(
 ): Promise<ProcessEnd | undefined> {
   const raw = Boolean(options.tty);
   const input = takesInput ? new InputLog() : undefined;
-  const io = localIo(Boolean(options.quiet));
+  const filter = raw ? filterFor({ unsafe: options.unsafeOutput === true, queries: true }) : undefined;
+  const io = localIo(Boolean(options.quiet), filter);
   const target = processTarget('main', undefined, input);
   if (options.detach) target.onInputEnded = () => follower.detach();
   const follower = new ProcessFollower(dialSession(api, session.id, 'exec'), target, io);
@@ -156,6 +159,7 @@ async function followMain(
     return end ?? (await endedBehindUs(api, session, abandoned));
   } finally {
     endWindow?.();
+    await answersRead(filter);
     endInput?.();
   }
 }

@@ -53,7 +53,11 @@ const closeMeanings: Record<number, { code: string; detail?: string }> = {
 };
 
 /** A dialler for one of the sockets of one session. */
-export function dialSession(api: Api, sessionId: string, kind: 'exec' | 'logs' | 'execute' | 'ssh' | 'ports'): Dialler {
+export function dialSession(
+  api: Api,
+  sessionId: string,
+  kind: 'exec' | 'logs' | 'execute' | 'ssh' | 'ports' | `terminals/${string}`,
+): Dialler {
   const url = api.url(`/v1/sessions/${sessionId}/${kind}`);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   return (signal) => dial(url, api.way, api.context.token, signal);

@@ -15,8 +15,10 @@ export function judgeOpen(client: ClientLink, value: unknown): OpenVerdict {
   const parsed = StreamOpen.safeParse(value);
   if (!parsed.success) return refuse('tunnel_op_unknown', 'The OPEN has no shape that this control plane knows.');
   const open = parsed.data;
-  const { ops, write } = client.state.claim;
+  const { ops, write, terminalId } = client.state.claim;
   if (!ops.includes(open.op)) return refuse('tunnel_op_unknown', `This address does not open ${open.op}.`);
+  if (open.op === 'terminal' && open.terminalId !== terminalId)
+    return refuse('terminal_not_found', 'This address is of another terminal.');
   if (!write && isWriting(open)) return refuse('access_denied', 'Your role may read here, not write.');
   if (client.flows.size >= limits.streamsPerSocket)
     return refuse('tunnel_stream_limit', `A socket carries at most ${limits.streamsPerSocket} streams.`);
@@ -33,13 +35,15 @@ function isWriting(open: StreamOpen): boolean {
     open.op === 'ssh' ||
     (open.op === 'channels' && open.writer !== undefined) ||
     open.op === 'connect' ||
+    (open.op === 'terminal' && open.input !== undefined) ||
     (open.op === 'process' && (open.spawn !== undefined || open.input === true))
   );
 }
 
+const interactive = new Set<StreamOpen['op']>(['process', 'execute', 'channels', 'ssh', 'terminal']);
+
 /** Interactive streams never ride the bulk socket, nor bulk the interactive one, unless it is asked for. */
 function purposeOf(open: StreamOpen): Purpose {
-  if (open.op === 'process' || open.op === 'execute' || open.op === 'channels' || open.op === 'ssh')
-    return 'interactive';
+  if (interactive.has(open.op)) return 'interactive';
   return (open.op === 'logs' || open.op === 'echo') && open.interactive === true ? 'interactive' : 'bulk';
 }

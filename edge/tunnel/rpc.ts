@@ -86,6 +86,8 @@ export interface ClientSocketClaim {
   ops: readonly string[];
   /** May write input and spawn. */
   write: boolean;
+  /** The only terminal that may be opened. */
+  terminalId?: string;
 }
 
 /**

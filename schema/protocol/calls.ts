@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { Kernel, KernelId, KernelRestarts, Kernelspec, Language, SpecName } from '../api/kernel-parts.ts';
+import { Terminal, TerminalId, TerminalRequest } from '../api/terminal-parts.ts';
 import { UpgradeState } from '../api/upgrade.ts';
 import { idPattern } from '../ids.ts';
 import { versionPattern } from '../release.ts';
@@ -62,6 +63,24 @@ export const callShapes = {
       ]),
     }),
     result: z.strictObject({ kernel: Kernel }),
+  },
+  /** The terminals of a session that were not closed. */
+  terminals: {
+    input: z.strictObject({ sessionId: z.string().regex(idPattern('session')), generation: count }),
+    result: z.strictObject({ terminals: z.array(Terminal).max(64) }),
+  },
+  /** Makes or closes one terminal, and tells how it is then. Each is harmless when it is repeated. */
+  terminal: {
+    input: z.strictObject({
+      sessionId: z.string().regex(idPattern('session')),
+      generation: count,
+      terminalId: TerminalId,
+      act: z.discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('start'), request: TerminalRequest }),
+        z.strictObject({ kind: z.literal('close') }),
+      ]),
+    }),
+    result: z.strictObject({ terminal: Terminal }),
   },
   /** How far the last upgrade is. */
   upgradeState: { input: z.strictObject({}), result: UpgradeState },

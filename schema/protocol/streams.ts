@@ -1,11 +1,13 @@
 /**
- * Streams: what a client may OPEN on its socket, and what the hub makes of it for the agent. SPEC rules S1-S14.
+ * Streams: what a client may OPEN on its socket, and what the hub makes of it for the agent. SPEC rules S1-S19.
  * Operations and their use of channels:
  *
  *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
  *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
  *   channels the messages of a Jupyter kernel: input -> stdout, control = ChannelsEvent
  *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
+ *   terminal one client at a terminal: input = what it types, stdout = output, stderr = screens, control = TerminalControl /
+ *            TerminalEvent
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
  *   ssh      a connection to the session's SSH server, the raw bytes: input -> stdout
@@ -17,6 +19,7 @@ import { idPattern } from '../ids.ts';
 import { channelsOpen } from './channels.ts';
 import { executeOpen } from './execute.ts';
 import { OutputGap } from './output-gap.ts';
+import { terminalOpen } from './terminal.ts';
 
 const count = z.int().nonnegative();
 const processId = z.union([z.literal('main'), z.string().regex(idPattern('process'))]);
@@ -61,6 +64,7 @@ export const StreamOpen = z.discriminatedUnion('op', [
   }),
   executeOpen,
   channelsOpen,
+  terminalOpen,
   z.strictObject({ op: z.literal('get'), path: homePath }),
   z.strictObject({
     op: z.literal('put'),

@@ -22,6 +22,8 @@ import { mainProcessId } from '../../../agent-daemon/sessions/main-process.ts';
 import { PlacementStore } from '../../../agent-daemon/sessions/placement.ts';
 import { Semaphore } from '../../../agent-daemon/sessions/semaphore.ts';
 import { Sessions } from '../../../agent-daemon/sessions/sessions.ts';
+import { ScreenPool } from '../../../agent-daemon/terminals/screen-pool.ts';
+import { ScreenThread } from '../../../agent-daemon/terminals/screen-thread.ts';
 import { MergedReader } from '../../../agent-daemon/output/merged-reader.ts';
 import { initBinary } from '../init/harness.ts';
 import { runnersFolder } from '../kernels/runner-process.ts';
@@ -120,6 +122,7 @@ export class CoreBench {
       instanceId: 'test',
       initPath: initBinary,
       runnersPath: runnersFolder,
+      screenPool: new ScreenPool(new ScreenThread(this.log)),
       runRoot: join(stateDir, 'run'),
       transport: () => Promise.resolve(this.transport),
     };

@@ -71,6 +71,8 @@ describe('calls', () => {
           kernels: refuse,
           kernel: refuse,
           kernelspecs: refuse,
+          terminals: refuse,
+          terminal: refuse,
           upgrade: refuse,
           describe: refuse,
           upgradeState: refuse,

@@ -325,6 +325,17 @@ export const samples: Record<string, Sample> = {
   'GET /v1/resource-presets': plain(200, '/v1/resource-presets'),
   'PUT /v1/resource-presets/{name}': plain(200, '/v1/resource-presets/huge', () => ({ resources: { cpu: 64 } })),
   'DELETE /v1/resource-presets/{name}': plain(404, '/v1/resource-presets/none'),
+  'GET /v1/sessions/{id}/terminals': onSession(409, '/terminals'),
+  'POST /v1/sessions/{id}/terminals': onSession(409, '/terminals', { body: {} }),
+  'GET /v1/sessions/{id}/terminals/{terminalId}': onSession(409, `/terminals/${noId('trm')}`, {
+    headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+  }),
+  'DELETE /v1/sessions/{id}/terminals/{terminalId}': {
+    ok: 409,
+    belongsTo: 'project',
+    request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}/terminals/${noId('trm')}` }),
+    missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1/terminals/${noId('trm')}` }),
+  },
   'GET /v1/sessions/{id}/ssh': onSession(409, '/ssh', {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),

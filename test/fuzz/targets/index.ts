@@ -8,6 +8,7 @@ import { journal } from './journal.ts';
 import { json } from './json.ts';
 import { kernelRecords } from './kernel-records.ts';
 import { spoolRecord, spoolRecovery } from './spool.ts';
+import { terminalFilter } from './terminal-filter.ts';
 
 export const targets: Record<string, () => Target> = {
   frames: () => frames,
@@ -19,4 +20,5 @@ export const targets: Record<string, () => Target> = {
   'kernel-records': () => kernelRecords,
   'spool-record': () => spoolRecord,
   spool: spoolRecovery,
+  'terminal-filter': () => terminalFilter,
 };

@@ -252,6 +252,11 @@ export class SimHost {
         iptables: () => Promise.resolve('none in a simulation'),
         measureTree: () => Promise.resolve(undefined),
       },
+      screens: {
+        open: () => {
+          throw new Error('nobody opens terminals in a simulation');
+        },
+      },
     };
   }
 

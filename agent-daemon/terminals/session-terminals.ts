@@ -1,0 +1,242 @@
+/**
+ * The terminals of one session at one generation: which there are, and what is kept of them so that the next agent process
+ * goes on. It knows nothing of clients.
+ */
+import { createHash } from 'node:crypto';
+import type { Terminal as TerminalView, TerminalRequest } from '../../schema/api/terminal-parts.ts';
+import { Refusal } from '../../schema/errors.ts';
+import { limits } from '../../schema/protocol/limits.ts';
+import type { ProcessSpawn } from '../../schema/protocol/streams.ts';
+import type { SpawnSpec } from '../init/messages.ts';
+import type { ProcessRecord } from '../output/process-record.ts';
+import { derivedProcessId } from '../processes/derived-id.ts';
+import type { Supervisor } from '../processes/supervisor.ts';
+import { RecordFile } from '../tunnel/record-file.ts';
+import { type KeptTerminal, restore, type SavedRecord } from './saved.ts';
+import { Terminal, type TerminalPorts } from './terminal.ts';
+
+/** The session. */
+export interface TerminalsOwner {
+  sessionId: string;
+  generation: number;
+  /** File of its terminals, and whether an earlier agent process left one. */
+  path: string;
+  wereLeft: boolean;
+  /** While the session runs. */
+  supervisor(): Supervisor | undefined;
+  /** What to start, and what is kept of it. */
+  spawnOf(
+    processId: string,
+    spawn: ProcessSpawn,
+    output: Pick<ProcessRecord['output'], 'spoolBytes'>,
+  ): Promise<{ spec: SpawnSpec; record: ProcessRecord }>;
+}
+
+/** Of output that is kept of a terminal. */
+const spoolBytes = 8 * 1024 * 1024;
+/** Ended ones that are listed still; the oldest go first. */
+const maxEnded = 16;
+const compactBytes = 1024 * 1024;
+/** The shell of the image: bash, or whatever its `sh` is. */
+const shell = ['/bin/sh', '-c', 'if command -v bash >/dev/null 2>&1; then exec bash; fi; exec /bin/sh'];
+
+export class SessionTerminals {
+  readonly #ports: TerminalPorts;
+  readonly #owner: TerminalsOwner;
+  readonly #terminals = new Map<string, Terminal>();
+  #file: Promise<RecordFile> | undefined;
+  /** Two are not made at a time. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(owner: TerminalsOwner, ports: TerminalPorts) {
+    this.#owner = owner;
+    this.#ports = ports;
+  }
+
+  /** Takes up what an earlier agent process left. */
+  async adopt(): Promise<void> {
+    if (this.#owner.wereLeft) await this.#open();
+  }
+
+  async list(): Promise<TerminalView[]> {
+    await this.#open();
+    const views = await Promise.all(this.#listed.map((terminal) => terminal.view().catch(() => undefined)));
+    return views.filter((view) => view !== undefined);
+  }
+
+  /** Makes a terminal under an id of the caller's, or finds it. @throws Refusal */
+  async start(terminalId: string, request: TerminalRequest): Promise<TerminalView> {
+    await this.#open();
+    const whole = { ...request, argv: request.argv ?? shell };
+    const digest = digestOf(whole);
+    const terminal = await this.#inTurn(async () => {
+      const known = this.#terminals.get(terminalId);
+      if (known !== undefined && known.saved.digest !== digest)
+        throw new Refusal('terminal_conflict', 'The id was used with another request. Choose a new one.');
+      return known ?? this.#start(terminalId, whole, digest);
+    });
+    return terminal.view();
+  }
+
+  /** @throws Refusal `terminal_not_found` */
+  async get(terminalId: string): Promise<Terminal> {
+    await this.#open();
+    const terminal = this.#terminals.get(terminalId);
+    if (terminal === undefined || terminal.saved.closed) throw new Refusal('terminal_not_found');
+    return terminal;
+  }
+
+  /** Hangs it up; it is not listed any more. */
+  async close(terminalId: string, signal: AbortSignal): Promise<TerminalView> {
+    const terminal = await this.get(terminalId);
+    await terminal.close(signal);
+    await this.#forget(terminal);
+    return terminal.view();
+  }
+
+  /** True for a process that is a terminal: it is typed into by its own streams alone. */
+  owns(processId: string): boolean {
+    return [...this.#terminals.values()].some((terminal) => terminal.processId === processId);
+  }
+
+  /** Lets go, for the end of the agent. */
+  async stop(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all([...this.#terminals.values()].map((terminal) => terminal.stop()));
+    await (await this.#file)?.close();
+  }
+
+  /** Nothing is kept any more. */
+  async remove(): Promise<void> {
+    await this.stop();
+    if (this.#file === undefined && !this.#owner.wereLeft) return;
+    await this.#ports.disk.rm(this.#owner.path, { force: true });
+  }
+
+  /** That were not closed. */
+  get #listed(): Terminal[] {
+    return [...this.#terminals.values()].filter(({ saved }) => !saved.closed);
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(act);
+    this.#turn = done.catch(() => undefined);
+    return done;
+  }
+
+  async #start(terminalId: string, request: KeptTerminal['saved']['request'], digest: string): Promise<Terminal> {
+    const supervisor = this.#owner.supervisor();
+    if (supervisor === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
+    const running = await Promise.all(this.#listed.map((each) => each.isRunning().catch(() => false)));
+    if (running.filter(Boolean).length >= limits.terminalsPerSession)
+      throw new Refusal('terminal_limit', `A session has at most ${limits.terminalsPerSession}.`);
+    const ended = this.#listed.filter((_, index) => running[index] === false);
+    for (const old of ended.slice(0, Math.max(0, ended.length - maxEnded + 1))) await this.#forget(old);
+    const { argv, env, cwd, window } = request;
+    const spawn: ProcessSpawn = {
+      argv,
+      ...(env === undefined ? {} : { env }),
+      ...(cwd === undefined ? {} : { cwd }),
+      tty: window,
+      stdin: true,
+    };
+    const { spec, record } = await this.#owner.spawnOf(processIdOf(terminalId), spawn, { spoolBytes });
+    const saved = { terminalId, request, digest, startedAtMs: this.#ports.clock.nowMs(), closed: false };
+    const terminal = this.#make({ saved, sizes: [], turns: [] });
+    this.#terminals.set(terminalId, terminal);
+    try {
+      await this.#save({ terminal: saved });
+      await supervisor.spawn(spec, record);
+      await terminal.start({ isNew: true });
+    } catch (error) {
+      await this.#forget(terminal);
+      throw error;
+    }
+    return terminal;
+  }
+
+  #make(kept: KeptTerminal): Terminal {
+    const { sessionId, generation } = this.#owner;
+    const { terminalId } = kept.saved;
+    const owner = {
+      ref: { sessionId, generation, processId: processIdOf(terminalId) },
+      supervisor: () => this.#owner.supervisor(),
+      save: (record: SavedRecord) => this.#save(record),
+    };
+    return new Terminal(owner, this.#ports, kept);
+  }
+
+  async #forget(terminal: Terminal): Promise<void> {
+    const { terminalId } = terminal.saved;
+    terminal.saved.closed = true;
+    await terminal.stop();
+    await this.#save({ terminalId, closed: true });
+    if (this.#terminals.size > 4 * maxEnded)
+      for (const [id, { saved }] of this.#terminals) if (saved.closed) this.#terminals.delete(id);
+  }
+
+  // ---- what is kept ----
+
+  #open(): Promise<RecordFile> {
+    this.#file ??= this.#load();
+    return this.#file;
+  }
+
+  async #load(): Promise<RecordFile> {
+    const { disk, timers, log } = this.#ports;
+    const { path } = this.#owner;
+    const { file, records } = await RecordFile.open(
+      path,
+      disk,
+      {
+        live: () => this.#live(),
+        failing: (error) => log.warn('terminals can not be kept yet', { path, error: String(error) }),
+        pause: (delayMs) => new Promise((resolve) => void timers.after(delayMs, resolve)),
+      },
+      { sync: false },
+    );
+    for (const kept of restore(records)) this.#adopt(kept);
+    return file;
+  }
+
+  #adopt(kept: KeptTerminal): void {
+    const { terminalId, closed } = kept.saved;
+    const terminal = this.#make(kept);
+    this.#terminals.set(terminalId, terminal);
+    if (closed) return;
+    terminal.start({ isNew: false }).catch((error: unknown) => {
+      this.#ports.log.warn('a terminal could not be taken up', { terminalId, error: String(error) });
+    });
+  }
+
+  async #save(record: SavedRecord): Promise<void> {
+    if (this.#isClosed) return;
+    const file = await this.#open();
+    if (file.sizeBytes > compactBytes) await file.compact();
+    await file.append(record);
+  }
+
+  #live(): SavedRecord[] {
+    return [...this.#terminals.values()].flatMap((terminal): SavedRecord[] => {
+      const { saved, sizes, turns } = terminal;
+      const { terminalId } = saved;
+      return [
+        { terminal: saved },
+        ...sizes.map((size) => ({ terminalId, size })),
+        ...(turns.length === 0 ? [] : [{ terminalId, turns }]),
+      ];
+    });
+  }
+}
+
+function processIdOf(terminalId: string): string {
+  return derivedProcessId(`terminal ${terminalId}`);
+}
+
+/** What makes two requests the same one: not the window, which a client may have changed meanwhile. */
+function digestOf({ argv, env, cwd, exclusive, closeAfterMs }: TerminalRequest): string {
+  return createHash('sha256')
+    .update(JSON.stringify([argv, env, cwd, exclusive, closeAfterMs]))
+    .digest('hex');
+}

@@ -1,0 +1,231 @@
+/**
+ * The terminals of one session as an agent has them, over a real causeway-init that is an ordinary process here: no engine,
+ * no container. `restart` is what the death of the agent and its next start do.
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import { unixDoor } from '../../../agent-daemon/init/door.ts';
+import type { SessionKey } from '../../../agent-daemon/init/session-key.ts';
+import { Loops } from '../../../agent-daemon/loops.ts';
+import { Spools } from '../../../agent-daemon/output/spools.ts';
+import { systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from '../../../agent-daemon/platform.ts';
+import { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
+import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
+import type { Session } from '../../../agent-daemon/sessions/session.ts';
+import { ScreenPool } from '../../../agent-daemon/terminals/screen-pool.ts';
+import { ScreenThread } from '../../../agent-daemon/terminals/screen-thread.ts';
+import { SessionTerminals } from '../../../agent-daemon/terminals/session-terminals.ts';
+import { terminalCall, terminalsCall, terminalStream } from '../../../agent-daemon/terminals/streams.ts';
+import { XtermScreen } from '../../../agent-daemon/terminals/xterm-screen.ts';
+import { type Terminal, TerminalRequest, type TerminalWindow } from '../../../schema/api/terminal-parts.ts';
+import { newId } from '../../../schema/ids.ts';
+import type { CallInput } from '../../../schema/protocol/calls.ts';
+import { channels } from '../../../schema/protocol/frame.ts';
+import type { StreamOpen } from '../../../schema/protocol/streams.ts';
+import { TerminalEvent } from '../../../schema/protocol/terminal.ts';
+import { start, type Started } from '../../support/process.ts';
+import { tmpDir } from '../../support/tmp.ts';
+import { until } from '../../support/wait.ts';
+import { initBinary } from '../init/harness.ts';
+import { keptLog, noFailpoints } from '../ports.ts';
+import { TestStream } from '../processes/test-stream.ts';
+import { sessionId } from '../support.ts';
+
+type Ask = Omit<Extract<StreamOpen, { op: 'terminal' }>, 'op' | 'terminalId'>;
+const never = new AbortController().signal;
+
+export class TerminalBench {
+  readonly dir = tmpDir('trm');
+  readonly log = keptLog();
+  /** Small, so that a test fills it soon; more than what is drawn between two kept screens. */
+  readonly spoolBytes = 2 * 1024 * 1024;
+  supervisor!: Supervisor;
+  terminals!: SessionTerminals;
+  spools!: Spools;
+  #loops!: Loops;
+  #key: SessionKey | undefined;
+  #init: Started | undefined;
+  #viewers: TestViewer[] = [];
+
+  async start(): Promise<this> {
+    mkdirSync(`${this.dir.path}/run`, { recursive: true });
+    mkdirSync(`${this.dir.path}/home`, { recursive: true });
+    const ports = {
+      clock: systemClock,
+      timers: systemTimers(this.log),
+      random: systemRandom,
+      log: this.log,
+      disk: systemDisk,
+      door: unixDoor,
+      soon: systemSoon,
+      failpoints: noFailpoints,
+    };
+    this.#loops = new Loops(ports);
+    this.spools = new Spools({ root: `${this.dir.path}/output`, totalBytes: 1e9, ...ports, loops: this.#loops });
+    await this.spools.start();
+    const owner = {
+      sessionId,
+      generation: 1,
+      runDir: `${this.dir.path}/run`,
+      sessionKey: this.#key,
+      transport: 'socket' as const,
+      saveSessionKey: (key: SessionKey) => Promise.resolve(void (this.#key = key)),
+      connected: () => undefined,
+      leaseExpired: () => undefined,
+      reasonOf: () => Promise.resolve('exited'),
+      ended: () => undefined,
+    };
+    this.supervisor = new Supervisor(owner, { ...ports, spools: this.spools });
+    await this.supervisor.link.listen();
+    this.#init ??= start(initBinary, [`${this.dir.path}/run/agent.sock`], { name: 'init' });
+    await this.supervisor.link.ready();
+    const output = { onFull: 'block', blockMs: 86_400_000 } as const;
+    this.terminals = new SessionTerminals(
+      {
+        sessionId,
+        generation: 1,
+        path: `${this.dir.path}/terminals`,
+        wereLeft: existsSync(`${this.dir.path}/terminals`),
+        supervisor: () => this.supervisor,
+        spawnOf: (processId, { argv, env, tty }) => {
+          const cwd = `${this.dir.path}/home`;
+          const own = { PATH: process.env['PATH'] ?? '', HOME: cwd, TERM: 'xterm-256color', ...env };
+          const size = { rows: tty?.rows ?? 24, cols: tty?.columns ?? 80 };
+          const spec = { processId, argv, env: own, cwd, tty: size, stdin: 'open' as const, output };
+          return Promise.resolve({
+            spec,
+            record: recordOf(spec, { ...output, spoolBytes: this.spoolBytes }, Date.now()),
+          });
+        },
+      },
+      { ...ports, spools: this.spools, pool: new ScreenPool(new ScreenThread(this.log)) },
+    );
+    await this.terminals.adopt();
+    return this;
+  }
+
+  /** The agent dies, in as far as one process can play that: nothing more is written by it. */
+  async leave(): Promise<void> {
+    for (const viewer of this.#viewers.splice(0)) viewer.stream.cut();
+    await this.terminals.stop();
+    await this.supervisor.close();
+    await this.spools.stop();
+  }
+
+  async restart(): Promise<void> {
+    await this.leave();
+    await this.start();
+  }
+
+  async stop(): Promise<void> {
+    // It may be gone before its answer is.
+    this.supervisor.link.shutdown(true).catch(() => undefined);
+    await this.#init?.exited;
+    await this.leave();
+    this.dir.remove();
+  }
+
+  act(terminalId: string, act: CallInput<'terminal'>['act']): Promise<Terminal> {
+    return terminalCall({ find: () => this.#session })({ sessionId, generation: 1, terminalId, act }, never).then(
+      ({ terminal }) => terminal,
+    );
+  }
+
+  /** A new terminal with this program. */
+  async open(script: string, more: Partial<TerminalRequest> = {}): Promise<string> {
+    const id = newId('terminal', Date.now(), systemRandom.bytes(10));
+    const request = TerminalRequest.parse({ argv: ['/bin/bash', '--norc', '-c', script], ...more });
+    await this.act(id, { kind: 'start', request });
+    return id;
+  }
+
+  async list(): Promise<Terminal[]> {
+    return (await terminalsCall({ find: () => this.#session })({ sessionId, generation: 1 }, never)).terminals;
+  }
+
+  view(terminalId: string, ask: Ask = {}): TestViewer {
+    const viewer = new TestViewer(terminalId, ask, terminalStream({ find: () => this.#session }));
+    this.#viewers.push(viewer);
+    return viewer;
+  }
+
+  get #session(): Pick<Session, 'state' | 'terminals'> {
+    return { state: 'running', terminals: this.terminals };
+  }
+}
+
+let writers = 0;
+/** As a client that types. */
+export const typing = (window?: TerminalWindow, writer = `writer-${++writers}`): Ask => ({
+  input: { writer, from: 0 },
+  ...(window === undefined ? {} : { window }),
+});
+
+/** A client at a terminal: everything that it was sent, as a terminal of its own draws it. */
+export class TestViewer {
+  readonly stream = new TestStream<TerminalEvent>((message) => TerminalEvent.parse(message));
+  readonly done: Promise<void>;
+  error: unknown;
+  readonly #window: TerminalWindow;
+
+  constructor(terminalId: string, ask: Ask, serve: ReturnType<typeof terminalStream>) {
+    this.#window = ask.window ?? { rows: 24, columns: 80 };
+    const open = { op: 'terminal' as const, terminalId, ...ask };
+    this.done = serve({ sessionId, generation: 1, actorId: 'usr_test', open }, this.stream);
+    this.done.catch((error: unknown) => (this.error = error));
+  }
+
+  get events(): TerminalEvent[] {
+    return this.stream.events;
+  }
+
+  event<Kind extends TerminalEvent['kind']>(kind: Kind): Promise<Extract<TerminalEvent, { kind: Kind }>> {
+    return until(() => this.events.find((event) => event.kind === kind) as Extract<TerminalEvent, { kind: Kind }>, {
+      what: `${kind} (so far ${JSON.stringify(this.events)})`,
+      everyMs: 5,
+      giveUp: () => (this.error === undefined ? undefined : String(this.error)),
+    });
+  }
+
+  /** Offset behind all that was sent. */
+  get position(): number {
+    const last = this.stream.writes.findLast(({ channel }) => channel === channels.stdout);
+    const screen = this.events.findLast((event) => event.kind === 'screen');
+    const at = screen?.kind === 'screen' ? screen.at : 0;
+    return last === undefined ? at : Math.max(at, last.offset + last.bytes);
+  }
+
+  /** What stands on its terminal now, as text that draws it. */
+  async drawn(): Promise<string> {
+    const screens = this.events.filter((event) => event.kind === 'screen');
+    const last = screens.at(-1);
+    const before = screens.slice(0, -1).reduce((sum, event) => sum + (event.kind === 'screen' ? event.bytes : 0), 0);
+    const at = last?.kind === 'screen' ? last.at : 0;
+    const size = last?.kind === 'screen' ? { rows: last.rows, columns: last.columns } : this.#window;
+    const text = Buffer.concat(this.stream.received.stderr).subarray(before);
+    const screen = new XtermScreen(size, { window: size, text: text.toString() });
+    const written = this.stream.writes.filter(({ channel }) => channel === channels.stdout);
+    for (const [index, { offset }] of written.entries())
+      if (offset >= at) await screen.write(this.stream.received.stdout[index]!);
+    await screen.write(Buffer.from('\x1b[m'));
+    const { text: drawn } = await screen.draw();
+    screen.close();
+    return drawn;
+  }
+
+  /** The rows of its screen as plain text. */
+  async rows(): Promise<string[]> {
+    return (await this.drawn()).replaceAll(/\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][0AB]/g, '').split('\r\n');
+  }
+
+  async whenText(text: string): Promise<void> {
+    // Of a flood only the end is looked at.
+    const { stdout, stderr } = this.stream.received;
+    const said = () => Buffer.concat([...stderr.slice(-20), ...stdout.slice(-20)]).toString();
+    await until(() => said().includes(text), {
+      what: `"${text}" in ${JSON.stringify(said().slice(-500))}`,
+      everyMs: 5,
+      timeoutMs: 90_000,
+      giveUp: () => (this.error === undefined ? undefined : String(this.error)),
+    });
+  }
+}

@@ -1,0 +1,131 @@
+/** Terminals that go on, over the real stack: two viewers, deaths in the middle of a full-screen program, floods and pastes. */
+import { createHash, randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Terminal } from '../../schema/api/terminal-parts.ts';
+import { Cli, type Running } from '../support/cli.ts';
+import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
+import { busyboxImage } from '../support/images.ts';
+import { type Stack, startStack } from '../support/stack.ts';
+import { byTier } from '../support/tier.ts';
+import { until } from '../support/wait.ts';
+
+let stack: Stack;
+let cli: Cli;
+let proxy: FaultProxy;
+/** The same CLI, through the proxy. */
+let far: Cli;
+let path: string;
+
+beforeAll(async () => {
+  stack = await startStack();
+  proxy = await startFaultProxy({ target: { port: Number(new URL(stack.url).port) } });
+  cli = new Cli(stack.url, stack.client.token!, stack.dir);
+  far = new Cli(`http://127.0.0.1:${proxy.port}`, stack.client.token!, join(stack.dir, 'far'));
+  const image = ['--image', busyboxImage, '--cpu', '0.5', '--mem', '64m'];
+  expect(await cli.run(['run', '-d', '--name', 'desk', ...image])).toMatchObject({ status: 0 });
+  const session = await until(async () => (await stack.client.sessions()).find((each) => each.name === 'desk'), {
+    what: 'the session',
+  });
+  await stack.client.waitForState(session.id, ['RUNNING']);
+  path = `/v1/sessions/${session.id}/terminals`;
+});
+afterAll(async () => {
+  await proxy?.stop();
+  await stack?.stop();
+});
+
+const terminals = async () => ((await stack.client.api('GET', path)) as { items: Terminal[] }).items;
+const says = (running: Running, text: string) =>
+  until(() => running.seen.stdout.includes(text), {
+    what: `${text} in ${JSON.stringify(running.seen.stdout.slice(-800))}`,
+    timeoutMs: 60_000,
+  });
+const left = async (running: Running) => {
+  running.type('\x10\x11');
+  return running.done;
+};
+
+it('[S18] is seen and typed into by two at once, left and come back to, and ends with its status', async () => {
+  const first = cli.terminal(['attach', 'desk']);
+  await says(first, '$ ');
+  first.type('word=kept; echo one-$((20 + 1))\n');
+  await says(first, 'one-21');
+  const second = cli.terminal(['attach', 'desk']);
+  await says(second, 'one-21');
+  second.type('echo two-$((20 + 2))-$word\n');
+  await Promise.all([says(first, 'two-22-kept'), says(second, 'two-22-kept')]);
+  const watcher = cli.terminal(['attach', '--read-only', 'desk']);
+  await says(watcher, 'two-22-kept');
+  expect((await cli.run(['terminals', 'desk'])).stdout).toMatch(/trm_\w+ +running +\d+x\d+ +3 /);
+  expect((await left(second)).stdout).toMatch(/the terminal goes on; see it: causeway attach --terminal \w{6} desk/);
+  first.type('exit 5\n');
+  expect((await first.done).status).toBe(5);
+  expect((await watcher.done).status).toBe(5);
+  expect((await cli.run(['terminals', 'desk'])).stdout).toMatch(/ended \(5\)/);
+});
+
+it('[S18] has its full screen after the death of the agent, and after that of workerd', async () => {
+  const draw = String.raw`printf '\033[?1049h\033[2J\033[3;5Hfull-screen\033[?25l'; while read -r line; do printf '\033[5;5H<%s>' "$line"; done`;
+  const first = cli.terminal(['attach', 'desk', '--', 'sh', '-c', draw]);
+  await says(first, 'full-screen');
+  first.type('before\n');
+  await says(first, '<before>');
+  await stack.agents[0]!.kill9();
+  await stack.agents[0]!.start();
+  first.type('after\n');
+  await says(first, '<after>');
+  const second = cli.terminal(['attach', 'desk']);
+  await says(second, '<after>');
+  expect(second.seen.stdout).toMatch(/\x1b\[\?1047h[^]*full-screen[^]*<before>[^]*\x1b\[\?25l[^]*<after>/);
+  stack.edge.killWorkerd9();
+  first.type('later\n');
+  await Promise.all([says(first, '<later>'), says(second, '<later>')]);
+  expect((await left(second)).status).toBe(0);
+  expect((await left(first)).status).toBe(0);
+  const running = (await terminals()).filter(({ state }) => state === 'running');
+  for (const { id } of running) await cli.run(['terminals', '--close', id, 'desk']);
+  expect((await terminals()).filter(({ state }) => state === 'running')).toEqual([]);
+});
+
+it('[S19] takes a paste whole over cuts, and says in one line that the way is cut', async () => {
+  const bytes = byTier({ daily: 1024 * 1024, full: 16 * 1024 * 1024 });
+  const pasted = randomBytes(bytes / 2).toString('hex');
+  const wanted = createHash('sha256').update(pasted).digest('hex');
+  const take = `stty raw -echo; printf ready; head -c ${bytes} | sha256sum; stty sane; echo; cat`;
+  const run = far.terminal(['attach', 'desk', '--', 'sh', '-c', take]);
+  await says(run, 'ready');
+  for (let at = 0; at < bytes; at += bytes / 4) {
+    run.type(pasted.slice(at, at + bytes / 4));
+    await until(() => proxy.reset() > 0, { what: 'a connection to cut' });
+  }
+  await says(run, wanted);
+  proxy.refuse();
+  proxy.reset();
+  await says(run, 'the connection was lost');
+  proxy.heal();
+  run.type('healed\n');
+  await says(run, 'healed');
+  expect((await left(run)).status).toBe(0);
+});
+
+it('hears Ctrl-C in a flood', async () => {
+  const flood = `trap 'echo; echo heard; exit 9' INT; yes 0123456789012345678901234567890123456789`;
+  const run = cli.terminal(['attach', 'desk', '--', 'sh', '-c', flood]);
+  await until(() => run.seen.stdout.length > 3_000_000, { what: 'a flood', timeoutMs: 60_000 });
+  run.type('\x03');
+  const { status, stdout } = await run.done;
+  expect(stdout.slice(-4000)).toContain('heard');
+  expect(status).toBe(9);
+});
+
+it('lets nothing of a program reach beyond the screen of who looks', async () => {
+  const attack = String.raw`printf 'a\033]52;c;ZXZpbA==\007b\033]0;title\007c\033[21td\033[31mred\033[0m\n'; sleep 0.2`;
+  const safe = await cli.terminal(['exec', '-it', 'desk', '--', 'sh', '-c', attack]).done;
+  expect(safe.stdout).toContain('abcd\x1b[31mred\x1b[0m');
+  const asked = await cli.terminal(['exec', '-it', '--unsafe-output', 'desk', '--', 'sh', '-c', attack]).done;
+  expect(asked.stdout).toContain('\x1b]52;c;ZXZpbA==\x07');
+  const attached = await cli.terminal(['attach', 'desk', '--', 'sh', '-c', attack]).done;
+  expect(attached.stdout).toMatch(/abcd(\x1b\[0;31m|\x1b\[31m)red/);
+  expect(attached.stdout).not.toContain(']52;');
+});
