@@ -38,5 +38,7 @@ function isWriting(open: StreamOpen): boolean {
 /** Interactive streams never ride the bulk socket, nor bulk the interactive one, unless it is asked for. */
 function purposeOf(open: StreamOpen): Purpose {
   if (open.op === 'process' || open.op === 'execute' || open.op === 'ssh') return 'interactive';
-  return (open.op === 'logs' || open.op === 'echo') && open.interactive === true ? 'interactive' : 'bulk';
+  return (open.op === 'logs' || open.op === 'lines' || open.op === 'echo') && open.interactive === true
+    ? 'interactive'
+    : 'bulk';
 }

@@ -4,6 +4,7 @@
  *
  *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
  *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
+ *   lines    the same line by line, searched: stdout = LineItem, one JSON object a line
  *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
  *   get      a tar stream of a path below /home/work: stdout
  *   put      a tar stream into a path below /home/work: input; OPENED tells the offset to continue from
@@ -13,6 +14,7 @@
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { executeOpen } from './execute.ts';
+import { linesOpen } from './lines.ts';
 import { OutputGap } from './output-gap.ts';
 
 const count = z.int().nonnegative();
@@ -56,6 +58,7 @@ export const StreamOpen = z.discriminatedUnion('op', [
     /** Ride the interactive socket: a person watches. */
     interactive: z.boolean().optional(),
   }),
+  linesOpen,
   executeOpen,
   z.strictObject({ op: z.literal('get'), path: homePath }),
   z.strictObject({
@@ -119,6 +122,8 @@ export const ProcessEvent = z.discriminatedUnion('kind', [
   }),
   /** The process has all of its input, and its end: the client may leave. */
   z.strictObject({ kind: z.literal('inputEnded'), offset: count }),
+  /** Of object storage only: what came behind this was not handed over, and its machine is out of reach. */
+  z.strictObject({ kind: z.literal('missing'), after }),
   /** The session moved to another generation: open again. */
   z.strictObject({ kind: z.literal('moved'), generation: count }),
 ]);

@@ -135,6 +135,7 @@ export async function startAgent(
     streams: {
       process: refuse,
       logs: refuse,
+      lines: refuse,
       execute: refuse,
       get: refuse,
       put: refuse,
