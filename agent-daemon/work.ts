@@ -16,10 +16,12 @@ import type { Host } from './host.ts';
 import { Images } from './images/images.ts';
 import type { InitDoor, InitTransport, Soon } from './init/link-options.ts';
 import { executeStream, kernelCall, kernelsCall } from './kernels/streams.ts';
+import { type Gzip, HandOver } from './handover/handover.ts';
 import { HostGuard } from './networks/guard.ts';
 import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
 import { Spools } from './output/spools.ts';
+import { linesStream } from './processes/lines.ts';
 import { logsStream, processStream, processesCall } from './processes/streams.ts';
 import { EngineWatch } from './runtime/engine-watch.ts';
 import type { ContainerRuntime, EngineEvent } from './runtime/runtime.ts';
@@ -32,6 +34,7 @@ import { Sessions } from './sessions/sessions.ts';
 import { SshConnections } from './ssh/connections.ts';
 import type { AgentStatus } from './status/status-file.ts';
 import { echoCall, echoStream } from './tunnel/echo.ts';
+import type { Upload } from './tunnel/edge-api.ts';
 import type { Membership } from './tunnel/identity.ts';
 
 export interface Work {
@@ -55,6 +58,8 @@ export interface WorkPorts {
   door: InitDoor;
   soon: Soon;
   host: Host;
+  gzip: Gzip;
+  upload: Upload;
   /** Of other rooms, for the report. */
   findings?: () => readonly Finding[];
 }
@@ -66,7 +71,10 @@ const guardMs = 60_000;
 const engineMs = 10_000;
 const adoptRetryMs = 2_000;
 
-export type WorkConfig = Pick<Config, 'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport'>;
+export type WorkConfig = Pick<
+  Config,
+  'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport' | 'handoverSeconds'
+>;
 
 export async function startWork(config: WorkConfig, ports: WorkPorts, services: Services, loops: Loops): Promise<Work> {
   const { clock, timers, random, log, failpoints } = services;
@@ -83,6 +91,19 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     disk,
     clock,
     timers,
+    loops,
+    log,
+    failpoints,
+  });
+  const handOver = new HandOver({
+    spools,
+    everyMs: config.handoverSeconds * 1000,
+    upload: ports.upload,
+    gzip: ports.gzip,
+    disk,
+    clock,
+    timers,
+    random,
     loops,
     log,
     failpoints,
@@ -197,6 +218,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
       streams: {
         process: processStream(streams),
         logs: logsStream(streams),
+        lines: linesStream({ ...streams, soon }),
         execute: executeStream(streams),
         get: getStream(homes),
         put: putStream(homes, uploads, stagingRoot),
@@ -266,6 +288,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
       void adopt();
       reporter.start();
       homeSizes.start();
+      handOver.start();
     },
     status: () => ({
       host: hostOf(engine, host),
@@ -280,6 +303,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     async stop() {
       stopping.abort();
       reporter.stop();
+      await handOver.stop();
       void guarding.stop();
       homeSizes.stop();
       await homes.stop();

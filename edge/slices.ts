@@ -5,6 +5,7 @@ import { systemSlice } from './http/system-routes.ts';
 import { administration } from './manager/accounts/admin-routes.ts';
 import { accounts } from './manager/accounts/routes.ts';
 import { agents } from './manager/agents/routes.ts';
+import { archive } from './manager/archive/routes.ts';
 import { auditTrail } from './manager/audit/routes.ts';
 import { kernels } from './manager/kernels/routes.ts';
 import { images } from './manager/images/routes.ts';
@@ -19,6 +20,7 @@ const features: readonly Slice[] = [
   accounts,
   administration,
   agents,
+  archive,
   auditTrail,
   events,
   images,

@@ -11,6 +11,9 @@ import { toBase64 } from '../../platform/base64.ts';
 import { refusalOf } from '../../tunnel/client-stream.ts';
 import type { OpenedLogs } from './streams.ts';
 
+/** An item as text for whoever asked; moves the cursor behind it. */
+export type Render = (item: StreamItem, cursor: LogCursor) => string;
+
 /** The client comes again with its cursor: no request of ours lives for ever. */
 const lifeMs = 15 * 60_000;
 /** A comment keeps proxies from thinking that nobody is there. */
@@ -29,24 +32,25 @@ export function parseLogCursor(text: string): LogCursor | undefined {
   return { generation: Number(matched[1]), stdout: Number(matched[2]), stderr: Number(matched[3]) };
 }
 
-/** One item as text of the event stream; moves the cursor behind it. */
-export function renderItem(item: StreamItem, cursor: LogCursor): string {
+/** Output as it was written. */
+export const renderItem: Render = (item, cursor) => {
   if (item.end) return '';
   if (item.channel === channels.control) {
     const event = ProcessEvent.safeParse(parseJson(item.bytes));
-    return event.success ? render(event.data.kind, event.data, cursor) : '';
+    return event.success ? renderEvent(event.data.kind, event.data, cursor) : '';
   }
   const stream = item.channel === channels.stderr ? 'stderr' : 'stdout';
   cursor[stream] = item.offset + item.bytes.byteLength;
-  return render('output', { stream, offset: item.offset, base64: toBase64(item.bytes) }, cursor);
-}
+  return renderEvent('output', { stream, offset: item.offset, base64: toBase64(item.bytes) }, cursor);
+};
 
-function render(name: string, value: object, { generation, stdout, stderr }: LogCursor): string {
+/** One server-sent event. */
+export function renderEvent(name: string, value: object, { generation, stdout, stderr }: LogCursor): string {
   return `event: ${name}\nid: ${generation}.${stdout}.${stderr}\ndata: ${JSON.stringify(value)}\n\n`;
 }
 
 /** The opened output as a body of events. */
-export function toEvents(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Array> {
+export function toEvents(ctx: UserCtx, logs: OpenedLogs, render: Render): ReadableStream<Uint8Array> {
   const { readable, writable } = new IdentityTransformStream();
   const writer = writable.getWriter();
   const encoder = new TextEncoder();
@@ -61,14 +65,14 @@ export function toEvents(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Ar
     }, lifeMs);
     quiet = setInterval(() => void writer.write(encoder.encode(':\n\n')).catch(() => clearInterval(quiet)), quietMs);
     try {
-      for await (const item of logs.stream.read()) {
-        const text = renderItem(item, cursor);
+      for await (const item of logs.items) {
+        const text = render(item, cursor);
         if (text !== '') await writer.write(encoder.encode(text));
       }
       await writer.close();
     } catch (error) {
       if (isOver) {
-        await writer.write(encoder.encode(render('cursor', cursor, cursor)));
+        await writer.write(encoder.encode(renderEvent('cursor', cursor, cursor)));
         await writer.close();
       } else await writer.abort(refusalOf(error));
     } finally {
