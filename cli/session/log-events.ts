@@ -23,13 +23,18 @@ export interface LogEventsOptions {
 /** Cuts without an event between them. */
 const maxCuts = 5;
 const pauseMs = 1000;
+/** Between looks at what a machine that is out of reach has handed over. */
+const storedPauseMs = 5000;
 
 export class LogEvents {
   readonly #api: Api;
   readonly #options: LogEventsOptions;
   readonly #io: ProcessIo;
   #lastId: string | undefined;
-  #saidSource = false;
+  #isStored = false;
+  #saidMissing = false;
+  /** The control plane ended the answer before its end: no request lives for ever. */
+  #isCut = false;
   #isOver = false;
 
   constructor(api: Api, options: LogEventsOptions, io: ProcessIo) {
@@ -50,13 +55,14 @@ export class LogEvents {
       const before = this.#lastId;
       try {
         await this.#once();
-        if (this.#isOver || !this.#options.follow) return this.#isOver;
+        if (this.#isOver || (!this.#options.follow && !this.#isCut)) return this.#isOver;
+        if (this.#isCut) continue;
       } catch (error) {
         if (error instanceof CliFailure) throw error;
         cuts = this.#lastId === before ? cuts + 1 : 0;
         if (cuts >= maxCuts) throw error;
       }
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      await new Promise((resolve) => setTimeout(resolve, this.#isStored ? storedPauseMs : pauseMs));
     }
   }
 
@@ -70,10 +76,11 @@ export class LogEvents {
         ...(this.#lastId === undefined ? {} : { 'last-event-id': this.#lastId }),
       },
     });
-    if (response.headers.get('causeway-log-source') === 'storage' && !this.#saidSource) {
-      this.#saidSource = true;
+    const isStored = response.headers.get('causeway-log-source') === 'storage';
+    if (isStored && !this.#isStored)
       this.#io.say('the machine does not have it or is out of reach; this is what it handed over');
-    }
+    this.#isStored = isStored;
+    this.#isCut = false;
     for await (const event of parseEvents(response.body!)) {
       await this.#take(event);
       this.#lastId = event.id ?? this.#lastId;
@@ -81,7 +88,10 @@ export class LogEvents {
   }
 
   async #take({ event, data }: ServerSentEvent): Promise<void> {
-    if (event === 'cursor') return;
+    if (event === 'cursor') {
+      this.#isCut = true;
+      return;
+    }
     const value = JSON.parse(data) as Record<string, unknown>;
     if (event === 'output') {
       const bytes = Buffer.from(String(value['base64']), 'base64');
@@ -95,10 +105,12 @@ export class LogEvents {
         `${item.to - item.from} bytes of ${item.stream} are missing (${item.reason}): ${item.from} to ${item.to}`,
       );
     else if (item.kind === 'exit') this.#isOver = true;
-    else
+    else if (!this.#saidMissing) {
+      this.#saidMissing = true;
       this.#io.say(
         `what came behind byte ${item.after.stdout} of stdout and ${item.after.stderr} of stderr was not handed over`,
       );
+    }
   }
 
   #print(item: Extract<LineItem, { kind: 'line' }>): Promise<void> {

@@ -86,14 +86,30 @@ const elsewhere = new Set(['agent_unreachable', 'session_output_gone', 'process_
 const comesBackMs = 5_000;
 const pauseMs = 1_000;
 
+/** It is asked for again and again while a machine is away: each thing is said once. */
+function sayingOnce(io: ProcessIo): ProcessIo {
+  const said = new Set<string>();
+  const say = (line: string) => {
+    if (!said.has(line)) io.say(line);
+    said.add(line);
+  };
+  return { ...io, say };
+}
+
 /** At its machine; where that is out of reach, or has nothing any more, what it handed over. */
 async function showBytes(api: Api, session: Session, { streams, follow, tailLines, isOffset, ...wish }: BytesWish) {
-  const io = localIo(false);
+  const io = sayingOnce(localIo(false));
   const startedMs = performance.now();
   let { from } = wish;
-  for (;;) {
+  let follower: ProcessFollower;
+  let isDetached = false;
+  process.once('SIGINT', () => {
+    isDetached = true;
+    follower.detach();
+  });
+  while (!isDetached) {
     const isFresh = from.stdout + from.stderr === 0;
-    const follower = new ProcessFollower(
+    follower = new ProcessFollower(
       dialSession(api, session.id, 'logs'),
       {
         open: (after) => ({
@@ -110,7 +126,6 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
       },
       io,
     );
-    process.once('SIGINT', () => follower.detach());
     try {
       await follower.run();
       return;

@@ -174,7 +174,8 @@ class Parser {
     const node = this.#alternatives();
     if (!this.#takes(')')) throw new PatternError('there is a ( without its )');
     this.#depth--;
-    return node;
+    // One thing from now on: it may be repeated whatever is in it.
+    return { kind: 'cat', items: [node] };
   }
 
   #escaped(): Node {

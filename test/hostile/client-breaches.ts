@@ -156,4 +156,5 @@ export const notAClients: Readonly<Record<string, string>> = {
   S14: "the senders' at the other end",
   S15: 'of the operation `execute`, judged by the agent: test/agent-daemon/kernels',
   S16: 'of SSH, judged by its server in the agent: test/agent-daemon/ssh/connections.test.ts',
+  S20: 'of the operation `lines`, judged by the agent: test/agent-daemon/processes/lines.test.ts',
 };

@@ -70,7 +70,7 @@ export const sessionStreams = slice('session-streams', [
           contentType: 'application/octet-stream',
         },
       },
-      errors: [...unreachable, 'session_output_gone', 'process_not_found'],
+      errors: [...unreachable, 'session_output_gone', 'process_not_found', 'session_logs_pattern_invalid'],
     },
     async (ctx, { params, query, headers }) => {
       if (ctx.request.headers.get('upgrade') !== null) {

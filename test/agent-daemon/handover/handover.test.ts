@@ -204,7 +204,8 @@ describe('a death', () => {
       await put(spool, 'stdout', out);
       first.handOver.start();
       await died.promise;
-      closing.pop(); // it is dead: nobody waits for it
+      // It is dead: nobody waits for what it was about to do.
+      closing.splice(-1, 1, () => first.spools.stop());
       await spool.log('stdout').sync();
 
       const second = await live(dir.path, storage);
@@ -257,6 +258,7 @@ it('leaves alone what the edge does not want, and hands the rest over', async ()
   }
   handOver.start();
   await until(() => storage.objects.has(`/agent/v1/blobs/logs/${sessionId}/1/${other}/end`), { what: 'the other one' });
+  await until(() => storage.puts.some((path) => path.includes('/main/')), { what: 'it to be offered' });
   await handOver.stop();
   expect(storage.puts.filter((path) => path.includes('/main/'))).toHaveLength(1);
 });
