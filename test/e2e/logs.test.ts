@@ -74,7 +74,7 @@ it('is read whole and searched when the machine is gone, by the same verb', asyn
   const live = await cli.run(['logs', '--grep', '^69999[0-4]$', 'train']);
   expect(live).toMatchObject({ status: 0, stdout: numbers(699_990, 699_994), stderr: '' });
   await until(async () => stored(id), { what: 'all output to be in object storage', timeoutMs: 60_000 });
-  await stack.agents[0]!.stop();
+  await stack.agents[0]!.kill9();
 
   const all = await cli.run(['logs', 'train']);
   expect(all.status, all.stderr).toBe(0);

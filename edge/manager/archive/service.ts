@@ -5,7 +5,7 @@ import type { UserCtx } from '../../http/context.ts';
 import { stillAllowed } from '../../http/access.ts';
 import { blobsOf } from '../../platform/blobs.ts';
 import { findArchive } from './find.ts';
-import type { ArchivedProcess } from './keys.ts';
+import type { ArchivedProcess, StoredChunk } from './keys.ts';
 import { type LogsOpen, readLines, readLogs, startsOf } from './read.ts';
 
 export interface StoredLogs {
@@ -31,5 +31,14 @@ export async function openStored(
   const open = toOpen(archive.generation);
   const starts = await startsOf(reading, open);
   const items = open.op === 'lines' ? readLines(reading, starts, open) : readLogs(reading, starts);
-  return { generation: archive.generation, from: { stdout: 0, stderr: 0, ...starts }, items };
+  const from = {
+    stdout: keptFrom(archive.chunks.stdout, starts.stdout ?? 0),
+    stderr: keptFrom(archive.chunks.stderr, starts.stderr ?? 0),
+  };
+  return { generation: archive.generation, from, items };
+}
+
+/** The first offset from `from` on of which the byte is there. */
+function keptFrom(chunks: readonly StoredChunk[], from: number): number {
+  return Math.max(from, chunks.find(({ end }) => end > from)?.start ?? from);
 }

@@ -185,6 +185,11 @@ describe('what people read of it', () => {
       })(),
     ).rejects.toThrow();
     expect(said).toBe('e\ntwo\n');
+    // Asked on from there, the header tells where the bytes go on.
+    const query = 'source=storage&stream=stdout&offset=8';
+    const behind = await send('GET', `/v1/sessions/${id}/logs?${query}`, { token });
+    expect(behind.headers.get('causeway-stdout-from')).toBe('20');
+    await behind.body?.cancel();
   });
 
   it('is lines of both streams by time, with gaps in their place and the exit behind them', async () => {
