@@ -190,7 +190,7 @@ class LinePump {
     } else if (this.#quiet >= quietBytes) await this.#tellPlace();
     if (this.#turn < turnBytes) return;
     this.#turn = 0;
-    await new Promise<void>((resolve) => void this.#options.soon(resolve));
+    await new Promise<void>((resolve) => this.#options.soon(resolve));
   }
 
   /** Where the client goes on from after a cut. What is peeked is not given out yet. */

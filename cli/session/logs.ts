@@ -102,12 +102,12 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
   const startedMs = performance.now();
   let { from } = wish;
   let follower: ProcessFollower;
-  let isDetached = false;
+  const detached = new AbortController();
   process.once('SIGINT', () => {
-    isDetached = true;
+    detached.abort();
     follower.detach();
   });
-  while (!isDetached) {
+  while (!detached.signal.aborted) {
     const isFresh = from.stdout + from.stderr === 0;
     follower = new ProcessFollower(
       dialSession(api, session.id, 'logs'),

@@ -24,7 +24,7 @@ export interface Reading {
   blobs: Blobs;
   archive: Archive;
   /** Asked before each piece: whether whoever reads may go on. */
-  allowed(): Promise<boolean>;
+  allowed: () => Promise<boolean>;
 }
 
 /** Bytes of one item at most: a reader of events takes lines up to 1 MiB. */
@@ -136,7 +136,7 @@ async function* merged<Item>(
       first.peeked = await nextOf(first.items);
     }
   } finally {
-    await Promise.all(sides.map(({ items }) => items.return?.()));
+    for (const { items } of sides) await items.return?.();
   }
 }
 

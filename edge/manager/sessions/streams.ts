@@ -105,11 +105,11 @@ async function openAtAgent(ctx: UserCtx, id: string, wish: LogsWish): Promise<Op
   const { hub, claim } = await streamTarget(ctx, id, 'project:read', [wish.lines ? 'lines' : 'logs']);
   const { generation } = claim;
   const open = toOpen(wish, generation, ctx.clock.nowMs());
-  const { stream, opened, close } = await openStream(ctx.env, hub, claim, open);
+  const stream = await openStream(ctx.env, hub, claim, open);
   const { stdout, stderr } = open.after ?? { stdout: 0, stderr: 0 };
-  const kept = opened.keptFrom ?? { stdout: 0, stderr: 0 };
+  const kept = stream.opened.keptFrom ?? { stdout: 0, stderr: 0 };
   const from = { stdout: Math.max(stdout, kept.stdout), stderr: Math.max(stderr, kept.stderr) };
-  return { items: stream.read(), close, source: 'agent', generation, from };
+  return { items: stream.stream.read(), close: () => stream.close(), source: 'agent', generation, from };
 }
 
 async function openInStorage(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs | undefined> {
@@ -177,8 +177,7 @@ export async function uploadPart(
 
 /** The bytes of the output channels as a body, in the order in which they come; read only as fast as they are taken. */
 export function toBody(ctx: UserCtx, opened: OpenedStream): ReadableStream<Uint8Array> {
-  const { stream, close } = opened;
-  const source = { items: stream.read(), close };
+  const source = { items: opened.stream.read(), close: () => opened.close() };
   return pumpBody(ctx, source, ({ channel, bytes }) => (channel === channels.control ? undefined : bytes));
 }
 

@@ -153,6 +153,7 @@ describe('what agents put there', () => {
   it('goes when it has had its time, and not before', async () => {
     const nowMs = Date.now();
     await putChunk(0, [at(1, 'x')]);
+    await putEnd({ stdout: 1, stderr: 0 });
     expect(await sweepArchives(env, nowMs + 29 * dayMs)).toBe(0);
     expect((await read('stream=stdout')).status).toBe(200);
     expect(await sweepArchives(env, nowMs + 31 * dayMs)).toBe(1);
