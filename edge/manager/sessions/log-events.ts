@@ -4,33 +4,16 @@
  */
 import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
-import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { ProcessEvent } from '../../../schema/protocol/streams.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { toBase64 } from '../../platform/base64.ts';
 import { refusalOf } from '../../tunnel/client-stream.ts';
-import type { OpenedLogs } from './streams.ts';
-
-/** An item as text for whoever asked; moves the cursor behind it. */
-export type Render = (item: StreamItem, cursor: LogCursor) => string;
+import { type LogCursor, type OpenedLogs, type Render, renderEvent } from './opened-logs.ts';
 
 /** The client comes again with its cursor: no request of ours lives for ever. */
 const lifeMs = 15 * 60_000;
 /** A comment keeps proxies from thinking that nobody is there. */
 const quietMs = 15_000;
-
-export interface LogCursor {
-  generation: number;
-  stdout: number;
-  stderr: number;
-}
-
-/** Parses the id of an event; undefined when it is none of ours. */
-export function parseLogCursor(text: string): LogCursor | undefined {
-  const matched = /^([0-9]{1,15})\.([0-9]{1,15})\.([0-9]{1,15})$/.exec(text);
-  if (!matched) return undefined;
-  return { generation: Number(matched[1]), stdout: Number(matched[2]), stderr: Number(matched[3]) };
-}
 
 /** Output as it was written. */
 export const renderItem: Render = (item, cursor) => {
@@ -43,11 +26,6 @@ export const renderItem: Render = (item, cursor) => {
   cursor[stream] = item.offset + item.bytes.byteLength;
   return renderEvent('output', { stream, offset: item.offset, base64: toBase64(item.bytes) }, cursor);
 };
-
-/** One server-sent event. */
-export function renderEvent(name: string, value: object, { generation, stdout, stderr }: LogCursor): string {
-  return `event: ${name}\nid: ${generation}.${stdout}.${stderr}\ndata: ${JSON.stringify(value)}\n\n`;
-}
 
 /** The opened output as a body of events. */
 export function toEvents(ctx: UserCtx, logs: OpenedLogs, render: Render): ReadableStream<Uint8Array> {

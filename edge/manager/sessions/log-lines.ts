@@ -3,7 +3,7 @@ import type { SessionLogsQuery } from '../../../schema/api/session-stream.ts';
 import { LineItem, type LinesOpen } from '../../../schema/protocol/lines.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
-import { type LogCursor, type Render, renderEvent } from './log-events.ts';
+import { type LogCursor, type Render, renderEvent } from './opened-logs.ts';
 
 const second = 1000;
 const units = { s: second, m: 60 * second, h: 3600 * second, d: 86_400 * second } as const;

@@ -13,12 +13,12 @@ import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { checkUpgrade } from '../../http/corridor.ts';
 import { reply, route, slice } from '../../http/slice.ts';
 import type { UserCtx } from '../../http/context.ts';
-import { parseLogCursor, renderItem, toEvents } from './log-events.ts';
+import { renderItem, toEvents } from './log-events.ts';
 import { lineEvents, lineObjects, lineTexts } from './log-lines.ts';
+import { type OpenedLogs, parseLogCursor } from './opened-logs.ts';
 import { socketRoute } from './socket-route.ts';
 import {
   openDownload,
-  type OpenedLogs,
   openLogs,
   openSocket,
   toBody,

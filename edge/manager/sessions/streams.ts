@@ -16,8 +16,8 @@ import { openStream, type OpenedStream, refusalOf, toRefusal } from '../../tunne
 import { type ClientSocketClaim, toHub } from '../../tunnel/rpc.ts';
 import type { LogsOpen } from '../archive/read.ts';
 import { openStored } from '../archive/service.ts';
-import type { LogCursor, Render } from './log-events.ts';
 import { toLinesOpen } from './log-lines.ts';
+import type { LogCursor, OpenedLogs, Render } from './opened-logs.ts';
 import { requireReadable, requireRoute } from './service.ts';
 
 /** Operations that a client's socket opens, by its route. */
@@ -64,16 +64,6 @@ export async function openSocket(ctx: UserCtx, id: string, kind: keyof typeof so
   const { verb, ops } = socketOps[kind];
   const { hub, claim } = await streamTarget(ctx, id, verb, ops);
   return dataHubObject(ctx.env, hub).fetch(toHub(ctx.request, 'client', claim));
-}
-
-/** Kept output as it comes, wherever from. */
-export interface OpenedLogs {
-  items: AsyncIterable<StreamItem>;
-  close(): void;
-  source: 'agent' | 'storage';
-  generation: number;
-  /** Offsets of the first bytes that come. */
-  from: { stdout: number; stderr: number };
 }
 
 export interface LogsWish {
