@@ -17,15 +17,7 @@ import { renderItem, toEvents } from './log-events.ts';
 import { lineEvents, lineObjects, lineTexts } from './log-lines.ts';
 import { type OpenedLogs, parseLogCursor } from './opened-logs.ts';
 import { socketRoute } from './socket-route.ts';
-import {
-  openDownload,
-  openLogs,
-  openSocket,
-  toBody,
-  toLines,
-  toOutput,
-  uploadPart,
-} from './streams.ts';
+import { openDownload, openLogs, openSocket, toBody, toLines, toOutput, uploadPart } from './streams.ts';
 
 const SessionParams = z.strictObject({ id: SessionId });
 const tar = 'application/x-tar';
