@@ -5,6 +5,17 @@ import { PatternError } from '../../../schema/log/pattern-parse.ts';
 
 const found = (pattern: string, text: string, ignoreCase = false) => new Pattern(pattern, { ignoreCase }).test(text);
 
+/** Counts in counts in counts are refused for their size, and for nothing else. */
+function isTaken(pattern: string): boolean {
+  try {
+    void new Pattern(pattern, { ignoreCase: false });
+    return true;
+  } catch (error) {
+    if (error instanceof PatternError && error.message.includes('too large')) return false;
+    throw error;
+  }
+}
+
 /** Patterns over a small alphabet, so that they often match, and in part. */
 const { pattern: patterns } = fc.letrec<{ pattern: string; atom: string }>((tie) => ({
   atom: fc.oneof(
@@ -32,6 +43,7 @@ describe('[S20] patterns', () => {
       fc.property(patterns, texts, fc.boolean(), (pattern, parts, ignoreCase) => {
         const text = parts.join('');
         const expected = new RegExp(pattern, ignoreCase ? 'iu' : 'u').test(text);
+        fc.pre(isTaken(pattern));
         expect(found(pattern, text, ignoreCase)).toBe(expected);
       }),
       { numRuns: 3000 },
