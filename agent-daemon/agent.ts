@@ -11,10 +11,11 @@ import { Loops } from './loops.ts';
 import { describeCall } from './status/describe.ts';
 import { RecentErrors } from './status/recent-errors.ts';
 import { type AgentStatus, StatusFile } from './status/status-file.ts';
-import { challenge } from './tunnel/edge-api.ts';
+import type { Put } from './tunnel/edge-api.ts';
 import { joinOnce } from './tunnel/enrol.ts';
 import { Identity, type Membership } from './tunnel/identity.ts';
 import { Journal } from './tunnel/journal.ts';
+import { authorization, uploadAs } from './tunnel/signed.ts';
 import { Tunnel, type TunnelPorts } from './tunnel/tunnel.ts';
 import type { Installation } from './upgrade/installation.ts';
 import type { Download } from './upgrade/unpack.ts';
@@ -31,7 +32,8 @@ export interface UpgradePorts {
   restart(): void;
   trialMs: number;
 }
-export type AgentPorts = TunnelPorts & WorkPorts & { upgrade?: UpgradePorts; route?: () => Route };
+export type AgentPorts = TunnelPorts &
+  Omit<WorkPorts, 'upload'> & { put: Put; upgrade?: UpgradePorts; route?: () => Route };
 
 export class Agent {
   readonly #membership: Membership;
@@ -67,7 +69,8 @@ export class Agent {
     const loops = new Loops(ports);
     const upgrader = newUpgrader(ports, { identity, tunnel, loops });
     const findings = () => upgrader.findings;
-    const work = await startWork(config, { ...ports, findings }, tunnel.services, loops);
+    const upload = uploadAs(ports, identity);
+    const work = await startWork(config, { ...ports, findings, upload }, tunnel.services, loops);
     const { token, name } = config;
     const membership = await joinOnce(identity, { url: () => ports.url(), token, name }, work.workload, ports, signal);
     await work.begin(membership);
@@ -134,14 +137,10 @@ function newUpgrader(
 
 /** Asks the edge, signed as for a control socket. */
 async function askPlan(ports: AgentPorts, identity: Identity, signal: AbortSignal): Promise<UpgradePlan> {
-  const { membership } = identity;
-  if (membership === undefined || ports.upgrade === undefined) throw new Error('this agent does not upgrade itself');
-  const url = ports.url();
-  const { nonce } = await challenge(ports.post, url, membership.agentId, signal);
-  const signature = identity.signTunnel(membership, nonce, new URL(url).host);
-  const authorization = `Causeway-Agent id=${membership.agentId},nonce=${nonce},signature=${signature}`;
+  if (ports.upgrade === undefined) throw new Error('this agent does not upgrade itself');
+  const headers = { authorization: await authorization(ports, identity, signal) };
   let text = '';
-  for await (const bytes of await ports.upgrade.download('/agent/v1/upgrade', signal, { authorization }))
+  for await (const bytes of await ports.upgrade.download('/agent/v1/upgrade', signal, headers))
     text += Buffer.from(bytes).toString('utf8');
   return UpgradePlan.parse(JSON.parse(text));
 }

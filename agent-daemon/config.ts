@@ -48,6 +48,8 @@ const Settings = z.strictObject({
   homeBytes: sizeBytes.default(20 * 1024 ** 3),
   /** All spools together. */
   spoolTotalBytes: sizeBytes.default(10 * 1024 ** 3),
+  /** How often output of running sessions goes to object storage; 0: only when they have ended. */
+  handoverSeconds: z.coerce.number('must be a number of seconds').int().min(0).max(86_400).default(300),
   /** Directory that install.sh made; absent for an agent of a checkout. */
   install: z.string().startsWith('/').optional(),
   /** A version on trial has this long to connect and report. */
@@ -79,6 +81,7 @@ const environmentNames = {
   initTransport: 'CAUSEWAY_INIT_TRANSPORT',
   homeBytes: 'CAUSEWAY_HOME_BYTES',
   spoolTotalBytes: 'CAUSEWAY_SPOOL_BYTES',
+  handoverSeconds: 'CAUSEWAY_HANDOVER_SECONDS',
   install: 'CAUSEWAY_INSTALL',
   trialSeconds: 'CAUSEWAY_TRIAL_SECONDS',
   failpoint: 'CAUSEWAY_FAILPOINT',

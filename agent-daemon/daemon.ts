@@ -6,12 +6,12 @@ import { type Config, ConfigError, readConfig } from './config.ts';
 import { agentFailpoints } from './failpoints.ts';
 import { thisHost } from './host.ts';
 import { unixDoor } from './init/door.ts';
-import { lineLog, systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from './platform.ts';
+import { lineLog, systemClock, systemDisk, systemGzip, systemRandom, systemSoon, systemTimers } from './platform.ts';
 import { DockerRuntime } from './runtime/docker.ts';
 import { StateInUse, lockState } from './state-lock.ts';
 import { ScreenThread } from './terminals/screen-thread.ts';
 import { JoinError } from './tunnel/enrol.ts';
-import { postBy } from './tunnel/http.ts';
+import { postBy, putBy } from './tunnel/http.ts';
 import { dialBy } from './tunnel/socket.ts';
 import { downloadBy } from './upgrade/download.ts';
 import { Installation } from './upgrade/installation.ts';
@@ -66,6 +66,8 @@ function realPorts(config: Config, log: Log, { url, way, restart }: Doors): Agen
     url,
     dial: dialBy(way),
     post: postBy(way),
+    put: putBy(way),
+    gzip: systemGzip,
     route: () => way.describe(new URL(url())),
     hung: () => process.exit(exitCodes.hung),
     runtime: new DockerRuntime(config.dockerHost),

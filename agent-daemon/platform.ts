@@ -2,6 +2,8 @@
 import { randomFillSync } from 'node:crypto';
 import { constants, openSync, readSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
 import type { Clock, Log, Random, Timers } from '../schema/ports.ts';
 import type { Disk } from './disk.ts';
 
@@ -41,6 +43,9 @@ export const systemDisk: Disk = {
   ...fs,
   open: (path, flags, mode) => fs.open(path, flags === 'create' ? constants.O_RDWR | constants.O_CREAT : flags, mode),
 };
+
+/** Compresses on a thread of its own. */
+export const systemGzip: (bytes: Uint8Array) => Promise<Uint8Array> = promisify(gzip);
 
 /** Runs a task after the I/O of this turn. */
 export const systemSoon = (task: () => void): void => void setImmediate(task);

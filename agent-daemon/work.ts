@@ -15,6 +15,7 @@ import { freshId } from './fresh-id.ts';
 import type { Host } from './host.ts';
 import { Images } from './images/images.ts';
 import type { InitDoor, InitTransport, Soon } from './init/link-options.ts';
+import { type Gzip, HandOver } from './handover/handover.ts';
 import { channelsStream } from './kernels/channels.ts';
 import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from './kernels/streams.ts';
 import { HostGuard } from './networks/guard.ts';
@@ -22,6 +23,7 @@ import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
 import { Spools } from './output/spools.ts';
 import { connectStream } from './forward/streams.ts';
+import { linesStream } from './processes/lines.ts';
 import { logsStream, processStream, processesCall } from './processes/streams.ts';
 import { EngineWatch } from './runtime/engine-watch.ts';
 import type { ContainerRuntime, EngineEvent } from './runtime/runtime.ts';
@@ -37,6 +39,7 @@ import { ScreenPool } from './terminals/screen-pool.ts';
 import type { Screens } from './terminals/screens.ts';
 import { terminalCall, terminalsCall, terminalStream } from './terminals/streams.ts';
 import { echoCall, echoStream } from './tunnel/echo.ts';
+import type { Upload } from './tunnel/edge-api.ts';
 import type { Membership } from './tunnel/identity.ts';
 
 type WorkCall = 'echo' | 'processes' | 'kernels' | 'kernelspecs' | 'kernel' | 'terminals' | 'terminal';
@@ -63,6 +66,8 @@ export interface WorkPorts {
   soon: Soon;
   host: Host;
   screens: Screens;
+  gzip: Gzip;
+  upload: Upload;
   /** Of other rooms, for the report. */
   findings?: () => readonly Finding[];
 }
@@ -74,7 +79,10 @@ const guardMs = 60_000;
 const engineMs = 10_000;
 const adoptRetryMs = 2_000;
 
-export type WorkConfig = Pick<Config, 'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport'>;
+export type WorkConfig = Pick<
+  Config,
+  'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport' | 'handoverSeconds'
+>;
 
 export async function startWork(config: WorkConfig, ports: WorkPorts, services: Services, loops: Loops): Promise<Work> {
   const { clock, timers, random, log, failpoints } = services;
@@ -91,6 +99,19 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     disk,
     clock,
     timers,
+    loops,
+    log,
+    failpoints,
+  });
+  const handOver = new HandOver({
+    spools,
+    everyMs: config.handoverSeconds * 1000,
+    upload: ports.upload,
+    gzip: ports.gzip,
+    disk,
+    clock,
+    timers,
+    random,
     loops,
     log,
     failpoints,
@@ -210,6 +231,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
       streams: {
         process: processStream(streams),
         logs: logsStream(streams),
+        lines: linesStream({ ...streams, soon }),
         execute: executeStream(streams),
         channels: channelsStream(streams),
         terminal: terminalStream(streams),
@@ -283,6 +305,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
       void adopt();
       reporter.start();
       homeSizes.start();
+      handOver.start();
     },
     status: () => ({
       host: hostOf(engine, host),
@@ -297,6 +320,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     async stop() {
       stopping.abort();
       reporter.stop();
+      await handOver.stop();
       void guarding.stop();
       homeSizes.stop();
       await homes.stop();

@@ -3,7 +3,9 @@ import { WorkerEntrypoint } from 'cloudflare:workers';
 import { createApp } from './http/corridor.ts';
 import { authenticateToken } from './manager/accounts/authenticate.ts';
 import { authenticateAgent } from './manager/agents/tunnel.ts';
+import { sweepArchives } from './manager/archive/retention.ts';
 import { noteRefusal } from './manager/audit/refusals.ts';
+import { systemClock } from './platform/clock.ts';
 import { slices } from './slices.ts';
 
 export { Access } from './http/access-object.ts';
@@ -22,4 +24,8 @@ export class Front extends WorkerEntrypoint<Env> {
   }
 }
 
-export default { fetch: app.fetch } satisfies ExportedHandler<Env>;
+export default {
+  fetch: app.fetch,
+  /** By the clock of `wrangler.toml`. */
+  scheduled: async (_event, env) => void (await sweepArchives(env, systemClock.nowMs())),
+} satisfies ExportedHandler<Env>;

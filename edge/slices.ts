@@ -5,6 +5,7 @@ import { systemSlice } from './http/system-routes.ts';
 import { administration } from './manager/accounts/admin-routes.ts';
 import { accounts } from './manager/accounts/routes.ts';
 import { agents } from './manager/agents/routes.ts';
+import { archive } from './manager/archive/routes.ts';
 import { auditTrail } from './manager/audit/routes.ts';
 import { images } from './manager/images/routes.ts';
 import { jupyter } from './manager/jupyter/routes.ts';
@@ -22,6 +23,7 @@ const features: readonly Slice[] = [
   accounts,
   administration,
   agents,
+  archive,
   auditTrail,
   events,
   images,

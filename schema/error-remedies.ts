@@ -84,7 +84,9 @@ export const remedies = {
   session_ended: 'Start another one. Its output and files are kept for a while.',
   session_generation_stale: 'Read the session again: it was placed anew.',
   session_start_failed: 'GET /v1/sessions/{id}/history says at which step and why.',
-  session_output_gone: 'It is kept for 7 days after the end. Copy what matters before.',
+  session_output_gone:
+    'A machine keeps it for 7 days after the end, object storage as its policy says. Copy what matters before.',
+  session_logs_pattern_invalid: '`detail` says what is wrong with it. There is no look-around and no back reference.',
   session_file_not_found: 'Check the path; it is relative to the home directory of the session.',
   session_file_unsafe: 'Use a path below the home directory, without `..` and without links out of it.',
   session_file_offset: 'Go on at the offset that `detail` names.',
@@ -95,6 +97,9 @@ export const remedies = {
   port_unreachable:
     'See that the program in the session listens, and at this port. A session that is older than its agent needs to be started anew.',
   port_limit: 'Close connections that are not needed, or start another session.',
+  archive_chunk_invalid: bug,
+  archive_chunk_conflict: 'What is there stays. The agent goes on behind it.',
+  archive_closed: 'The session was removed with its output, or there is no bucket: the agent keeps what it has.',
   kernel_not_found: list,
   kernel_language_missing: 'Choose another image, or another language: python (python3), node or bash.',
   kernel_spec_missing: 'GET /v1/sessions/{id}/kernelspecs lists those that it has.',

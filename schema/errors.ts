@@ -87,6 +87,7 @@ export const errors = {
   session_generation_stale: { status: 409, title: 'The session was placed anew' },
   session_start_failed: { status: 500, title: 'The session could not be started' },
   session_output_gone: { status: 410, title: 'The output is no longer kept' },
+  session_logs_pattern_invalid: { status: 400, title: 'The pattern can not be searched for' },
   session_file_not_found: { status: 404, title: 'No such file in the session' },
   session_file_unsafe: { status: 400, title: 'The path leaves the home directory' },
   session_file_offset: { status: 409, title: 'The offset does not continue the upload' },
@@ -96,6 +97,11 @@ export const errors = {
   process_limit: { status: 429, title: 'The session runs too many processes' },
   port_unreachable: { status: 502, title: 'The port of the session can not be reached' },
   port_limit: { status: 429, title: 'The session has too many connections to its ports' },
+
+  // object storage
+  archive_chunk_invalid: { status: 400, title: 'The chunk is not what it says' },
+  archive_chunk_conflict: { status: 409, title: 'Another chunk of this name is there' },
+  archive_closed: { status: 410, title: 'Nothing more is taken for this session' },
 
   // kernels
   kernel_not_found: { status: 404, title: 'No such kernel in the session' },

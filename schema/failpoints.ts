@@ -47,6 +47,11 @@ export const failpoints = {
     'runtime.remove', // docker rm
     'runtime.cleanup', // network and directories removed
   ],
+  /** Of output on its way to object storage; visited by the tests of that. */
+  handover: [
+    'handover.plan', // the end of the next chunk noted
+    'handover.put', // the chunk is there, before that is noted
+  ],
   /** Of an agent that becomes another version; visited by the test of upgrades. */
   upgrade: [
     'upgrade.unpack', // the new version unpacked beside the one that runs
@@ -57,14 +62,14 @@ export const failpoints = {
 } as const;
 
 export type EdgeFailpoint = (typeof failpoints.edge)[number];
-export type AgentFailpoint = (typeof failpoints.agent | typeof failpoints.upgrade)[number];
+export type AgentFailpoint = (typeof failpoints.agent | typeof failpoints.handover | typeof failpoints.upgrade)[number];
 export const failpointPhases = ['before', 'after', 'unknown'] as const;
 export type FailpointPhase = (typeof failpointPhases)[number];
 
 /** Parses `<name>:<phase>`; undefined when it names nothing known. */
 export function parseFailpoint(text: string | undefined): { name: string; phase: FailpointPhase } | undefined {
   const [name, phase] = (text ?? '').split(':');
-  const known = [...failpoints.edge, ...failpoints.agent, ...failpoints.upgrade].some((each) => each === name);
+  const known = Object.values(failpoints).some((group) => group.some((each) => each === name));
   const matched = failpointPhases.find((each) => each === phase);
   return known && name !== undefined && matched !== undefined ? { name, phase: matched } : undefined;
 }

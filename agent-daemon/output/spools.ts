@@ -37,6 +37,9 @@ const keepEndedMs = 7 * 24 * 3_600_000;
 /** Looking for what may go costs a walk over all sessions. */
 const evictEveryMs = 2_000;
 const endedName = 'ended';
+/** Beside it, when all of a generation is in object storage. */
+const handedOverName = 'handed-over';
+const ownNames = new Set([endedName, handedOverName]);
 
 interface Ended {
   path: string;
@@ -55,6 +58,7 @@ export class Spools {
   #syncPlanned = false;
   #evictNotBeforeMs = 0;
   #stopped = false;
+  #onEnded: () => void = () => undefined;
   readonly #passing: Passing;
   #sweeping: Loop | undefined;
 
@@ -125,7 +129,35 @@ export class Spools {
   /** Ids of the processes of a generation of which something is kept. */
   async processes(sessionId: string, generation: number): Promise<string[]> {
     const names = await list(this.#disk, join(this.#options.root, sessionId, `g${generation}`));
-    return names.filter((name) => name !== endedName);
+    return names.filter((name) => !ownNames.has(name));
+  }
+
+  /** Generations of which something is kept that is not in object storage yet. `isOver`: nothing will be written any more. */
+  async generations(): Promise<{ sessionId: string; generation: number; isOver: boolean }[]> {
+    const found: { sessionId: string; generation: number; isOver: boolean }[] = [];
+    for (const sessionId of await list(this.#disk, this.#options.root))
+      for (const name of await list(this.#disk, join(this.#options.root, sessionId))) {
+        const generation = Number(/^g(\d+)$/.exec(name)?.[1] ?? Number.NaN);
+        const names = await list(this.#disk, join(this.#options.root, sessionId, name));
+        if (Number.isNaN(generation) || names.includes(handedOverName)) continue;
+        found.push({ sessionId, generation, isOver: names.includes(endedName) });
+      }
+    return found;
+  }
+
+  /** All of an ended generation is in object storage: nobody looks at it for that any more. */
+  async markHandedOver(sessionId: string, generation: number): Promise<void> {
+    await this.#disk.writeFile(join(this.#options.root, sessionId, `g${generation}`, handedOverName), '');
+  }
+
+  /** Calls `task` whenever a generation has ended. */
+  whenEnded(task: () => void): void {
+    this.#onEnded = task;
+  }
+
+  /** Where everything of a process lies. */
+  dirOf(ref: SpoolRef): string {
+    return this.#dir(ref);
   }
 
   /** Newest generation of a session of which output is kept. */
@@ -143,6 +175,7 @@ export class Spools {
     }
     if ((await list(this.#disk, dir)).length > 0)
       await markEnded(this.#disk, join(dir, endedName), this.#options.clock.nowMs());
+    this.#onEnded();
   }
 
   /** Everything of a session that has ended goes now. */

@@ -3,6 +3,7 @@
  * its output from any offset, again after any cut. Nothing of a process depends on a client being there.
  */
 import { Refusal } from '../../schema/errors.ts';
+import { tailStarts } from '../../schema/log/tail.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { ProcessControl, type ProcessSpawn } from '../../schema/protocol/streams.ts';
 import type { AgentStream, CallHandler, OpenOf, StreamHandler } from '../dispatch.ts';
@@ -10,7 +11,7 @@ import { InitRefusal } from '../init/refusal.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { Spools } from '../output/spools.ts';
-import { tailOffsets } from '../output/tail.ts';
+import { tailSourceOf } from '../output/line-reader.ts';
 import { checkWorkdir } from '../runtime/docker-spec.ts';
 import { mainProcessId, recordOf } from '../sessions/main-process.ts';
 import type { Session } from '../sessions/session.ts';
@@ -26,7 +27,7 @@ export interface StreamsOf {
   nowMs(): number;
 }
 
-type Open = OpenOf<'process'> | OpenOf<'logs'>;
+type Open = OpenOf<'process'> | OpenOf<'logs'> | OpenOf<'lines'>;
 
 /** Spawns or attaches. */
 export function processStream(of: StreamsOf): StreamHandler<'process'> {
@@ -55,12 +56,15 @@ export function processStream(of: StreamsOf): StreamHandler<'process'> {
 export function logsStream(of: StreamsOf): StreamHandler<'logs'> {
   return async (open, stream) => {
     const { streams, follow, tailLines, after = { stdout: 0, stderr: 0 } } = open.open;
-    const names: StreamName[] = streams === 'both' ? ['stdout', 'stderr'] : [streams];
+    const names = namesOf(streams);
     await withSpool(of, open, async (spool) => {
       const from =
         tailLines === undefined
           ? Object.fromEntries(names.map((name) => [name, after[name]]))
-          : await tailOffsets(spool, names, tailLines);
+          : await tailStarts(
+              names.map((name) => tailSourceOf(spool.log(name))),
+              tailLines,
+            );
       stream.opened({ keptFrom: keptFrom(spool, from) });
       await pumpOutput(stream, spool, { from, follow });
     });
@@ -98,12 +102,18 @@ function idOf({ sessionId, generation, open }: Open): string {
   return open.processId === 'main' ? mainProcessId(sessionId, generation) : open.processId;
 }
 
+/** The streams that were asked for. */
+export function namesOf(streams: 'stdout' | 'stderr' | 'both'): StreamName[] {
+  return streams === 'both' ? ['stdout', 'stderr'] : [streams];
+}
+
 /** The first offsets from `from` on of which the byte is kept: behind a gap that lies just there. */
-function keptFrom(spool: ProcessSpool, from: Partial<Record<StreamName, number>>) {
+export function keptFrom(spool: ProcessSpool, from: Partial<Record<StreamName, number>>) {
   return { stdout: spool.log('stdout').keptFrom(from.stdout), stderr: spool.log('stderr').keptFrom(from.stderr) };
 }
 
-async function withSpool(of: StreamsOf, open: Open, use: (spool: ProcessSpool) => Promise<void>): Promise<void> {
+/** Gives the spool of the process that an OPEN names. @throws Refusal when there is none */
+export async function withSpool(of: StreamsOf, open: Open, use: (spool: ProcessSpool) => Promise<void>): Promise<void> {
   const { sessionId, generation } = open;
   const read = await of.spools.read({ sessionId, generation, processId: idOf(open) });
   if (read === undefined) throw notThere(of.find(sessionId, generation), open.open.processId);

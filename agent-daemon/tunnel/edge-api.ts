@@ -1,4 +1,4 @@
-/** The agent's plain HTTP calls to the edge: enrolment and challenge. Each answer is parsed; each refusal keeps its code. */
+/** The agent's plain HTTP calls to the edge: enrolment, challenge, and what it signs. Each answer is parsed; each refusal keeps its code. */
 import { z } from 'zod';
 import { Challenged, type Enrol, Enrolled } from '../../schema/api/agent.ts';
 
@@ -10,6 +10,22 @@ export type Post = (
   body: string,
   signal: AbortSignal,
 ) => Promise<{ status: number; retryAfter: string | undefined; text: string }>;
+
+/** Sends bytes; rejects as {@link Post} does. */
+export type Put = (
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  body: Uint8Array,
+  signal: AbortSignal,
+) => ReturnType<Post>;
+
+/** Puts bytes at a path of the edge, as this agent. Rejects with an {@link EdgeRefusal}, or when the edge can not be reached. */
+export type Upload = (
+  path: string,
+  headers: Readonly<Record<string, string>>,
+  body: Uint8Array,
+  signal: AbortSignal,
+) => Promise<void>;
 
 /** An answer of the edge that is not what was asked for. */
 export class EdgeRefusal extends Error {

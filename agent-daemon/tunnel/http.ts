@@ -3,22 +3,37 @@ import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { requestTo } from '../../wire/http.ts';
 import type { Way } from '../../wire/way.ts';
-import type { Post } from './edge-api.ts';
+import type { Post, Put } from './edge-api.ts';
 
 const answerLimitBytes = 256 * 1024;
 
 /** {@link Post} by `way`, not by fetch, which takes 7 MiB for as long as the agent lives. Redirects are answers like any other: refusals. */
 export function postBy(way: Way): Post {
-  return async (url, body, signal) => {
-    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-    const sending = requestTo(url, way, { method: 'POST', headers, signal });
-    sending.end(body);
-    const [response] = (await once(sending, 'response')) as [IncomingMessage];
-    return {
-      status: response.statusCode ?? 0,
-      retryAfter: response.headers['retry-after'],
-      text: await readText(response),
-    };
+  return (url, body, signal) =>
+    send(way, 'POST', url, { 'content-type': 'application/json' }, Buffer.from(body), signal);
+}
+
+/** {@link Put} by `way`. */
+export function putBy(way: Way): Put {
+  return (url, headers, body, signal) => send(way, 'PUT', url, headers, body, signal);
+}
+
+async function send(
+  way: Way,
+  method: 'POST' | 'PUT',
+  url: URL,
+  given: Readonly<Record<string, string>>,
+  body: Uint8Array,
+  signal: AbortSignal,
+): ReturnType<Post> {
+  const headers = { ...given, 'content-length': body.byteLength };
+  const sending = requestTo(url, way, { method, headers, signal });
+  sending.end(body);
+  const [response] = (await once(sending, 'response')) as [IncomingMessage];
+  return {
+    status: response.statusCode ?? 0,
+    retryAfter: response.headers['retry-after'],
+    text: await readText(response),
   };
 }
 

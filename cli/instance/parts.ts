@@ -44,7 +44,7 @@ export function redisPart(home: Home, mode: 'server' | 'memory'): PartSpec {
 /** workerd and the Node process that keeps it; without Redis, events wait in their outboxes. */
 export function edgePart(
   home: Home,
-  settings: Pick<Settings, 'host' | 'port' | 'tls' | 'publicUrl'>,
+  settings: Pick<Settings, 'host' | 'port' | 'tls' | 'publicUrl'> & Partial<Pick<Settings, 'logDays'>>,
   redis: RedisAddress | undefined,
   onLine: (line: PartLine) => void = () => undefined,
 ): PartSpec {
@@ -61,6 +61,7 @@ export function edgePart(
         CAUSEWAY_INSTANCE: home.identity.id,
         CAUSEWAY_BOOTSTRAP: home.secrets.bootstrap,
         ...(settings.publicUrl === undefined ? {} : { CAUSEWAY_ORIGIN: settings.publicUrl }),
+        ...(settings.logDays === undefined ? {} : { CAUSEWAY_LOG_DAYS: String(settings.logDays) }),
         ...(redis ? { UPSTASH_REDIS_REST_URL: redis.url, UPSTASH_REDIS_REST_TOKEN: redis.token } : {}),
       },
     }),

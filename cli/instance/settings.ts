@@ -29,6 +29,8 @@ export type Settings = {
   upstash: { url: string; token: string } | undefined;
   /** An image to pull as `causeway/python` instead of building it. */
   pythonImage: string | undefined;
+  /** Days that output is kept in object storage; undefined: as `wrangler.toml` says. */
+  logDays: number | undefined;
 };
 
 type Environment = Record<string, string | undefined>;
@@ -60,7 +62,14 @@ export function readSettings(env: Environment = process.env): Settings {
     engineSocket: readEngineSocket(env['DOCKER_HOST']),
     upstash: readUpstash(env),
     pythonImage: env['CAUSEWAY_PYTHON_IMAGE'] || undefined,
+    logDays: readLogDays(env['CAUSEWAY_LOG_DAYS']),
   };
+}
+
+function readLogDays(text: string | undefined): number | undefined {
+  if (!text) return undefined;
+  if (!/^[0-9]{1,5}$/.test(text)) refuse('CAUSEWAY_LOG_DAYS', text, 'is not a number of days (0: for ever)');
+  return Number(text);
 }
 
 function readNames(env: Environment): string[] {

@@ -39,6 +39,8 @@ export interface Target {
   input?: InputLog;
   /** The process has all input and its end. */
   onInputEnded?: () => void;
+  /** Refusals that are waited out elsewhere: not here. */
+  givesUpOn?: ReadonlySet<string>;
   /** The far end may finish without an exit (a log that is not followed); else that is a cut. */
   endsWithoutExit?: boolean;
 }
@@ -107,7 +109,8 @@ export class ProcessFollower {
         if (this.#end !== undefined) return this.#end;
       } catch (error) {
         if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
-        else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
+        else if (!(error instanceof StreamOver) || !passing.has(error.code) || this.#target.givesUpOn?.has(error.code))
+          throw asFailure(error);
       }
       if (this.#stopped.signal.aborted) break;
       if (this.#after.stdout + this.#after.stderr > before) {
@@ -119,6 +122,11 @@ export class ProcessFollower {
       pauseMs = Math.min(pauseMs * 2, lastPauseMs);
     }
     return undefined;
+  }
+
+  /** Offsets behind what was written here. */
+  get position(): { stdout: number; stderr: number } {
+    return { ...this.#after };
   }
 
   /** Leaves the process alone and makes `run` return undefined. */

@@ -1,18 +1,25 @@
-/** `causeway logs`: the kept output of a session, from any offset, followed over every cut. */
+/** `causeway logs`: the kept output of a session, from any offset or time, searched or whole, followed over every cut. */
 import type { Command } from 'commander';
+import type { Session } from '../../schema/api/session.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { oneOf, wholeNumber } from '../options.ts';
-import { ProcessFollower } from '../process/follow.ts';
+import { ProcessFollower, type ProcessIo } from '../process/follow.ts';
 import { localIo } from '../process/local-io.ts';
 import { dialSession } from '../tunnel/dial.ts';
 import { findSession } from './find.ts';
+import { LogEvents } from './log-events.ts';
 
 interface LogOptions {
   follow?: boolean;
   stream: string;
   sinceOffset?: string;
   tail?: string;
+  since?: string;
+  until?: string;
+  grep?: string;
+  ignoreCase?: boolean;
+  timestamps?: boolean;
 }
 
 const anyOffset = [0, Number.MAX_SAFE_INTEGER] as const;
@@ -27,36 +34,152 @@ export function registerLogs(program: Command): void {
     .option('--stream <stream>', 'stdout, stderr or both', 'both')
     .option('--since-offset <bytes>', 'start after this many bytes of each stream')
     .option('--tail <lines>', 'start this many lines before the end')
+    .option('--since <time>', 'lines written since: 10m (ago), or 2026-11-28T10:00:00Z')
+    .option('--until <time>', 'lines written before')
+    .option('--grep <pattern>', 'lines in which this regular expression is found')
+    .option('-i, --ignore-case', 'small and capital letters are the same to --grep')
+    .option('--timestamps', 'begin each line with its time')
     .argument('<session>', 'name or id')
     .action(showLogs);
 }
 
 async function showLogs(name: string, options: LogOptions): Promise<void> {
   const streams = oneOf('--stream', options.stream, ['both', 'stdout', 'stderr']);
-  const { sinceOffset, tail } = options;
+  const { sinceOffset, tail, since, until, grep, ignoreCase, timestamps } = options;
   const offset = sinceOffset === undefined ? undefined : wholeNumber('--since-offset', sinceOffset, anyOffset);
   const tailLines = tail === undefined ? undefined : wholeNumber('--tail', tail, [0, maxTailLines]);
   if (offset !== undefined && tailLines !== undefined)
     throw new CliFailure('--since-offset and --tail: give one of the two', { status: exitStatus.usage });
+  const areLines = since !== undefined || until !== undefined || grep !== undefined || timestamps === true;
+  if (offset !== undefined && areLines)
+    throw new CliFailure('--since-offset counts bytes: leave it out where lines are chosen or marked', {
+      status: exitStatus.usage,
+    });
   const api = new Api();
   const session = await findSession(api, name);
-  const start = { stdout: offset ?? 0, stderr: offset ?? 0 };
-  const follower = new ProcessFollower(
-    dialSession(api, session.id, 'logs'),
-    {
-      open: (after) => ({
-        op: 'logs',
-        processId: 'main',
-        streams,
-        follow: Boolean(options.follow),
-        ...(tailLines !== undefined && after.stdout + after.stderr === 0 ? { tailLines } : { after }),
-      }),
-      from: start,
-      startsAnywhere: offset !== undefined || tailLines !== undefined,
-      endsWithoutExit: true,
-    },
-    localIo(false),
-  );
-  process.once('SIGINT', () => follower.detach());
-  await follower.run();
+  if (areLines) {
+    const query = { stream: streams, since, until, grep, ignoreCase, timestamps, tailLines, follow: options.follow };
+    await showLines(api, session.id, query);
+    return;
+  }
+  const from = { stdout: offset ?? 0, stderr: offset ?? 0 };
+  await showBytes(api, session, {
+    streams,
+    follow: options.follow === true,
+    tailLines,
+    from,
+    isOffset: offset !== undefined,
+  });
+}
+
+interface BytesWish {
+  streams: 'stdout' | 'stderr' | 'both';
+  follow: boolean;
+  tailLines: number | undefined;
+  from: { stdout: number; stderr: number };
+  isOffset: boolean;
+}
+
+/** What a machine answers, or is answered for it, when its output may lie in object storage. */
+const elsewhere = new Set(['agent_unreachable', 'session_output_gone', 'process_not_found']);
+/** A machine that has just lost its connection is back within this. */
+const comesBackMs = 5_000;
+const pauseMs = 1_000;
+
+/** It is asked for again and again while a machine is away: each thing is said once. */
+function sayingOnce(io: ProcessIo): ProcessIo {
+  const said = new Set<string>();
+  const say = (line: string) => {
+    if (!said.has(line)) io.say(line);
+    said.add(line);
+  };
+  return { ...io, say };
+}
+
+/** At its machine; where that is out of reach, or has nothing any more, what it handed over. */
+async function showBytes(api: Api, session: Session, { streams, follow, tailLines, isOffset, ...wish }: BytesWish) {
+  const io = sayingOnce(localIo(false));
+  const startedMs = performance.now();
+  let { from } = wish;
+  let follower: ProcessFollower;
+  const detached = new AbortController();
+  process.once('SIGINT', () => {
+    detached.abort();
+    follower.detach();
+  });
+  while (!detached.signal.aborted) {
+    const isFresh = from.stdout + from.stderr === 0;
+    follower = new ProcessFollower(
+      dialSession(api, session.id, 'logs'),
+      {
+        open: (after) => ({
+          op: 'logs',
+          processId: 'main',
+          streams,
+          follow,
+          ...(tailLines !== undefined && after.stdout + after.stderr === 0 ? { tailLines } : { after }),
+        }),
+        from,
+        startsAnywhere: isFresh ? tailLines !== undefined : isOffset,
+        endsWithoutExit: true,
+        givesUpOn: elsewhere,
+      },
+      io,
+    );
+    try {
+      await follower.run();
+      return;
+    } catch (error) {
+      if (!(error instanceof CliFailure) || error.code === undefined || !elsewhere.has(error.code)) throw error;
+      from = follower.position;
+      const mayComeBack = error.code === 'agent_unreachable' && performance.now() - startedMs < comesBackMs;
+      if (!mayComeBack) {
+        const stored = await showStored(api, session, { streams, tailLines, from }, io);
+        if (stored === undefined && error.code !== 'agent_unreachable') throw error;
+        if (stored?.isOver || (stored && !follow)) return;
+        from = stored?.from ?? from;
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+  }
+}
+
+/** What lies in object storage from `from` on; undefined when nothing does. */
+async function showStored(
+  api: Api,
+  { id: sessionId, generation }: Session,
+  { streams, tailLines, from }: Pick<BytesWish, 'streams' | 'tailLines' | 'from'>,
+  io: ProcessIo,
+): Promise<{ isOver: boolean; from: BytesWish['from'] } | undefined> {
+  const isFresh = from.stdout + from.stderr === 0;
+  const lastId = isFresh ? {} : { lastId: `${generation}.${from.stdout}.${from.stderr}` };
+  const query = { stream: streams, source: 'storage', tailLines };
+  const events = new LogEvents(api, { sessionId, query, typed: {}, follow: false, timestamps: false, ...lastId }, io);
+  try {
+    const isOver = await events.run();
+    const [, stdout, stderr] = (events.lastId ?? '').split('.').map(Number);
+    return { isOver, from: { stdout: stdout ?? from.stdout, stderr: stderr ?? from.stderr } };
+  } catch (error) {
+    if (error instanceof CliFailure && error.code === 'session_output_gone') return undefined;
+    throw error;
+  }
+}
+
+interface LineQuery {
+  stream: string;
+  since: string | undefined;
+  until: string | undefined;
+  grep: string | undefined;
+  ignoreCase: boolean | undefined;
+  timestamps: boolean | undefined;
+  tailLines: number | undefined;
+  follow: boolean | undefined;
+}
+
+async function showLines(api: Api, sessionId: string, query: LineQuery): Promise<void> {
+  const typed = { since: '--since', until: '--until', grep: '--grep', tailLines: '--tail' };
+  const follow = query.follow === true;
+  const timestamps = query.timestamps === true;
+  process.once('SIGINT', () => process.exit(0));
+  await new LogEvents(api, { sessionId, query: { ...query }, typed, follow, timestamps }, localIo(false)).run();
 }

@@ -37,6 +37,7 @@ const Bindings = z.object({
   CAUSEWAY_TIME_SCALE: optional.transform((text) => Number(text ?? 1)).pipe(z.number().min(0.001).max(1)),
   CAUSEWAY_FAILPOINT_URL: optional,
   CAUSEWAY_RELEASE_URL: optional,
+  CAUSEWAY_LOG_DAYS: optional.transform((text) => Number(text ?? 30)).pipe(z.number().min(0).max(36_500)),
   CAUSEWAY_ORIGIN: optional.pipe(z.url({ protocol: /^https?$/ }).optional()),
   CAUSEWAY_SERVER_PIN: optional.pipe(Pin.optional()),
   UPSTASH_REDIS_REST_URL: optional,
@@ -59,6 +60,8 @@ export interface Config {
   /** Pin of the key that it serves TLS with, where only those who pin it believe it. */
   serverPin: string | undefined;
   releaseUrl: string | undefined;
+  /** Days that output is kept in object storage, from the last that came of a session; 0: for ever. */
+  logDays: number;
   redis: { url: string; token: string } | undefined;
   /** 1, or how much faster the ledger's timers and leases run. For tests of the real stack; refused in production. */
   timeScale: number;
@@ -85,6 +88,7 @@ export function readConfig(env: Env): Config {
     failpoint: data.CAUSEWAY_FAILPOINT,
     failpointUrl: data.CAUSEWAY_FAILPOINT_URL,
     releaseUrl: data.CAUSEWAY_RELEASE_URL,
+    logDays: data.CAUSEWAY_LOG_DAYS,
     origin: data.CAUSEWAY_ORIGIN,
     serverPin: data.CAUSEWAY_SERVER_PIN,
     timeScale: data.CAUSEWAY_TIME_SCALE,

@@ -16,6 +16,7 @@ import { startReleaseServer } from './release/server.ts';
 import { revocationJournal } from './revocations.ts';
 import { say } from './say.ts';
 import { prepareState, StateInUse } from './state.ts';
+import { sweepByClock } from './sweep.ts';
 import { findProcessUse } from './process-use.ts';
 import { type TlsFlags, tlsOptions, tlsSource } from './tls/flags.ts';
 import type { TlsMaterial } from './tls/material.ts';
@@ -171,6 +172,7 @@ async function serve({ worker, state, keys, host, port, tls: tlsFlags }: Flags, 
     onHung: (pid, missed) => say({ msg: 'workerd hangs, killing it', pid, missed }),
     onGone: () => leave(70, 'workerd is gone'),
   });
+  sweepByClock(running);
   const ms = Math.round(performance.now() - started);
   if (tls && source) renewTls(running, new Renewal(tls, source, refusedTls), tls, stop);
   say({ msg: 'ready', url: running.url.origin, ...(tls ? { tls: shown(tls) } : {}), workerdPid: workerdPid(), ms });

@@ -15,6 +15,7 @@ const Wrangler = z.object({
   d1_databases: z
     .array(z.object({ binding: z.string(), database_id: z.string(), migrations_dir: z.string() }))
     .length(1),
+  r2_buckets: z.array(z.object({ binding: z.string(), bucket_name: z.string() })),
   durable_objects: z.object({ bindings: z.array(z.object({ name: z.string(), class_name: z.string() })) }),
 });
 type Wrangler = z.infer<typeof Wrangler>;
@@ -46,6 +47,9 @@ export type Serving = {
   onLog: (entry: { timestamp: number; level: string; message: string }) => void;
   onRestart: () => void;
 };
+
+/** Buckets of production that are files of the home here. */
+const asFiles = new Set(['RELEASES']);
 
 /** Refuses a bundle that lacks the entrypoint or a class that wrangler.toml binds. */
 export function toMiniflareOptions(serving: Serving): MiniflareOptions {
@@ -82,6 +86,9 @@ export function toMiniflareOptions(serving: Serving): MiniflareOptions {
               { type: 'text' as const, value },
             ]),
             ...wrangler.d1_databases.map((d) => [d.binding, { type: 'd1' as const, id: d.database_id }]),
+            ...wrangler.r2_buckets
+              .filter(({ binding }) => !asFiles.has(binding))
+              .map((bucket) => [bucket.binding, { type: 'r2' as const, name: bucket.bucket_name }]),
             ...objects.map((o) => [
               o.name,
               { type: 'durable-object' as const, worker: wrangler.name, exportName: o.class_name },

@@ -45,5 +45,7 @@ const interactive = new Set<StreamOpen['op']>(['process', 'execute', 'channels',
 /** Interactive streams never ride the bulk socket, nor bulk the interactive one, unless it is asked for. */
 function purposeOf(open: StreamOpen): Purpose {
   if (interactive.has(open.op)) return 'interactive';
-  return (open.op === 'logs' || open.op === 'echo') && open.interactive === true ? 'interactive' : 'bulk';
+  return (open.op === 'logs' || open.op === 'lines' || open.op === 'echo') && open.interactive === true
+    ? 'interactive'
+    : 'bulk';
 }

@@ -1,9 +1,21 @@
 /** Queries of the byte routes of a session: its output, and files in and out of its home. */
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
+import { Pattern } from '../log/pattern.ts';
+import { maxPatternCharacters, PatternError } from '../log/pattern-parse.ts';
+import { maxTailLines } from '../protocol/lines.ts';
 
 const offset = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).meta({ type: 'integer' });
 const flag = z.enum(['true', 'false']).default('false');
+
+/** A time: so long ago (`90s`, `10m`, `2h`, `1d`), or a date of RFC 3339. */
+const when = z
+  .string()
+  .max(40)
+  .regex(
+    /^(?:[0-9]{1,9}(?:\.[0-9]{1,3})?[smhd]|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?)?)$/,
+    'must be so long ago, as in 10m, or a time as in 2026-11-28T10:00:00Z',
+  );
 
 export const SessionLogsQuery = z
   .strictObject({
@@ -13,6 +25,16 @@ export const SessionLogsQuery = z
     /** Begin this many lines before the end instead. */
     tailLines: z.coerce.number().int().min(0).max(1_000_000).meta({ type: 'integer' }).optional(),
     follow: flag,
+    /** Lines written at this time or later, and before that one. */
+    since: when.optional(),
+    until: when.optional(),
+    /** Lines in which this regular expression is found: no look-around, no back references. */
+    grep: z.string().min(1).max(maxPatternCharacters).optional(),
+    ignoreCase: flag,
+    /** Each line begins with its time. */
+    timestamps: flag,
+    /** Where it is read: at its agent, or what the agent handed to object storage; `auto`: there when it is not here. */
+    source: z.enum(['auto', 'agent', 'storage']).default('auto'),
     /** The main process, or one that was started by `exec`. */
     process: z
       .union(
@@ -31,8 +53,41 @@ export const SessionLogsQuery = z
   .refine((query) => query.offset === undefined || query.tailLines === undefined, {
     path: ['tailLines'],
     message: 'give an offset or a number of lines, not both',
+  })
+  .refine((query) => query.until === undefined || query.follow === 'false', {
+    path: ['until'],
+    message: 'what is followed has no end: leave one of the two out',
+  })
+  .refine((query) => query.tailLines === undefined || query.tailLines <= maxTailLines || !areLines(query), {
+    path: ['tailLines'],
+    message: `of lines that are chosen or marked at most ${maxTailLines} are counted`,
+  })
+  .superRefine((query, context) => {
+    const message = query.grep === undefined ? undefined : faultOf(query.grep, query.ignoreCase === 'true');
+    if (message !== undefined) context.addIssue({ code: 'custom', path: ['grep'], message });
   });
 export type SessionLogsQuery = z.infer<typeof SessionLogsQuery>;
+
+/** True when lines are chosen or marked: then output is answered by the line, else as its bytes. */
+export function areLines(query: {
+  since?: string | undefined;
+  until?: string | undefined;
+  grep?: string | undefined;
+  timestamps: 'true' | 'false';
+}): boolean {
+  const { since, until, grep, timestamps } = query;
+  return since !== undefined || until !== undefined || grep !== undefined || timestamps === 'true';
+}
+
+function faultOf(pattern: string, ignoreCase: boolean): string | undefined {
+  try {
+    void new Pattern(pattern, { ignoreCase });
+    return undefined;
+  } catch (error) {
+    if (error instanceof PatternError) return error.message;
+    throw error;
+  }
+}
 
 /** Relative to `/home/work`; empty is all of it. */
 const path = z.string().max(4096).default('');

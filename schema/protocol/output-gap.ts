@@ -8,5 +8,6 @@ export const OutputGap = z.strictObject({
   stream: z.enum(['stdout', 'stderr']),
   from: count,
   to: count,
-  reason: z.enum(['spool-full', 'disk-full', 'ring-full', 'retention', 'damaged']),
+  /** `not-handed-over`: it was written and is in no object storage; its machine may have it. */
+  reason: z.enum(['spool-full', 'disk-full', 'ring-full', 'retention', 'damaged', 'not-handed-over']),
 });

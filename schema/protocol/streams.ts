@@ -5,6 +5,7 @@
  *   process  spawn or attach to a process: input = stdin, stdout, stderr, control = ProcessControl / ProcessEvent
  *   logs     the kept output of a process: stdout, stderr, control = ProcessEvent (gap, exit, end of what is kept)
  *   channels the messages of a Jupyter kernel: input -> stdout, control = ChannelsEvent
+ *   lines    the same line by line, searched: stdout = LineItem, one JSON object a line
  *   execute  a run of a kernel: stdout, stderr = its log, control = ExecuteControl / ExecuteEvent
  *   terminal one client at a terminal: input = what it types, stdout = output, stderr = screens, control = TerminalControl /
  *            TerminalEvent
@@ -18,6 +19,7 @@ import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { channelsOpen } from './channels.ts';
 import { executeOpen } from './execute.ts';
+import { linesOpen } from './lines.ts';
 import { OutputGap } from './output-gap.ts';
 import { terminalOpen } from './terminal.ts';
 
@@ -62,6 +64,7 @@ export const StreamOpen = z.discriminatedUnion('op', [
     /** Ride the interactive socket: a person watches. */
     interactive: z.boolean().optional(),
   }),
+  linesOpen,
   executeOpen,
   channelsOpen,
   terminalOpen,
@@ -129,6 +132,8 @@ export const ProcessEvent = z.discriminatedUnion('kind', [
   }),
   /** The process has all of its input, and its end: the client may leave. */
   z.strictObject({ kind: z.literal('inputEnded'), offset: count }),
+  /** Of object storage only: what came behind this was not handed over, and its machine is out of reach. */
+  z.strictObject({ kind: z.literal('missing'), after }),
   /** The session moved to another generation: open again. */
   z.strictObject({ kind: z.literal('moved'), generation: count }),
 ]);

@@ -157,6 +157,9 @@ export const notAClients: Readonly<Record<string, string>> = {
   S15: 'of the operation `execute`, judged by the agent: test/agent-daemon/kernels',
   S17: 'of the operation `channels`, judged by the agent: test/agent-daemon/kernels',
   S16: 'of SSH, judged by its server in the agent: test/agent-daemon/ssh/connections.test.ts',
+  S18: 'of the operation `terminal`, judged by the agent: test/agent-daemon/terminals',
+  S19: 'of the operation `terminal`, judged by the agent: test/agent-daemon/terminals',
+  S20: 'of the operation `lines`, judged by the agent: test/agent-daemon/processes/lines.test.ts',
   S21: 'of the operation `connect`, judged by the agent: test/agent-daemon/forward/streams.test.ts',
   S22: 'of SSH, judged by its server in the agent: test/agent-daemon/ssh/forwarding.test.ts',
 };

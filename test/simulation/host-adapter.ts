@@ -1,6 +1,6 @@
 /** A host of the world with the agent's production code on it: connects `host/` with the edge and with what may happen. */
 import type { ContainerLife } from '../support/invariant-rules.ts';
-import { dialOf, postOf } from './edge/front.ts';
+import { dialOf, postOf, putOf } from './edge/front.ts';
 import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
 import { SimHost } from './host/agent.ts';
 import { limits } from '../../schema/protocol/limits.ts';
@@ -49,6 +49,7 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
     now: () => time.nowMs,
     dial: dialOf(front),
     post: postOf(front),
+    put: putOf(front),
     token: () => token,
     engine: {
       cpus: size.cpus,

@@ -76,6 +76,8 @@ export const rareCases = [
   'output had a gap that was announced',
   'a slow reader was waited for',
   'a part of an upload was sent again',
+  'output was handed over',
+  'output was handed over again after a death',
   'a client claimed to have read what it had not',
 ] as const;
 export type RareCase = (typeof rareCases)[number];

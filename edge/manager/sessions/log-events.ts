@@ -4,49 +4,31 @@
  */
 import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
-import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { ProcessEvent } from '../../../schema/protocol/streams.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { toBase64 } from '../../platform/base64.ts';
 import { refusalOf } from '../../tunnel/client-stream.ts';
-import type { OpenedLogs } from './streams.ts';
+import { type LogCursor, type OpenedLogs, type Render, renderEvent } from './opened-logs.ts';
 
 /** The client comes again with its cursor: no request of ours lives for ever. */
 const lifeMs = 15 * 60_000;
 /** A comment keeps proxies from thinking that nobody is there. */
 const quietMs = 15_000;
 
-export interface LogCursor {
-  generation: number;
-  stdout: number;
-  stderr: number;
-}
-
-/** Parses the id of an event; undefined when it is none of ours. */
-export function parseLogCursor(text: string): LogCursor | undefined {
-  const matched = /^([0-9]{1,15})\.([0-9]{1,15})\.([0-9]{1,15})$/.exec(text);
-  if (!matched) return undefined;
-  return { generation: Number(matched[1]), stdout: Number(matched[2]), stderr: Number(matched[3]) };
-}
-
-/** One item as text of the event stream; moves the cursor behind it. */
-export function renderItem(item: StreamItem, cursor: LogCursor): string {
+/** Output as it was written. */
+export const renderItem: Render = (item, cursor) => {
   if (item.end) return '';
   if (item.channel === channels.control) {
     const event = ProcessEvent.safeParse(parseJson(item.bytes));
-    return event.success ? render(event.data.kind, event.data, cursor) : '';
+    return event.success ? renderEvent(event.data.kind, event.data, cursor) : '';
   }
   const stream = item.channel === channels.stderr ? 'stderr' : 'stdout';
   cursor[stream] = item.offset + item.bytes.byteLength;
-  return render('output', { stream, offset: item.offset, base64: toBase64(item.bytes) }, cursor);
-}
-
-function render(name: string, value: object, { generation, stdout, stderr }: LogCursor): string {
-  return `event: ${name}\nid: ${generation}.${stdout}.${stderr}\ndata: ${JSON.stringify(value)}\n\n`;
-}
+  return renderEvent('output', { stream, offset: item.offset, base64: toBase64(item.bytes) }, cursor);
+};
 
 /** The opened output as a body of events. */
-export function toEvents(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Array> {
+export function toEvents(ctx: UserCtx, logs: OpenedLogs, render: Render): ReadableStream<Uint8Array> {
   const { readable, writable } = new IdentityTransformStream();
   const writer = writable.getWriter();
   const encoder = new TextEncoder();
@@ -61,14 +43,14 @@ export function toEvents(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Ar
     }, lifeMs);
     quiet = setInterval(() => void writer.write(encoder.encode(':\n\n')).catch(() => clearInterval(quiet)), quietMs);
     try {
-      for await (const item of logs.stream.read()) {
-        const text = renderItem(item, cursor);
+      for await (const item of logs.items) {
+        const text = render(item, cursor);
         if (text !== '') await writer.write(encoder.encode(text));
       }
       await writer.close();
     } catch (error) {
       if (isOver) {
-        await writer.write(encoder.encode(render('cursor', cursor, cursor)));
+        await writer.write(encoder.encode(renderEvent('cursor', cursor, cursor)));
         await writer.close();
       } else await writer.abort(refusalOf(error));
     } finally {

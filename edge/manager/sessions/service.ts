@@ -13,6 +13,7 @@ import { type ProjectVerb, requireRole } from '../../http/permission.ts';
 import { admissionObject, ledgerObject } from '../../platform/objects.ts';
 import { findDomain, findGroup, getCatalogue, requireGroup } from '../accounts/catalogue.ts';
 import { requireProject } from '../accounts/service.ts';
+import { removeArchive } from '../archive/retention.ts';
 import { toEntry } from '../audit/record.ts';
 import type { Route, ShownSession } from '../scheduler/rpc.ts';
 import { parseImageReference } from '../images/reference.ts';
@@ -196,6 +197,7 @@ export async function deleteSession(
     answer = await admissionObject(ctx.env, String(domainNumber)).terminate(id, stop);
     if (order.purge) await writeReadModel(ctx.env.DB, [], [id]);
   }
+  if (order.purge) await removeArchive(ctx.env, id, ctx.clock.nowMs());
   const now = (await find(ctx, id))?.source ?? source;
   return { session: toSession(now, await groupNames(ctx)), ended: answer !== 'accepted' };
 }
@@ -207,6 +209,11 @@ export async function getHistory(ctx: UserCtx, id: string): Promise<SessionHisto
     (await admissionObject(ctx.env, String(domainNumber)).get(id))?.history ??
     (await findHistory(ctx.env.DB, id));
   return { items: items ?? [] };
+}
+
+/** A session that the actor may read, also when there is nowhere to go. @throws Refusal `session_not_found` */
+export async function requireReadable(ctx: UserCtx, id: string): Promise<SessionSource> {
+  return (await require(ctx, id, 'project:read')).source;
 }
 
 /** Where the streams of a session go. @throws Refusal `session_not_found`, `access_denied`, or why there is nowhere to go */

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { SessionId } from '../../../schema/api/session.ts';
 import {
+  areLines,
   filePartBytes,
   SessionFilesPutQuery,
   SessionFilesQuery,
@@ -11,13 +12,30 @@ import { Refusal } from '../../../schema/errors.ts';
 import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { checkUpgrade } from '../../http/corridor.ts';
 import { reply, route, slice } from '../../http/slice.ts';
-import { parseLogCursor, toEvents } from './log-events.ts';
+import type { UserCtx } from '../../http/context.ts';
+import { renderItem, toEvents } from './log-events.ts';
+import { lineEvents, lineObjects, lineTexts } from './log-lines.ts';
+import { type OpenedLogs, parseLogCursor } from './opened-logs.ts';
 import { socketRoute } from './socket-route.ts';
-import { openDownload, openLogs, openSocket, toBody, toOutput, uploadPart } from './streams.ts';
+import { openDownload, openLogs, openSocket, toBody, toLines, toOutput, uploadPart } from './streams.ts';
 
 const SessionParams = z.strictObject({ id: SessionId });
 const tar = 'application/x-tar';
+const ndjson = 'application/x-ndjson';
 const unreachable = ['session_not_found', 'session_not_running', 'agent_unreachable', 'tunnel_closed'] as const;
+
+/** How output is answered: lines where they are chosen or marked, or asked for as JSON; else bytes as they were written. */
+function formOf(query: SessionLogsQuery, accept: string): { contentType: string; open: Opener } {
+  if (accept.includes('text/event-stream')) {
+    const render = areLines(query) ? lineEvents() : renderItem;
+    return { contentType: 'text/event-stream', open: (ctx, logs) => toEvents(ctx, logs, render) };
+  }
+  if (accept.includes(ndjson)) return { contentType: ndjson, open: (ctx, logs) => toLines(ctx, logs, lineObjects()) };
+  if (!areLines(query)) return { contentType: 'application/octet-stream', open: toOutput };
+  const render = lineTexts(query.timestamps === 'true');
+  return { contentType: 'text/plain; charset=utf-8', open: (ctx, logs) => toLines(ctx, logs, render) };
+}
+type Opener = (ctx: UserCtx, logs: OpenedLogs) => ReadableStream<Uint8Array>;
 
 export const sessionStreams = slice('session-streams', [
   route(
@@ -38,31 +56,33 @@ export const sessionStreams = slice('session-streams', [
         200: {
           description:
             'Bytes as they were written. `causeway-stdout-from` and `-stderr-from` tell the first offsets. Where bytes ' +
-            'are missing the answer breaks off: ask on from there, and the header tells where they go on.',
+            'are missing the answer breaks off: ask on from there, and the header tells where they go on. With `since`, ' +
+            '`until`, `grep` or `timestamps` lines of text; as `application/x-ndjson` lines as objects, with their times. `causeway-log-source` tells ' +
+            'whether its agent sent it, or it lay in object storage.',
           contentType: 'application/octet-stream',
         },
       },
-      errors: [...unreachable, 'session_output_gone', 'process_not_found'],
+      errors: [...unreachable, 'session_output_gone', 'process_not_found', 'session_logs_pattern_invalid'],
     },
     async (ctx, { params, query, headers }) => {
       if (ctx.request.headers.get('upgrade') !== null) {
         checkUpgrade(ctx.request, clientProtocol);
         return openSocket(ctx, params.id, 'logs');
       }
-      const asEvents = headers.accept?.includes('text/event-stream') ?? false;
       const cursor = headers['last-event-id'] === undefined ? undefined : parseLogCursor(headers['last-event-id']);
       if (headers['last-event-id'] !== undefined && !cursor)
         throw new Refusal('request_header_invalid', 'Last-Event-ID is not an id of these events.');
-      const offset = query.offset ?? 0;
-      const logs = await openLogs(ctx, params.id, query, cursor ?? { stdout: offset, stderr: offset });
-      const from = {
-        'causeway-stdout-from': String(logs.from.stdout),
-        'causeway-stderr-from': String(logs.from.stderr),
-      };
-      const contentType = asEvents ? 'text/event-stream' : 'application/octet-stream';
-      const body = asEvents ? toEvents(ctx, logs) : toOutput(ctx, logs);
-      return new Response(body, {
-        headers: { 'content-type': contentType, 'causeway-generation': String(logs.generation), ...from },
+      const { contentType, open } = formOf(query, headers.accept ?? '');
+      const lines = contentType === ndjson || areLines(query);
+      const logs = await openLogs(ctx, params.id, { query, lines, cursor });
+      return new Response(open(ctx, logs), {
+        headers: {
+          'content-type': contentType,
+          'causeway-generation': String(logs.generation),
+          'causeway-log-source': logs.source,
+          'causeway-stdout-from': String(logs.from.stdout),
+          'causeway-stderr-from': String(logs.from.stderr),
+        },
       });
     },
   ),

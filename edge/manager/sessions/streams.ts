@@ -1,24 +1,29 @@
 /**
  * Bytes of sessions: who may open which streams, and what becomes of a stream over HTTP. The bytes come from the agent's
- * disk through the tunnel; nothing of them is kept here.
+ * disk through the tunnel, output of agents that are gone from object storage; nothing of them is kept here.
  */
-import { Refusal } from '../../../schema/errors.ts';
+import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
 import type { SessionFilesPutQuery, SessionLogsQuery } from '../../../schema/api/session-stream.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
+import type { LinesOpen } from '../../../schema/protocol/lines.ts';
 import { ProcessEvent, type StreamOpen } from '../../../schema/protocol/streams.ts';
 import { principalOf } from '../../http/access.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { dataHubObject } from '../../platform/objects.ts';
 import { openStream, type OpenedStream, refusalOf, toRefusal } from '../../tunnel/client-stream.ts';
 import { type ClientSocketClaim, toHub } from '../../tunnel/rpc.ts';
-import { requireRoute } from './service.ts';
+import type { LogsOpen } from '../archive/read.ts';
+import { openStored } from '../archive/service.ts';
+import { toLinesOpen } from './log-lines.ts';
+import type { LogCursor, OpenedLogs, Render } from './opened-logs.ts';
+import { requireReadable, requireRoute } from './service.ts';
 
 /** Operations that a client's socket opens, by its route. */
 const socketOps = {
-  exec: { verb: 'project:write', ops: ['process', 'logs', 'echo'] },
-  logs: { verb: 'project:read', ops: ['logs'] },
+  exec: { verb: 'project:write', ops: ['process', 'logs', 'lines', 'echo'] },
+  logs: { verb: 'project:read', ops: ['logs', 'lines'] },
   execute: { verb: 'project:write', ops: ['execute', 'channels'] },
   ssh: { verb: 'project:write', ops: ['ssh'] },
   ports: { verb: 'project:write', ops: ['connect'] },
@@ -62,34 +67,72 @@ export async function openSocket(ctx: UserCtx, id: string, kind: keyof typeof so
   return dataHubObject(ctx.env, hub).fetch(toHub(ctx.request, 'client', claim));
 }
 
-export interface OpenedLogs extends OpenedStream {
-  generation: number;
-  /** Offsets of the first bytes that come. */
-  from: { stdout: number; stderr: number };
+export interface LogsWish {
+  query: SessionLogsQuery;
+  /** By the line, not as bytes. */
+  lines: boolean;
+  /** To continue behind it. */
+  cursor: LogCursor | undefined;
 }
 
-/** Opens the kept output of a process. `after`: offsets to continue behind. */
-export async function openLogs(
-  ctx: UserCtx,
-  id: string,
-  query: SessionLogsQuery,
-  after: { stdout: number; stderr: number; generation?: number },
-): Promise<OpenedLogs> {
-  const { hub, claim } = await streamTarget(ctx, id, 'project:read', ['logs']);
-  const isCurrent = after.generation === undefined || after.generation === claim.generation;
-  const { stdout, stderr } = isCurrent ? after : { stdout: 0, stderr: 0 };
-  const open: StreamOpen = {
+/** What an agent refuses with when output may be in object storage all the same. */
+const elsewhere: ReadonlySet<ErrorCode> = new Set(['agent_unreachable', 'session_output_gone', 'process_not_found']);
+
+/** Opens the kept output of a process: at its agent; else what the agent handed over. @throws Refusal of the agent's way */
+export async function openLogs(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs> {
+  const { source } = wish.query;
+  try {
+    if (source === 'storage') throw new Refusal('session_output_gone', 'Nothing of it lies in object storage.');
+    return await openAtAgent(ctx, id, wish);
+  } catch (error) {
+    if (source === 'agent' || !(error instanceof Refusal) || !elsewhere.has(error.code)) throw error;
+    const stored = await openInStorage(ctx, id, wish);
+    if (stored) return stored;
+    throw error;
+  }
+}
+
+async function openAtAgent(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs> {
+  const { hub, claim } = await streamTarget(ctx, id, 'project:read', [wish.lines ? 'lines' : 'logs']);
+  const { generation } = claim;
+  const open = toOpen(wish, generation, ctx.clock.nowMs());
+  const stream = await openStream(ctx.env, hub, claim, open);
+  const { stdout, stderr } = open.after ?? { stdout: 0, stderr: 0 };
+  const kept = stream.opened.keptFrom ?? { stdout: 0, stderr: 0 };
+  const from = { stdout: Math.max(stdout, kept.stdout), stderr: Math.max(stderr, kept.stderr) };
+  return { items: stream.stream.read(), close: () => stream.close(), source: 'agent', generation, from };
+}
+
+async function openInStorage(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs | undefined> {
+  const { generation, projectId } = await requireReadable(ctx, id);
+  const process = { sessionId: id, generation, process: wish.query.process, projectId };
+  const stored = await openStored(ctx, process, (found) => toOpen(wish, found, ctx.clock.nowMs()));
+  return stored && { ...stored, close: () => undefined, source: 'storage' };
+}
+
+function toOpen({ query, lines, cursor }: LogsWish, generation: number, nowMs: number): LogsOpen | LinesOpen {
+  const after = startOf(query, cursor, generation);
+  return lines ? toLinesOpen(query, after, nowMs) : toLogsOpen(query, after);
+}
+
+/** Offsets to begin behind, if any were named: those of another generation mean nothing here. */
+function startOf({ offset, stream }: SessionLogsQuery, cursor: LogCursor | undefined, generation: number) {
+  if (cursor !== undefined) return cursor.generation === generation ? cursor : undefined;
+  if (offset === undefined) return undefined;
+  return { stdout: 0, stderr: 0, [stream]: offset };
+}
+
+function toLogsOpen(query: SessionLogsQuery, after: { stdout: number; stderr: number } | undefined): LogsOpen {
+  const { stdout, stderr } = after ?? { stdout: 0, stderr: 0 };
+  return {
     op: 'logs',
     processId: query.process,
     streams: query.stream,
     after: { stdout, stderr },
-    ...(query.tailLines === undefined ? {} : { tailLines: query.tailLines }),
+    // Who comes again with a cursor has those lines.
+    ...(query.tailLines === undefined || after !== undefined ? {} : { tailLines: query.tailLines }),
     follow: query.follow === 'true',
   };
-  const opened = await openStream(ctx.env, hub, claim, open);
-  const kept = opened.opened.keptFrom ?? { stdout: 0, stderr: 0 };
-  const from = { stdout: Math.max(stdout, kept.stdout), stderr: Math.max(stderr, kept.stderr) };
-  return { ...opened, generation: claim.generation, from };
 }
 
 /** A tar archive of a path below `/home/work`. */
@@ -125,7 +168,15 @@ export async function uploadPart(
 
 /** The bytes of the output channels as a body, in the order in which they come; read only as fast as they are taken. */
 export function toBody(ctx: UserCtx, opened: OpenedStream): ReadableStream<Uint8Array> {
-  return pumpBody(ctx, opened, () => false);
+  const source = { items: opened.stream.read(), close: () => opened.close() };
+  return pumpBody(ctx, source, ({ channel, bytes }) => (channel === channels.control ? undefined : bytes));
+}
+
+/** Lines as `render` says them. */
+export function toLines(ctx: UserCtx, logs: OpenedLogs, render: Render): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  const cursor = { generation: logs.generation, ...logs.from };
+  return pumpBody(ctx, logs, (item) => encoder.encode(render(item, cursor)));
 }
 
 /**
@@ -134,25 +185,28 @@ export function toBody(ctx: UserCtx, opened: OpenedStream): ReadableStream<Uint8
  */
 export function toOutput(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Array> {
   return pumpBody(ctx, logs, (item) => {
+    if (item.channel !== channels.control) return item.bytes;
     const event = ProcessEvent.safeParse(parseJson(item.bytes)).data;
-    return event?.kind === 'gap' && event.to > logs.from[event.stream];
+    if ((event?.kind === 'gap' && event.to > logs.from[event.stream]) || event?.kind === 'missing')
+      throw new Refusal('session_output_gone', 'Some bytes are missing here: ask on.');
+    return undefined;
   });
 }
 
-/** `breaksOff` sees what comes on the control channel. */
+/** `toBytes`: what the body gets for an item; a refusal that it throws breaks the body off. */
 function pumpBody(
   ctx: UserCtx,
-  opened: OpenedStream,
-  breaksOff: (item: StreamItem) => boolean,
+  opened: Pick<OpenedLogs, 'items' | 'close'>,
+  toBytes: (item: StreamItem) => Uint8Array | undefined,
 ): ReadableStream<Uint8Array> {
   const { readable, writable } = new IdentityTransformStream();
   const writer = writable.getWriter();
   const pump = async () => {
     try {
-      for await (const item of opened.stream.read()) {
+      for await (const item of opened.items) {
         if (item.end) continue;
-        if (item.channel !== channels.control) await writer.write(item.bytes);
-        else if (breaksOff(item)) throw new Refusal('session_output_gone', 'Some bytes are missing here: ask on.');
+        const bytes = toBytes(item);
+        if (bytes !== undefined && bytes.byteLength > 0) await writer.write(bytes);
       }
       await writer.close();
     } catch (error) {

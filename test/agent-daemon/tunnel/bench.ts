@@ -138,6 +138,7 @@ export async function startAgent(
     streams: {
       process: refuse,
       logs: refuse,
+      lines: refuse,
       execute: refuse,
       channels: refuse,
       terminal: refuse,

@@ -257,6 +257,22 @@ export const samples: Record<string, Sample> = {
     ok: 200,
     request: ({ host }) => ({ path: '/agent/v1/challenge', body: { agentId: host.agentId } }),
   },
+  // The session waits for an agent: it was not placed on this one.
+  'PUT /agent/v1/blobs/logs/{sessionId}/{generation}/{process}/{stream}/{chunk}': {
+    ok: 404,
+    request: ({ sessionId }) => ({
+      path: `/agent/v1/blobs/logs/${sessionId}/1/main/stdout/${'0'.repeat(16)}-${'1'.repeat(16)}`,
+      headers: { 'causeway-sha256': '0'.repeat(64) },
+      body: 'bytes',
+    }),
+  },
+  'PUT /agent/v1/blobs/logs/{sessionId}/{generation}/{process}/end': {
+    ok: 404,
+    request: ({ sessionId }) => ({
+      path: `/agent/v1/blobs/logs/${sessionId}/1/main/end`,
+      body: { ends: { stdout: 0, stderr: 0 } },
+    }),
+  },
   'GET /agent/v1/tunnel': {
     ok: 101,
     request: () => ({ path: '/agent/v1/tunnel?purpose=control', headers: upgrade }),
@@ -356,4 +372,5 @@ export const samples: Record<string, Sample> = {
 
   // In production there is no such door.
   'POST /internal/drain': plain(404, '/internal/drain'),
+  'POST /internal/sweep': plain(404, '/internal/sweep'),
 };

@@ -27,6 +27,7 @@ import { checkAccess } from '../../../edge/http/access.ts';
 import type { Clock, Failpoints } from '../../../schema/ports.ts';
 import { Life, never } from '../life.ts';
 import { memoryAccessStore, wakeAccess } from './access.ts';
+import { SimArchive } from './archive.ts';
 import { type CommitPorts, type FailingStore, storeThatFails } from './commits.ts';
 import { type HubPorts, wakeControlHub, wakeDataHub } from './hubs.ts';
 import type { Link } from './links.ts';
@@ -46,6 +47,7 @@ export class SimEdge {
   readonly d1: D1Model;
   readonly redis: RedisModel;
   readonly worker: SimWorker;
+  readonly archive: SimArchive;
   readonly cells = new Map<string, Cell>();
   readonly links = new Map<string, Set<Link>>();
   readonly ledgerStores = new Map<number, LedgerMemory>();
@@ -66,6 +68,7 @@ export class SimEdge {
     this.d1 = new D1Model({ ...ports, chance: ports.chance.fork('d1') });
     this.redis = new RedisModel({ ...ports, chance: ports.chance.fork('redis') });
     this.worker = new SimWorker(this, ports);
+    this.archive = new SimArchive(ports);
   }
 
   get clock(): Clock {

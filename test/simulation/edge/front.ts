@@ -1,5 +1,5 @@
 /** The edge as one host reaches it: the agent's own ports for sockets and HTTP, over the host's way. */
-import { EdgeRefusal, type Post } from '../../../agent-daemon/tunnel/edge-api.ts';
+import { EdgeRefusal, type Post, type Put } from '../../../agent-daemon/tunnel/edge-api.ts';
 import type { Dial, Socket } from '../../../agent-daemon/tunnel/socket.ts';
 import { errors, Refusal } from '../../../schema/errors.ts';
 import type { Chance } from '../chance.ts';
@@ -81,6 +81,21 @@ export function postOf({ edge, way, time, chance }: FrontPorts): Post {
       time.after(chance.delayMs(2 * way.latencyMs), () => {
         if (way.upIsCut || way.downIsCut) return; // packets are dropped: the caller's own time-out speaks
         void edge.worker.post(url.pathname, body).then((answer) => {
+          if (!way.downIsCut) resolve({ ...answer, retryAfter: undefined });
+        });
+      });
+    });
+}
+
+/** Output that an agent hands over. */
+export function putOf({ edge, way, time, chance }: FrontPorts): Put {
+  return (url, headers, body, signal) =>
+    new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      time.after(chance.delayMs(2 * way.latencyMs), () => {
+        if (way.upIsCut || way.downIsCut || !edge.front.isAlive) return; // the caller's own time-out speaks
+        const answer = edge.archive.put(url.pathname, headers, body);
+        time.after(chance.delayMs(way.latencyMs), () => {
           if (!way.downIsCut) resolve({ ...answer, retryAfter: undefined });
         });
       });

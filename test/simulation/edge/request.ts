@@ -58,6 +58,7 @@ export function requestOf<A extends Actor>(actor: A, ports: RequestPorts): Ctx<A
       failpoint: undefined,
       failpointUrl: undefined,
       releaseUrl: undefined,
+      logDays: 30,
       origin: undefined,
       serverPin: undefined,
       redis: undefined,

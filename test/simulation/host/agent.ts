@@ -3,11 +3,12 @@
  * The agent can be killed at any moment and comes back on the same disk; the host can lose its power. Whoever builds a
  * world connects `dial` and `post` to an edge and looks at `history` and `containers()`.
  */
+import { gzipSync } from 'node:zlib';
 import { Agent, type AgentConfig, type AgentPorts } from '../../../agent-daemon/agent.ts';
 import type { Config } from '../../../agent-daemon/config.ts';
 import { replaceDurably } from '../../../agent-daemon/disk.ts';
 import { inside, labels } from '../../../agent-daemon/runtime/docker-spec.ts';
-import type { Post } from '../../../agent-daemon/tunnel/edge-api.ts';
+import type { Post, Put } from '../../../agent-daemon/tunnel/edge-api.ts';
 import type { Membership } from '../../../agent-daemon/tunnel/identity.ts';
 import type { Dial } from '../../../agent-daemon/tunnel/socket.ts';
 import type { AgentFailpoint } from '../../../schema/failpoints.ts';
@@ -32,13 +33,15 @@ export interface SimHostOptions {
   now: () => number;
   dial: Dial;
   post: Post;
+  /** Where output is handed over; without it nothing takes it. */
+  put?: Put;
   /** Address of the edge, as the agent knows it now. */
   url?: () => string;
   /** Enrolled already; without it the agent enrols with `token`. */
   membership?: Membership;
   token?: () => string | undefined;
   /** Settings of the agent; the defaults suit a small world. */
-  config?: Partial<Pick<Config, 'spoolTotalBytes' | 'networkPool'>>;
+  config?: Partial<Pick<Config, 'spoolTotalBytes' | 'networkPool' | 'handoverSeconds'>>;
   engine?: Pick<SimEngineOptions, 'cpus' | 'memoryBytes' | 'liveRestore' | 'latencyMs'>;
   disk?: Pick<SimDiskOptions, 'limitBytes' | 'latencyMs' | 'fails'>;
   /** When a dead agent is started again; undefined: when `start` is called. Default 1,000. */
@@ -205,6 +208,7 @@ export class SimHost {
       spoolTotalBytes: config.spoolTotalBytes ?? 10 * 1024 ** 3,
       networkPool: config.networkPool ?? '10.213.0.0/16',
       homeBytes: 0,
+      handoverSeconds: config.handoverSeconds ?? 60,
       initTransport: 'socket',
       token: token?.(),
       name,
@@ -213,7 +217,7 @@ export class SimHost {
   }
 
   #ports(life: Life, disk: AgentPorts['disk']): AgentPorts {
-    const { clock, log, dial, post, membership, url } = this.#options;
+    const { clock, log, dial, post, put = refusePut, membership, url } = this.#options;
     return {
       clock,
       random: fork(this.#hostRandom),
@@ -231,6 +235,9 @@ export class SimHost {
       url: url ?? (() => membership?.url ?? 'https://edge.test'),
       dial: life.dial(dial),
       post: (...args) => life.call(() => post(...args)),
+      put: (...args) => life.call(() => put(...args)),
+      // At once: a thread of its own takes a real moment, and a world has none.
+      gzip: (bytes) => life.call(() => Promise.resolve(gzipSync(bytes))),
       hung: life.guard(() => {
         this.#trace('agent hung');
         this.crash();
@@ -321,6 +328,9 @@ export class SimHost {
     this.#options.trace?.(`${this.name} ${line}`);
   }
 }
+
+const refusePut: Put = () =>
+  Promise.resolve({ status: 410, retryAfter: undefined, text: JSON.stringify({ code: 'archive_closed' }) });
 
 /** A stream of random numbers of its own, so that a draw more in one part moves no other. */
 function fork(random: Random): Random {

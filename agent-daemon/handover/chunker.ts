@@ -1,0 +1,39 @@
+/** Cuts a stream's log into the chunks of object storage: never over missing bytes, never more than one in memory. */
+import { chunkOutputBytes, chunkRecords, type TimedBytes } from '../../schema/log/chunk.ts';
+import type { GapReason } from '../output/record.ts';
+import type { StreamLog } from '../output/stream-log.ts';
+import { StreamReader } from '../output/stream-reader.ts';
+
+export interface Chunk {
+  /** Its bytes are [from, to); none when nothing is stored behind what is missing. */
+  from: number;
+  to: number;
+  records: TimedBytes[];
+  /** Why the bytes between what was asked for and `from` are missing; absent when none are. */
+  missing: GapReason | undefined;
+}
+
+/** The chunk that begins at `from`, or behind what is missing there, and ends at `limit` at the latest. */
+export async function readChunk(log: StreamLog, from: number, limit = Number.POSITIVE_INFINITY): Promise<Chunk> {
+  const reader = new StreamReader(log, from, { live: false });
+  const chunk: Chunk = { from, to: from, records: [], missing: undefined };
+  const room = () => Math.min(limit, chunk.from + chunkOutputBytes) - chunk.to;
+  try {
+    while (room() > 0 && chunk.records.length < chunkRecords) {
+      const item = await reader.next();
+      if (item === undefined || (item.kind === 'gap' && chunk.records.length > 0)) break;
+      if (item.kind === 'gap') {
+        chunk.missing = item.gap.reason;
+        chunk.from = chunk.to = item.gap.to;
+        continue;
+      }
+      const bytes = item.bytes.subarray(0, room());
+      // The reader uses its buffer again.
+      chunk.records.push({ timeMs: item.timeMs, bytes: Buffer.from(bytes) });
+      chunk.to += bytes.byteLength;
+    }
+    return chunk;
+  } finally {
+    await reader.close();
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Output as server-sent events, continued over every cut by the id of the last one: lines that the control plane chose, or
+ * bytes of what was handed over by a machine that is gone.
+ */
+import { LineItem } from '../../schema/protocol/lines.ts';
+import { CliFailure } from '../exit.ts';
+import { parseEvents, type ServerSentEvent } from '../events.ts';
+import type { Api, Query } from '../http/api.ts';
+import type { ProcessIo } from '../process/follow.ts';
+
+export interface LogEventsOptions {
+  sessionId: string;
+  query: Query;
+  /** Options of the command line, by the query's names, for refusals. */
+  typed: Readonly<Record<string, string>>;
+  /** Go on until the process has ended. */
+  follow: boolean;
+  timestamps: boolean;
+  /** Id of the event to go on behind. */
+  lastId?: string;
+}
+
+/** Cuts without an event between them. */
+const maxCuts = 5;
+const pauseMs = 1000;
+/** Between looks at what a machine that is out of reach has handed over. */
+const storedPauseMs = 5000;
+
+export class LogEvents {
+  readonly #api: Api;
+  readonly #options: LogEventsOptions;
+  readonly #io: ProcessIo;
+  #lastId: string | undefined;
+  #isStored = false;
+  #saidMissing = false;
+  /** The control plane ended the answer before its end: no request lives for ever. */
+  #isCut = false;
+  #isOver = false;
+
+  constructor(api: Api, options: LogEventsOptions, io: ProcessIo) {
+    this.#api = api;
+    this.#options = options;
+    this.#io = io;
+    this.#lastId = options.lastId;
+  }
+
+  /** Id of the last event: from where to go on. */
+  get lastId(): string | undefined {
+    return this.#lastId;
+  }
+
+  /** Prints what there is; with `follow` until the process has ended. Returns whether it has. @throws CliFailure */
+  async run(): Promise<boolean> {
+    for (let cuts = 0; ;) {
+      const before = this.#lastId;
+      try {
+        await this.#once();
+        if (this.#isOver || (!this.#options.follow && !this.#isCut)) return this.#isOver;
+        if (this.#isCut) continue;
+      } catch (error) {
+        if (error instanceof CliFailure) throw error;
+        cuts = this.#lastId === before ? cuts + 1 : 0;
+        if (cuts >= maxCuts) throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, this.#isStored ? storedPauseMs : pauseMs));
+    }
+  }
+
+  async #once(): Promise<void> {
+    const { sessionId, query, typed } = this.#options;
+    const response = await this.#api.raw('GET', `/v1/sessions/${sessionId}/logs`, {
+      query,
+      typed,
+      headers: {
+        accept: 'text/event-stream',
+        ...(this.#lastId === undefined ? {} : { 'last-event-id': this.#lastId }),
+      },
+    });
+    const isStored = response.headers.get('causeway-log-source') === 'storage';
+    if (isStored && !this.#isStored)
+      this.#io.say('the machine does not have it or is out of reach; this is what it handed over');
+    this.#isStored = isStored;
+    this.#isCut = false;
+    for await (const event of parseEvents(response.body!)) {
+      await this.#take(event);
+      this.#lastId = event.id ?? this.#lastId;
+    }
+  }
+
+  async #take({ event, data }: ServerSentEvent): Promise<void> {
+    if (event === 'cursor') {
+      this.#isCut = true;
+      return;
+    }
+    const value = JSON.parse(data) as Record<string, unknown>;
+    if (event === 'output') {
+      const bytes = Buffer.from(String(value['base64']), 'base64');
+      return value['stream'] === 'stderr' ? this.#io.writeStderr(bytes) : this.#io.writeStdout(bytes);
+    }
+    const item = LineItem.safeParse({ ...value, kind: event }).data;
+    if (item === undefined || item.kind === 'at') return;
+    if (item.kind === 'line') return this.#print(item);
+    if (item.kind === 'gap')
+      this.#io.say(
+        `${item.to - item.from} bytes of ${item.stream} are missing (${item.reason}): ${item.from} to ${item.to}`,
+      );
+    else if (item.kind === 'exit') this.#isOver = true;
+    else if (!this.#saidMissing) {
+      this.#saidMissing = true;
+      this.#io.say(
+        `what came behind byte ${item.after.stdout} of stdout and ${item.after.stderr} of stderr was not handed over`,
+      );
+    }
+  }
+
+  #print(item: Extract<LineItem, { kind: 'line' }>): Promise<void> {
+    const text = item.text === undefined ? Buffer.from(item.base64 ?? '', 'base64') : Buffer.from(item.text);
+    const isFirst = this.#options.timestamps && item.continues !== true;
+    const time = isFirst ? Buffer.from(`${new Date(item.timeMs).toISOString()} `) : Buffer.alloc(0);
+    const line = Buffer.concat([time, text, item.cut === true ? Buffer.alloc(0) : Buffer.from('\n')]);
+    return item.stream === 'stderr' ? this.#io.writeStderr(line) : this.#io.writeStdout(line);
+  }
+}
