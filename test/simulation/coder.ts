@@ -42,6 +42,7 @@ interface Run {
   text: string;
   hasGap: boolean;
   isInterrupted: boolean;
+  doubts: number;
   generation: number;
 }
 
@@ -54,6 +55,8 @@ interface Reading {
 
 const againMs = 1_000;
 const mostTries = 80;
+/** As often in a row the end may overtake output that came in another order. */
+const mostDoubts = 8;
 /** Lines of a run that is to fill more than a spool. */
 const floodLines = 6_000;
 
@@ -102,6 +105,7 @@ export class Coder {
       text: '',
       hasGap: false,
       isInterrupted: false,
+      doubts: 0,
       generation: 0,
     };
     for (let tries = 0; tries < mostTries; tries += 1) {
@@ -192,6 +196,7 @@ export class Coder {
     // Frames that came in another order: a client asks again from where it stands.
     if (reading?.next[name] !== offset || run.after === undefined) throw new StreamOver({ code: 'tunnel_closed' });
     reading.next[name] = offset + bytes.byteLength;
+    run.doubts = 0;
     for (const item of reading.logs[name].push(offset, bytes)) this.#keep(run, name, item);
     run.after[name] = reading.logs[name].position;
   }
@@ -226,7 +231,10 @@ export class Coder {
   /** [S10]: behind the end nothing comes any more, so a reader that has less goes on from what it has. */
   #mustHaveAll(run: Run, ends: Record<StreamName, number> | undefined): void {
     if (run.after === undefined || ends === undefined) return;
-    if (run.after.stdout < ends.stdout) throw new StreamOver({ code: 'tunnel_closed' });
+    if (run.after.stdout >= ends.stdout) return;
+    run.doubts += 1;
+    if (run.doubts > mostDoubts) this.#ports.violated(`[K1] ${run.id} ends at ${run.after.stdout} of ${ends.stdout}`);
+    throw new StreamOver({ code: 'tunnel_closed' });
   }
 
   #judge(run: Run, { reason, exitCode }: ExecuteOutcome): void {

@@ -25,6 +25,8 @@ interface Frame {
 }
 
 const fullMs = 10;
+/** Between a line and the question for the next. */
+const thinkMs = 1_000;
 /** Lines that `ask` asks for. */
 export const askedLines = 2;
 /** As `kernelArgv` makes them. */
@@ -102,7 +104,8 @@ export class ModelKernel {
     if (frame.verb !== 'input') this.#queue.push(frame);
     else if (asks) {
       this.#ports.write('stdout', Buffer.from(`${frame.payload}\n`));
-      this.#ask(this.#current!);
+      const asking = this.#current!;
+      this.#later(thinkMs, () => this.#ask(asking));
     }
     this.#next();
   }
