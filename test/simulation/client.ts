@@ -1,4 +1,4 @@
-/** A client's socket to a session, with the production's end of streams on it: of readers and of uploads. */
+/** A client's socket to a session, with the production's end of streams on it: of readers, of uploads and of code. */
 import { Refusal } from '../../schema/errors.ts';
 import { Endpoint } from '../../schema/protocol/endpoint.ts';
 import { FrameError } from '../../schema/protocol/frame.ts';
@@ -28,7 +28,7 @@ const dialMs = 15_000;
 const pingMs = 10_000;
 
 /** @throws StreamOver when there is nowhere to go */
-export async function connect(sessionId: string, op: 'logs' | 'put', ports: ClientPorts): Promise<Client> {
+export async function connect(sessionId: string, op: 'logs' | 'put' | 'execute', ports: ClientPorts): Promise<Client> {
   const { time, edge, way, token, toldOut } = ports;
   let endpoint: Endpoint | undefined;
   let link: Link | undefined;

@@ -72,6 +72,10 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
       // What a full disk refuses is given up, and announced.
       if (!wasFull) promises.initForgets(name, host.disk, what);
     },
+    ran: (placement, runId) => {
+      time.trace(`${name} runs ${runId}`);
+      invariants.ran(placement, runId);
+    },
     trace: (line) => {
       time.trace(line);
       if (line.endsWith('agent starts')) pongMs = Number.NEGATIVE_INFINITY;

@@ -52,6 +52,20 @@ export class Invariants implements WatchLedger {
     this.#hosts = hosts;
   }
 
+  /** [K2]: no run is carried out twice in one placement. */
+  ran({ sessionId, generation }: { sessionId: string; generation: number }, runId: string): void {
+    const key = `${sessionId} ${generation} ${runId}`;
+    const times = (this.#ran.get(key) ?? 0) + 1;
+    this.#ran.set(key, times);
+    if (times > 1) this.violated(`[K2] ${runId} is carried out again in ${sessionId} g${generation}`);
+  }
+  readonly #ran = new Map<string, number>();
+
+  /** How often a run was carried out in a placement. */
+  timesRan({ sessionId, generation }: { sessionId: string; generation: number }, runId: string): number {
+    return this.#ran.get(`${sessionId} ${generation} ${runId}`) ?? 0;
+  }
+
   violated(what: string): void {
     if (this.violations.length < 20) this.violations.push(what);
     if (!this.#isTrying) this.#trace(`VIOLATION ${what}`);

@@ -79,6 +79,13 @@ export const rareCases = [
   'output was handed over',
   'output was handed over again after a death',
   'a client claimed to have read what it had not',
+  // code
+  'a run was read over a cut',
+  'a run was asked for again before it was answered',
+  'a run ended with its kernel',
+  'a run was interrupted',
+  'a run was given the line that it asked for',
+  'the output of a run had a gap',
 ] as const;
 export type RareCase = (typeof rareCases)[number];
 

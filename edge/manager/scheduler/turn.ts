@@ -141,6 +141,7 @@ export class Turn {
     if (target.state === 'PENDING') {
       row.generation += 1;
       row.agentId = null;
+      row.result = null;
       this.#countShape(row, 1);
     }
     this.setDeadline(row, deadlineAfterMs(target.state, this.timers));

@@ -239,6 +239,8 @@ describe('starts that fail', () => {
     agent.acknowledge();
     agent.tell(id, 1, { kind: 'ended', reason: 'killed' });
     expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
+    // How the former placement ended says nothing of this one.
+    expect(world.ledger.get(id)).not.toHaveProperty('result');
   });
 
   it('a pull that makes progress is not overdue', () => {

@@ -198,7 +198,7 @@ export class SimWorker {
   /** A client's upgrade, as `manager/sessions/streams.ts` judges it. Undefined when there is nowhere to go. */
   async openClient(
     way: Way,
-    { sessionId, op, token }: { sessionId: string; op: 'logs' | 'put'; token: string },
+    { sessionId, op, token }: { sessionId: string; op: 'logs' | 'put' | 'execute'; token: string },
     end: AgentEnd,
   ): Promise<{ link: Link; generation: number } | undefined> {
     const actor = await authenticateToken(this.request(anonymous), token);
@@ -219,7 +219,7 @@ export class SimWorker {
       principal: principalOf(actor, projectId),
       checkedAtMs: actor.checkedAtMs,
       ops: [op],
-      write: op === 'put',
+      write: op !== 'logs',
     };
     const cell = this.#edge.dataCell(dataHub);
     const state = (cell.instance() as HubInstance).clientState!(claim);

@@ -52,6 +52,8 @@ export interface SimHostOptions {
   creating?: () => void;
   /** The init of a container hears that what a stream wrote before `offset` is safe. */
   forgets?: (what: Forgotten) => void;
+  /** A kernel of a placement begins to run what was asked for under this id. */
+  ran?: (placement: { sessionId: string; generation: number }, runId: string) => void;
   /** What happened, one line each, for the hash of the world. */
   trace?: (line: string) => void;
 }
@@ -69,6 +71,7 @@ export interface ContainerRun {
 }
 
 const stateDir = '/var/lib/causeway';
+const runnersPath = '/causeway/runners';
 const syncMs = 1;
 const defaultRestartMs = 1_000;
 
@@ -99,7 +102,8 @@ export class SimHost {
     this.name = options.name;
     this.#hostRandom = fork(options.random);
     const latencyMs = (op: string): number => (op === 'sync' ? syncMs : 0);
-    this.disk = new SimDisk({ clock, timers, latencyMs, ...options.disk });
+    const installed = { [`${runnersPath}/bash.sh`]: '# a runner' };
+    this.disk = new SimDisk({ clock, timers, latencyMs, installed, ...options.disk });
     this.#door = new SimDoor(timers);
     this.engine = new SimEngine({
       clock,
@@ -254,7 +258,7 @@ export class SimHost {
         parallelism: 8,
         memoryBytes: this.#options.engine?.memoryBytes ?? 32 * 1024 ** 3,
         initPath: '/causeway/init',
-        runnersPath: '/causeway/runners',
+        runnersPath,
         readRoutes: () => Promise.resolve('Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n'),
         iptables: () => Promise.resolve('none in a simulation'),
         measureTree: () => Promise.resolve(undefined),
@@ -292,9 +296,9 @@ export class SimHost {
       random: fork(this.#hostRandom),
       memoryBytes: host?.Memory ?? 0,
       forgets: (processId, stream, offset) => {
-        const [sessionId = '', generation] = [container.labels[labels.session], container.labels[labels.generation]];
-        this.#options.forgets?.({ sessionId, generation: Number(generation), processId, stream, offset });
+        this.#options.forgets?.({ ...placementOf(container), processId, stream, offset });
       },
+      ran: (runId) => this.#options.ran?.(placementOf(container), runId),
       dial: (name) => this.#door.dial(dir, name),
       exited: (code) => {
         this.#inits.delete(container.id);
@@ -331,6 +335,10 @@ export class SimHost {
 
 const refusePut: Put = () =>
   Promise.resolve({ status: 410, retryAfter: undefined, text: JSON.stringify({ code: 'archive_closed' }) });
+
+function placementOf({ labels: own }: SimContainer): { sessionId: string; generation: number } {
+  return { sessionId: own[labels.session] ?? '', generation: Number(own[labels.generation]) };
+}
 
 /** A stream of random numbers of its own, so that a draw more in one part moves no other. */
 function fork(random: Random): Random {

@@ -20,6 +20,8 @@ export interface SimDiskOptions {
   latencyMs?: (op: DiskOp, path: string) => number;
   /** Names an error (`EIO`, `ENOSPC`) with which a call fails, before it does anything. */
   fails?: (op: DiskOp, path: string) => string | undefined;
+  /** Files that can only be read, and are there whatever becomes of the disk: the program's own. */
+  installed?: Readonly<Record<string, string>>;
 }
 
 /** A change of names that is not on the medium yet. */
@@ -89,7 +91,8 @@ export class SimDisk implements Disk {
   }
 
   readFile(path: string): Promise<Buffer> {
-    return this.#act('readFile', path, () => Buffer.from(this.#file(path).bytes));
+    const installed = this.#options.installed?.[path];
+    return this.#act('readFile', path, () => Buffer.from(installed ?? this.#file(path).bytes));
   }
 
   writeFile(path: string, text: string, { mode = 0o666 }: { mode?: number } = {}): Promise<void> {

@@ -2,12 +2,13 @@
 import type { ProcessExit, ProcessState, SpawnSpec } from '../../../agent-daemon/init/messages.ts';
 import type { Clock, Timers } from '../../../schema/ports.ts';
 import { type Ring, StreamModel } from './init-output.ts';
+import { kernelOf, type ModelKernel } from './kernel-program.ts';
 import { type Program, programOf, patternBytes, type Step } from './programs.ts';
 
 const pipeBytes = 64 * 1024;
 const enoent = 2;
 const reapMs = 0.3;
-const sigterm = 15;
+const [sigint, sigterm] = [2, 15];
 
 export interface ProcessHost {
   clock: Clock;
@@ -15,9 +16,45 @@ export interface ProcessHost {
   ring: Ring;
   /** Something is to be told: the process started, ended or has output. */
   changed(process: ModelProcess): void;
+  /** A kernel begins to run what was asked for under this id. */
+  ran(runId: string): void;
 }
 
 type End = Pick<ProcessExit, 'kind' | 'value' | 'errno' | 'timeMs' | 'message'>;
+
+/** What a program has written to one stream and the init has not read: the next of the pattern, or bytes of its own. */
+class Written {
+  pending = 0;
+  #bytes: Buffer[] = [];
+  #produced = 0;
+
+  pattern(count: number): void {
+    this.pending += count;
+  }
+
+  push(bytes: Buffer): void {
+    this.#bytes.push(bytes);
+    this.pending += bytes.byteLength;
+  }
+
+  peek(count: number): Buffer {
+    if (this.#bytes.length === 0) return patternBytes(this.#produced, this.#produced + count);
+    if (this.#bytes.length > 1) this.#bytes = [Buffer.concat(this.#bytes)];
+    return this.#bytes[0]!.subarray(0, count);
+  }
+
+  consume(count: number): void {
+    this.pending -= count;
+    this.#produced += count;
+    if (this.#bytes.length > 0) this.#bytes = [this.#bytes[0]!.subarray(count)];
+    if (this.#bytes[0]?.byteLength === 0) this.#bytes = [];
+  }
+
+  /** What did not fit into the pipe was never written. */
+  cut(): void {
+    this.pending = Math.min(this.pending, pipeBytes);
+  }
+}
 
 export class ModelProcess {
   readonly spec: SpawnSpec;
@@ -26,15 +63,13 @@ export class ModelProcess {
   readonly stderr: StreamModel;
   readonly #host: ProcessHost;
   readonly #program: Program | undefined;
+  readonly #kernel: ModelKernel | undefined;
+  readonly #written = { stdout: new Written(), stderr: new Written() };
   readonly #startedMs: number;
   #started = false;
   #end: End | undefined;
   #cancel: () => void = () => undefined;
   #cancelEnd: () => void = () => undefined;
-  /** Written by the program and not read by the init: a length, or the bytes themselves when it echoes. */
-  #pending = 0;
-  #echo: Buffer[] = [];
-  #produced = 0;
   #isWriting = false;
   #isEchoing = false;
   stdinOffset = 0;
@@ -42,6 +77,8 @@ export class ModelProcess {
   /** What the pipe of stdin holds when the program does not read it. */
   #stdinHeld = 0;
   stdinStalled = false;
+  /** Of a kernel that is still to be started. */
+  #unread: Buffer[] = [];
   /** The agent was away with the ring full for too long: the oldest goes. */
   gaveUp = false;
   blockedAtMs: number | undefined;
@@ -51,6 +88,13 @@ export class ModelProcess {
     this.pid = pid;
     this.#host = host;
     this.#program = programOf(spec.argv);
+    this.#kernel = kernelOf(spec.argv, {
+      timers: host.timers,
+      write: (stream, bytes) => this.#write(stream, bytes),
+      isFull: () => this.#written.stdout.pending > pipeBytes,
+      exit: (value) => this.#endsSoon({ kind: 'code', value }),
+      ran: (runId) => host.ran(runId),
+    });
     this.#startedMs = host.clock.nowMs();
     this.stdinOpen = spec.stdin === 'open' || spec.tty !== undefined;
     this.stdout = new StreamModel(host.ring);
@@ -71,7 +115,7 @@ export class ModelProcess {
   }
 
   get isFinal(): boolean {
-    return this.#end !== undefined && this.#pending === 0;
+    return this.#end !== undefined && this.#written.stdout.pending + this.#written.stderr.pending === 0;
   }
 
   get drops(): boolean {
@@ -102,7 +146,9 @@ export class ModelProcess {
   /** False when there is nobody to hear it. */
   signal(signal: number): boolean {
     if (this.#end !== undefined) return false;
-    if (signal !== sigterm || this.#program?.ignoresTerm !== true) this.#endsSoon({ kind: 'signal', value: signal });
+    if (signal === sigint && this.#kernel !== undefined) this.#kernel.interrupt();
+    else if (signal !== sigterm || this.#program?.ignoresTerm !== true)
+      this.#endsSoon({ kind: 'signal', value: signal });
     return true;
   }
 
@@ -110,17 +156,16 @@ export class ModelProcess {
   write(offset: number, bytes: Uint8Array): void {
     if (!this.stdinOpen || offset > this.stdinOffset || offset + bytes.length <= this.stdinOffset) return;
     const fresh = Buffer.from(bytes.subarray(this.stdinOffset - offset));
-    const room = this.#isEchoing ? pipeBytes - this.#pending : pipeBytes - this.#stdinHeld;
+    const room = this.#isEchoing ? pipeBytes - this.#written.stdout.pending : pipeBytes - this.#stdinHeld;
     const taken = fresh.subarray(0, Math.max(0, room));
     this.stdinOffset += taken.byteLength;
     this.stdinStalled = taken.byteLength < fresh.byteLength;
-    if (!this.#isEchoing) {
+    if (this.#kernel !== undefined && this.#started) this.#kernel.read(taken);
+    else if (this.#isEchoing) this.#write('stdout', taken);
+    else {
       this.#stdinHeld += taken.byteLength;
-      return;
+      if (this.#kernel !== undefined) this.#unread.push(taken);
     }
-    this.#echo.push(taken);
-    this.#pending += taken.byteLength;
-    this.pump();
   }
 
   /** False when not all input was written yet. */
@@ -128,38 +173,48 @@ export class ModelProcess {
     if (!this.stdinOpen) return true;
     if (offset !== this.stdinOffset) return false;
     this.stdinOpen = false;
-    if (this.#isEchoing) this.#endsSoon({ kind: 'code', value: 0 });
+    if (this.#isEchoing || this.#kernel !== undefined) this.#endsSoon({ kind: 'code', value: 0 });
     return true;
   }
 
   /** Reads the pipe into the ring as far as there is room; by policy the oldest makes room. */
   pump(): void {
     this.#drain();
-    if (this.#isWriting && this.#pending <= pipeBytes) {
+    if (this.#isWriting && this.#written.stdout.pending <= pipeBytes) {
       this.#isWriting = false;
       this.#step();
     }
     this.#host.changed(this);
   }
 
+  #write(stream: 'stdout' | 'stderr', bytes: Buffer): void {
+    this.#written[stream].push(bytes);
+    this.pump();
+  }
+
   #drain(): void {
-    while (this.#pending > 0) {
-      const wanted = Math.min(this.#pending, pipeBytes);
+    this.#read('stdout');
+    this.#read('stderr');
+    if (this.#written.stdout.pending < pipeBytes && this.stdinStalled) {
+      this.stdinStalled = false;
+      this.#host.changed(this);
+    }
+  }
+
+  #read(name: 'stdout' | 'stderr'): void {
+    const written = this.#written[name];
+    while (written.pending > 0) {
+      const wanted = Math.min(written.pending, pipeBytes);
       const { ring } = this.#host;
       if (this.drops) this.#makeRoom(Math.ceil(wanted / ring.chunkBytes));
-      const bytes = this.#peek(wanted);
-      const taken = this.stdout.take(bytes, ring.allowance(this.#held), this.#host.clock.nowMs());
+      const taken = this[name].take(written.peek(wanted), ring.allowance(this.#held), this.#host.clock.nowMs());
       if (taken === 0 && !this.drops) {
         this.blockedAtMs ??= this.#host.clock.bootMs();
         break;
       }
-      if (taken === 0) this.stdout.discard(wanted);
-      this.#consume(taken === 0 ? wanted : taken);
+      if (taken === 0) this[name].discard(wanted);
+      written.consume(taken === 0 ? wanted : taken);
       this.blockedAtMs = undefined;
-    }
-    if (this.#pending < pipeBytes && this.stdinStalled) {
-      this.stdinStalled = false;
-      this.#host.changed(this);
     }
   }
 
@@ -167,6 +222,7 @@ export class ModelProcess {
   destroy(): void {
     this.#cancel();
     this.#cancelEnd();
+    this.#kernel?.end();
     this.#end ??= { kind: 'signal', value: 9, errno: 0, timeMs: 0, message: '' };
   }
 
@@ -180,22 +236,18 @@ export class ModelProcess {
   }
 
   #makeRoom(wanted: number): void {
-    while (this.#host.ring.allowance(this.#held) < wanted && this.#held > 0) this.stdout.dropOldest();
-  }
-
-  #peek(count: number): Buffer {
-    if (this.#isEchoing) return Buffer.concat(this.#echo).subarray(0, count);
-    return patternBytes(this.#produced, this.#produced + count);
-  }
-
-  #consume(count: number): void {
-    this.#pending -= count;
-    this.#produced += count;
-    if (this.#isEchoing) this.#echo = [Buffer.concat(this.#echo).subarray(count)];
+    while (this.#host.ring.allowance(this.#held) < wanted && this.#held > 0)
+      (this.stdout.chunks > 0 ? this.stdout : this.stderr).dropOldest();
   }
 
   #exec(): void {
     this.#started = true;
+    if (this.#kernel !== undefined) {
+      this.#stdinHeld = 0;
+      for (const bytes of this.#unread.splice(0)) this.#kernel.read(bytes);
+      this.#host.changed(this);
+      return;
+    }
     if (this.#program === undefined) {
       const message = `exec: No such file or directory`;
       this.#ends({ kind: 'failed', value: 127, errno: enoent, message });
@@ -218,9 +270,9 @@ export class ModelProcess {
   #do(step: Step): boolean {
     switch (step.kind) {
       case 'write':
-        this.#pending += step.bytes;
+        this.#written.stdout.pattern(step.bytes);
         this.#drain();
-        this.#isWriting = this.#pending > pipeBytes;
+        this.#isWriting = this.#written.stdout.pending > pipeBytes;
         this.#host.changed(this);
         return !this.#isWriting;
       case 'wait':
@@ -248,8 +300,9 @@ export class ModelProcess {
     if (this.#end !== undefined) return;
     this.#cancel();
     this.#cancelEnd();
-    // What did not fit into the pipe was never written.
-    this.#pending = Math.min(this.#pending, pipeBytes);
+    this.#kernel?.end();
+    this.#written.stdout.cut();
+    this.#written.stderr.cut();
     this.#isWriting = false;
     this.stdinOpen = false;
     this.#started = true;

@@ -40,6 +40,8 @@ export interface ModelInitOptions {
   exited(code: number): void;
   /** The lease ran out: nothing runs in the container any more, though it stays. */
   fenced?(): void;
+  /** A kernel begins to run what was asked for under this id. */
+  ran?(runId: string): void;
   /** It is told that what a stream wrote before `offset` is safe. */
   forgets?(processId: string, stream: 'stdout' | 'stderr', offset: number): void;
 }
@@ -283,7 +285,8 @@ export class ModelInit {
     if (this.#processes.size >= maxProcesses) return this.#refuse(seq, 'limit', '');
     const { clock, timers } = this.#options;
     const changed = (process: ModelProcess): void => this.#changed(process);
-    const process = new ModelProcess(spec, this.#nextPid++, { clock, timers, ring: this.#ring, changed });
+    const ran = (runId: string): void => this.#options.ran?.(runId);
+    const process = new ModelProcess(spec, this.#nextPid++, { clock, timers, ring: this.#ring, changed, ran });
     this.#processes.set(spec.processId, process);
     if (this.#hasBegun) return;
     this.#hasBegun = true;

@@ -1,0 +1,165 @@
+/**
+ * A model of a kernel: an interpreter with our runner in it (agent-daemon/kernels/SPEC.md), which understands a few words
+ * instead of a language, so that whoever looks knows every byte that a run must bring:
+ *
+ *   print N EVERY_MS   N lines, one each EVERY_MS
+ *   ask                asks for two lines, and prints each when it comes
+ *   die CODE           the interpreter ends
+ */
+import type { Timers } from '../../../schema/ports.ts';
+
+export interface KernelPorts {
+  timers: Timers;
+  write(stream: 'stdout' | 'stderr', bytes: Buffer): void;
+  /** What was written waits for its reader. */
+  isFull(): boolean;
+  exit(code: number): void;
+  /** It begins to run what was asked for under this id. */
+  ran(runId: string): void;
+}
+
+interface Frame {
+  verb: string;
+  id: string;
+  payload: string;
+}
+
+const fullMs = 10;
+/** Between a line and the question for the next. */
+const thinkMs = 1_000;
+/** Lines that `ask` asks for. */
+export const askedLines = 2;
+/** As `kernelArgv` makes them. */
+const boot = /read -r -N (\d+) REPLY/;
+
+/** What a run prints, whole. */
+export function textOfRun(runId: string, code: string, answers: readonly string[]): string {
+  const [word, first] = code.split(' ');
+  if (word === 'ask') return answers.map((line) => `${line}\n`).join('');
+  if (word !== 'print') return '';
+  return Array.from({ length: Number(first) }, (_, line) => `${runId} ${line}\n`).join('');
+}
+
+/** The kernel of an argv; undefined when it is none. */
+export function kernelOf(argv: readonly string[], ports: KernelPorts): ModelKernel | undefined {
+  const [, , code = '', , kernelId] = argv;
+  const bytes = boot.exec(code)?.[1];
+  if (argv[0] !== 'bash' || bytes === undefined || kernelId === undefined) return undefined;
+  return new ModelKernel(kernelId, Number(bytes), ports);
+}
+
+export class ModelKernel {
+  readonly #ports: KernelPorts;
+  readonly #kernelId: string;
+  #runnerLeft: number;
+  #held = Buffer.alloc(0);
+  readonly #queue: Frame[] = [];
+  #current: Frame | undefined;
+  #linesLeft = 0;
+  #cancel: () => void = () => undefined;
+
+  constructor(kernelId: string, runnerBytes: number, ports: KernelPorts) {
+    this.#kernelId = kernelId;
+    this.#runnerLeft = runnerBytes;
+    this.#ports = ports;
+  }
+
+  /** Bytes of its standard input. */
+  read(bytes: Buffer): void {
+    const runner = bytes.subarray(0, this.#runnerLeft);
+    this.#runnerLeft -= runner.byteLength;
+    if (runner.byteLength > 0 && this.#runnerLeft === 0)
+      this.#say('stdout', { kind: 'ready', id: null, language: 'bash', version: '5.2' });
+    this.#held = Buffer.concat([this.#held, bytes.subarray(runner.byteLength)]);
+    for (let frame = this.#take(); frame !== undefined; frame = this.#take()) this.#hear(frame);
+  }
+
+  /** SIGINT. */
+  interrupt(): void {
+    if (this.#current === undefined) return;
+    this.#cancel();
+    this.#finish(this.#current, 130);
+  }
+
+  /** It ended, or is killed. */
+  end(): void {
+    this.#cancel();
+    this.#current = undefined;
+    this.#queue.length = 0;
+  }
+
+  #take(): Frame | undefined {
+    const line = this.#held.indexOf('\n');
+    if (line < 0) return undefined;
+    const [verb = '', id = '', length] = this.#held.toString('latin1', 0, line).split(' ');
+    const end = line + 1 + Number(length);
+    if (this.#held.byteLength < end) return undefined;
+    const payload = this.#held.toString('utf8', line + 1, end);
+    this.#held = this.#held.subarray(end);
+    return { verb, id, payload };
+  }
+
+  #hear(frame: Frame): void {
+    const asks = this.#current?.payload === 'ask' && this.#current.id === frame.id;
+    if (frame.verb !== 'input') this.#queue.push(frame);
+    else if (asks) {
+      this.#ports.write('stdout', Buffer.from(`${frame.payload}\n`));
+      const asking = this.#current!;
+      this.#later(thinkMs, () => this.#ask(asking));
+    }
+    this.#next();
+  }
+
+  #next(): void {
+    while (this.#current === undefined) {
+      const frame = this.#queue.shift();
+      if (frame === undefined) return;
+      if (frame.verb === 'mark') this.#say('stdout', { kind: 'mark', id: frame.id });
+      else this.#run(frame);
+    }
+  }
+
+  #run(frame: Frame): void {
+    this.#current = frame;
+    this.#ports.ran(frame.id);
+    const [word, first, second] = frame.payload.split(' ');
+    if (word === 'print') this.#print(frame, Number(first), Number(second), 0);
+    else if (word === 'ask') {
+      this.#linesLeft = askedLines;
+      this.#ask(frame);
+    } else if (word === 'die') this.#ports.exit(Number(first));
+    else this.#finish(frame, 1);
+  }
+
+  /** For the next line, if one is wanted. */
+  #ask(frame: Frame): void {
+    if (this.#linesLeft === 0) return this.#finish(frame, 0);
+    this.#linesLeft -= 1;
+    this.#say('stdout', { kind: 'input', id: frame.id, prompt: '? ', password: false });
+  }
+
+  #print(frame: Frame, lines: number, everyMs: number, from: number): void {
+    for (let line = from; line < lines; line += 1) {
+      if (this.#ports.isFull()) return this.#later(fullMs, () => this.#print(frame, lines, everyMs, line));
+      this.#ports.write('stdout', Buffer.from(`${frame.id} ${line}\n`));
+      if (everyMs > 0) return this.#later(everyMs, () => this.#print(frame, lines, everyMs, line + 1));
+    }
+    this.#finish(frame, 0);
+  }
+
+  #later(ms: number, task: () => void): void {
+    this.#cancel = this.#ports.timers.after(ms, task);
+  }
+
+  #finish({ id }: Frame, exitCode: number): void {
+    this.#current = undefined;
+    this.#say('stderr', { kind: 'mark', id });
+    this.#say('stdout', { kind: 'finished', id, exitCode });
+    this.#next();
+  }
+
+  #say(stream: 'stdout' | 'stderr', record: object): void {
+    const json = JSON.stringify(record);
+    this.#ports.write(stream, Buffer.from(`\x1e${this.#kernelId} .${json.length}:${json}`));
+  }
+}
