@@ -19,6 +19,7 @@ import { KernelId } from '../../../schema/api/kernel-parts.ts';
 import { SessionId } from '../../../schema/api/session.ts';
 import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
 import { reply, route, type Route, slice } from '../../http/slice.ts';
+import { atAgent } from '../sessions/ask-agent.ts';
 import { openChannels } from './connect.ts';
 import { v1Protocol } from './framing.ts';
 import {
@@ -45,22 +46,9 @@ import { jupyterSurface } from './surface.ts';
 /** Of the REST API of jupyter-server that this is like. */
 const version = '2.15.0';
 
-const atAgent: readonly ErrorCode[] = [
-  'session_not_found',
-  'session_not_running',
-  'session_ended',
-  'session_output_gone',
-  'agent_unreachable',
-  'agent_disk_full',
-  'tunnel_closed',
-  'tunnel_deadline',
-  'tunnel_op_unknown',
-  'kernel_not_found',
-  'kernel_spec_missing',
-  'kernel_spec_unusable',
-];
+const ofKernel: readonly ErrorCode[] = [...atAgent, 'kernel_not_found', 'kernel_spec_missing', 'kernel_spec_unusable'];
 const atStart: readonly ErrorCode[] = [
-  ...atAgent,
+  ...ofKernel,
   'project_required',
   'project_not_found',
   'group_not_found',
@@ -127,7 +115,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: Scope },
         responses: { 200: { description: 'In numbers.', schema: JupyterStatus } },
-        errors: atAgent,
+        errors: ofKernel,
       },
       async (ctx, { params }) => reply(200, await statusOf(ctx, scopeOf(params))),
     ),
@@ -140,7 +128,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: Scope },
         responses: { 200: { description: 'Their kernelspecs.', schema: JupyterKernelspecs } },
-        errors: [...atAgent, 'project_required', 'project_not_found', 'group_not_found'],
+        errors: [...ofKernel, 'project_required', 'project_not_found', 'group_not_found'],
       },
       async (ctx, { params }) => reply(200, await listJupyterKernelspecs(ctx, scopeOf(params))),
     ),
@@ -153,7 +141,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: OneSpec },
         responses: { 200: { description: 'The kernelspec.', schema: JupyterKernelspec } },
-        errors: [...atAgent, 'project_required', 'project_not_found', 'group_not_found', 'jupyter_kernelspec_missing'],
+        errors: [...ofKernel, 'project_required', 'project_not_found', 'group_not_found', 'jupyter_kernelspec_missing'],
       },
       async (ctx, { params }) => reply(200, await getJupyterKernelspec(ctx, scopeOf(params), at(params, 'name'))),
     ),
@@ -181,7 +169,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: Scope },
         responses: { 200: { description: 'All of them.', schema: JupyterKernels } },
-        errors: atAgent,
+        errors: ofKernel,
       },
       async (ctx, { params }) => reply(200, await listJupyterKernels(ctx, scopeOf(params))),
     ),
@@ -213,7 +201,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: OneKernel },
         responses: { 200: { description: 'The kernel.', schema: JupyterKernel } },
-        errors: atAgent,
+        errors: ofKernel,
       },
       async (ctx, { params }) => reply(200, await showKernel(ctx, scopeOf(params), at(params, 'kernelId'))),
     ),
@@ -228,7 +216,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: OneKernel },
         responses: { 204: { description: 'It is being ended.' } },
-        errors: atAgent,
+        errors: ofKernel,
       },
       async (ctx, { params }) => {
         await endJupyterKernel(ctx, scopeOf(params), at(params, 'kernelId'));
@@ -245,7 +233,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         idempotent: 'none',
         request: { params: OneKernel },
         responses: { 204: { description: 'It was told.' } },
-        errors: atAgent,
+        errors: ofKernel,
       },
       async (ctx, { params }) => {
         await interruptJupyterKernel(ctx, scopeOf(params), at(params, 'kernelId'));
@@ -262,7 +250,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         idempotent: 'none',
         request: { params: OneKernel },
         responses: { 200: { description: 'It runs.', schema: JupyterKernel } },
-        errors: [...atAgent, 'kernel_limit', 'process_limit'],
+        errors: [...ofKernel, 'kernel_limit', 'process_limit'],
       },
       async (ctx, { params }) => reply(200, await restartJupyterKernel(ctx, scopeOf(params), at(params, 'kernelId'))),
     ),
@@ -275,7 +263,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: OneKernel, query: JupyterChannelsQuery },
         responses: { 101: { description: 'Close codes 1009 (a message over 30 MiB), 4401, 4403, 4404.' } },
-        errors: [...atAgent, 'tunnel_stream_limit'],
+        errors: [...ofKernel, 'tunnel_stream_limit'],
         upgrade: {},
       },
       (ctx, { params, query }) => openChannels(ctx, scopeOf(params), at(params, 'kernelId'), query.session_id),
@@ -289,7 +277,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: Scope },
         responses: { 200: { description: 'All of them.', schema: JupyterSessions } },
-        errors: atAgent,
+        errors: ofKernel,
       },
       async (ctx, { params }) => reply(200, await listJupyterSessions(ctx, scopeOf(params))),
     ),
@@ -319,7 +307,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: OneSession },
         responses: { 200: { description: 'The session.', schema: JupyterSession } },
-        errors: [...atAgent, 'jupyter_session_not_found'],
+        errors: [...ofKernel, 'jupyter_session_not_found'],
       },
       async (ctx, { params }) => reply(200, await getJupyterSession(ctx, scopeOf(params), at(params, 'sessionId'))),
     ),
@@ -346,7 +334,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         surface,
         request: { params: OneSession },
         responses: { 204: { description: 'Gone.' } },
-        errors: [...atAgent, 'jupyter_session_not_found'],
+        errors: [...ofKernel, 'jupyter_session_not_found'],
       },
       async (ctx, { params }) => {
         await deleteJupyterSession(ctx, scopeOf(params), at(params, 'sessionId'));
@@ -399,7 +387,7 @@ const outputs = route(
         contentType: 'application/octet-stream',
       },
     },
-    errors: [...atAgent, 'kernel_kind_wrong'],
+    errors: [...ofKernel, 'kernel_kind_wrong'],
   },
   (ctx, { params, query }) => openOutputs(ctx, params.id, params.kernelId, query),
 );

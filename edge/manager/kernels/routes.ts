@@ -4,6 +4,7 @@ import { Execute, Executed, KernelList, KernelRestart, KernelspecList, NewKernel
 import { Kernel, KernelId } from '../../../schema/api/kernel-parts.ts';
 import { SessionId } from '../../../schema/api/session.ts';
 import { reply, route, slice } from '../../http/slice.ts';
+import { atAgent } from '../sessions/ask-agent.ts';
 import { socketRoute } from '../sessions/socket-route.ts';
 import { execute } from './execute.ts';
 import { actOnKernel, listKernels, listKernelspecs, startKernel } from './service.ts';
@@ -11,18 +12,7 @@ import { actOnKernel, listKernels, listKernelspecs, startKernel } from './servic
 const SessionParams = z.strictObject({ id: SessionId });
 const KernelParams = z.strictObject({ id: SessionId, kernelId: KernelId });
 const path = '/v1/sessions/{id}/kernels/{kernelId}';
-const unreachable = [
-  'session_not_found',
-  'session_not_running',
-  'session_ended',
-  'session_output_gone',
-  'agent_unreachable',
-  'agent_disk_full',
-  'tunnel_closed',
-  'tunnel_deadline',
-  'tunnel_op_unknown',
-  'kernel_not_found',
-] as const;
+const unreachable = [...atAgent, 'kernel_not_found'] as const;
 /** A code of 256 Ki characters, each at most as six bytes of JSON, and the commands of a batch. */
 const bodyBytes = 5 * 1024 * 1024;
 

@@ -7,6 +7,19 @@ import type { UserCtx } from '../../http/context.ts';
 import { controlHubObject } from '../../platform/objects.ts';
 import { streamTarget } from './streams.ts';
 
+/** What may come of a question, or of a stream, in place of an answer: for the errors of routes. */
+export const atAgent = [
+  'session_not_found',
+  'session_not_running',
+  'session_ended',
+  'session_output_gone',
+  'agent_unreachable',
+  'agent_disk_full',
+  'tunnel_closed',
+  'tunnel_deadline',
+  'tunnel_op_unknown',
+] as const;
+
 /** What the agent of the session answers; `input` without session and generation. @throws Refusal, the agent's own among them */
 export async function askAgent<Op extends CallOp>(
   ctx: UserCtx,

@@ -5,23 +5,13 @@ import { NewTerminal, TerminalList } from '../../../schema/api/terminal.ts';
 import { Terminal, TerminalId } from '../../../schema/api/terminal-parts.ts';
 import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { reply, route, slice } from '../../http/slice.ts';
+import { atAgent } from '../sessions/ask-agent.ts';
 import { closeTerminal, listTerminals, openTerminalSocket, startTerminal } from './service.ts';
 
 const SessionParams = z.strictObject({ id: SessionId });
 const TerminalParams = z.strictObject({ id: SessionId, terminalId: TerminalId });
 const path = '/v1/sessions/{id}/terminals/{terminalId}';
-const unreachable = [
-  'session_not_found',
-  'session_not_running',
-  'session_ended',
-  'session_output_gone',
-  'agent_unreachable',
-  'agent_disk_full',
-  'tunnel_closed',
-  'tunnel_deadline',
-  'tunnel_op_unknown',
-  'terminal_not_found',
-] as const;
+const unreachable = [...atAgent, 'terminal_not_found'] as const;
 
 export const terminals = slice('terminals', [
   route(
