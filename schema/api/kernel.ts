@@ -118,16 +118,19 @@ const newId = {
   /** Makes a repeated request harmless; made up when it is left out. */
   id: KernelId.optional(),
 };
-export const NewKernel = z.union([
-  z.strictObject({ ...newId, language: Language }),
-  /** A kernel of Jupyter, of the kernelspecs of the image. */
-  z.strictObject({
-    ...newId,
-    spec: SpecName,
-    /** What starts it anew when it ends by itself; null: nothing. */
-    restarts: KernelRestarts.nullable().default({ perMinute: 5 }),
-  }),
-]);
+export const NewKernel = z.union(
+  [
+    z.strictObject({ ...newId, language: Language }),
+    /** A kernel of Jupyter, of the kernelspecs of the image. */
+    z.strictObject({
+      ...newId,
+      spec: SpecName,
+      /** What starts it anew when it ends by itself; null: nothing. */
+      restarts: KernelRestarts.nullable().default({ perMinute: 5 }),
+    }),
+  ],
+  'must have a language (python, node, bash, ruby, perl, r) or a spec, the name of a kernelspec of the image',
+);
 
 export const KernelRestart = z.strictObject({
   /** Only if it was started so often: a repeated request restarts it once. */

@@ -42,3 +42,8 @@ export const terminalStates = ['TERMINATED', 'ERROR', 'CANCELLED'] as const sati
 export function isTerminal(state: SessionState): boolean {
   return (terminalStates as readonly SessionState[]).includes(state);
 }
+
+/** Of a variable of the environment. */
+export const EnvName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'must be a name of letters, digits and _, no digit first: BATCH_SIZE');

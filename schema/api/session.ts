@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { pageOf, PageQuery } from './page.ts';
-import { OutputPolicy, SessionState, SessionType } from './session-parts.ts';
+import { EnvName, OutputPolicy, SessionState, SessionType } from './session-parts.ts';
 
 export const SessionName = z
   .string()
@@ -11,9 +11,6 @@ export const SessionId = z
   .string()
   .regex(idPattern('session'), 'must be the id of a session, as lists show it: ses_, 26 characters, _1_1');
 const count = z.int().nonnegative();
-const envName = z
-  .string()
-  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'must be a name of letters, digits and _, no digit first: BATCH_SIZE');
 /** No control characters but tab and line feed; NUL can not reach execve. */
 const argument = z
   .string()
@@ -47,7 +44,7 @@ export const NewSession = z
     type: SessionType,
     image: z.string().min(1, 'must name an image: causeway/python').max(512),
     command: z.array(argument).min(1).max(1024).optional(),
-    env: z.record(envName, argument.max(32_768)).optional(),
+    env: z.record(EnvName, argument.max(32_768)).optional(),
     /** The main process has a standard input that clients write to. */
     stdin: z.boolean().optional(),
     /** The main process has a terminal. */

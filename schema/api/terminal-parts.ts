@@ -1,6 +1,7 @@
 /** Parts of terminals that both their API and the tunnel use. */
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
+import { EnvName } from './session-parts.ts';
 
 const count = z.int().nonnegative();
 
@@ -20,7 +21,7 @@ export type TerminalWindow = z.infer<typeof TerminalWindow>;
 export const TerminalRequest = z.strictObject({
   /** Left out: the shell of the image, bash or else sh. */
   argv: z.array(z.string().max(131_072)).min(1).max(1024).optional(),
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).optional(),
+  env: z.record(EnvName, z.string().max(32_768)).optional(),
   cwd: z.string().max(4096).optional(),
   window: TerminalWindow.default({ rows: 24, columns: 80 }),
   /** One client at a time may type. */

@@ -13,7 +13,7 @@ import { sweepArchives } from './retention.ts';
 const ProcessParams = z.strictObject({
   sessionId: SessionId,
   generation: z.coerce.number().int().min(1).max(999_999_999).meta({ type: 'integer' }),
-  process: z.union([z.literal('main'), z.string().regex(idPattern('process'))]),
+  process: z.union([z.literal('main'), z.string().regex(idPattern('process'))], 'must be main, or the id of a process'),
 });
 const signed = [
   'agent_signature_invalid',
