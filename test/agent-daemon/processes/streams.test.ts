@@ -253,8 +253,9 @@ it('[S9] takes no input for a session that is not taken over yet, as nobody woul
   const processId = newProcessId();
   const first = open({ processId, spawn: { argv: ['cat'], stdin: true } });
   await until(() => first.stream.info, { what: 'opened' });
-  const kernels = { owns: () => false };
-  const untaken = { ...of(), find: () => ({ state: 'running', supervisor: undefined, kernels }) as unknown as Session };
+  const none = { owns: () => false };
+  const session = { state: 'running', supervisor: undefined, kernels: none, terminals: none } as unknown as Session;
+  const untaken = { ...of(), find: () => session };
   const attach = (input: boolean) =>
     ({ sessionId, generation: 1, actorId, open: { op: 'process', processId, input } }) as const;
   await expect(processStream(untaken)(attach(true), new TestStream())).rejects.toMatchObject({
