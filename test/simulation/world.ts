@@ -210,10 +210,11 @@ export class World implements Stage {
     void this.accounts.drain(host.agentId, draining);
   }
 
-  /** Its host is of no more use to anybody. */
+  /** Its host is of no more use to anybody; some drain it first, and do not wait for that. */
   revoke(host: WorldHost): void {
     if (host.agentId === '') return;
     this.revoked.add(host.name);
+    if (this.#limitsChance.isTrue(0.5)) void this.accounts.drain(host.agentId, true);
     void this.accounts.revoke(host.agentId);
   }
 
