@@ -25,6 +25,8 @@ interface Frame {
 }
 
 const fullMs = 10;
+/** Of those that come without a pause. */
+const linesAtOnce = 1_000;
 /** Between a line and the question for the next. */
 const thinkMs = 1_000;
 /** Lines that `ask` asks for. */
@@ -37,7 +39,11 @@ export function textOfRun(runId: string, code: string, answers: readonly string[
   const [word, first] = code.split(' ');
   if (word === 'ask') return answers.map((line) => `${line}\n`).join('');
   if (word !== 'print') return '';
-  return Array.from({ length: Number(first) }, (_, line) => `${runId} ${line}\n`).join('');
+  return linesOf(runId, 0, Number(first));
+}
+
+function linesOf(runId: string, from: number, to: number): string {
+  return Array.from({ length: to - from }, (_, at) => `${runId} ${from + at}\n`).join('');
 }
 
 /** The kernel of an argv; undefined when it is none. */
@@ -139,12 +145,11 @@ export class ModelKernel {
   }
 
   #print(frame: Frame, lines: number, everyMs: number, from: number): void {
-    for (let line = from; line < lines; line += 1) {
-      if (this.#ports.isFull()) return this.#later(fullMs, () => this.#print(frame, lines, everyMs, line));
-      this.#ports.write('stdout', Buffer.from(`${frame.id} ${line}\n`));
-      if (everyMs > 0) return this.#later(everyMs, () => this.#print(frame, lines, everyMs, line + 1));
-    }
-    this.#finish(frame, 0);
+    if (from >= lines) return this.#finish(frame, 0);
+    if (this.#ports.isFull()) return this.#later(fullMs, () => this.#print(frame, lines, everyMs, from));
+    const to = everyMs > 0 ? from + 1 : Math.min(lines, from + linesAtOnce);
+    this.#ports.write('stdout', Buffer.from(linesOf(frame.id, from, to)));
+    this.#later(everyMs, () => this.#print(frame, lines, everyMs, to));
   }
 
   #later(ms: number, task: () => void): void {
