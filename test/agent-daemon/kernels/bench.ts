@@ -1,6 +1,5 @@
 /**
- * The kernels of one session as an agent has them, over a real causeway-init that is an ordinary process here: no engine,
- * no container. `restart` is what the death of the agent and its next start do.
+ * The kernels of one session as an agent has them, over a real causeway-init.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import type { z } from 'zod';
@@ -9,12 +8,7 @@ import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from '../../.
 import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
-import { unixDoor } from '../../../agent-daemon/init/door.ts';
-import type { SessionKey } from '../../../agent-daemon/init/session-key.ts';
-import { Loops } from '../../../agent-daemon/loops.ts';
-import { Spools } from '../../../agent-daemon/output/spools.ts';
-import { systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from '../../../agent-daemon/platform.ts';
-import { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
+import { systemTimers } from '../../../agent-daemon/platform.ts';
 import type { Kernel } from '../../../schema/api/kernel-parts.ts';
 import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/session-parts.ts';
 import type { CallInput } from '../../../schema/protocol/calls.ts';
@@ -22,12 +16,10 @@ import { ExecuteEvent, type ExecuteInput } from '../../../schema/protocol/execut
 import { channels } from '../../../schema/protocol/frame.ts';
 import { type KernelItem, KernelLogReader } from '../../../schema/protocol/kernel-log.ts';
 import type { StreamOpen } from '../../../schema/protocol/streams.ts';
-import { start, type Started } from '../../support/process.ts';
-import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
 import { initBinary } from '../init/harness.ts';
+import { InitBench } from '../init-bench.ts';
 import { TestStream } from '../processes/test-stream.ts';
-import { keptLog, noFailpoints } from '../ports.ts';
 import { sessionId } from '../support.ts';
 import { type ChannelsAsk, ChannelsReader } from './channels-reader.ts';
 import { runnersFolder } from './runner-process.ts';
@@ -35,55 +27,21 @@ import { runnersFolder } from './runner-process.ts';
 type Ask = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op'>;
 const never = new AbortController().signal;
 
-export class KernelBench {
-  readonly dir = tmpDir('krn');
-  readonly log = keptLog();
+export class KernelBench extends InitBench {
   output: OutputPolicy = defaultOutputPolicy;
   /** The next kernels are noted, and never asked for. */
   holdsSpawns = false;
   /** Another init than that of this version, as in a container of an earlier one. */
   initPath = initBinary;
   heldSpawns = 0;
-  supervisor!: Supervisor;
   kernels!: SessionKernels;
-  spools!: Spools;
-  #loops!: Loops;
-  #key: SessionKey | undefined;
-  #init: Started | undefined;
   #readers: { isDone: boolean; cut(): unknown }[] = [];
 
-  async start(): Promise<this> {
-    mkdirSync(`${this.dir.path}/run`, { recursive: true });
-    mkdirSync(`${this.dir.path}/home`, { recursive: true });
-    const ports = {
-      clock: systemClock,
-      timers: systemTimers(this.log),
-      random: systemRandom,
-      log: this.log,
-      disk: systemDisk,
-      door: unixDoor,
-      soon: systemSoon,
-      failpoints: noFailpoints,
-    };
-    this.#loops = new Loops(ports);
-    this.spools = new Spools({ root: `${this.dir.path}/output`, totalBytes: 1e9, ...ports, loops: this.#loops });
-    await this.spools.start();
-    const owner = {
-      sessionId,
-      generation: 1,
-      runDir: `${this.dir.path}/run`,
-      sessionKey: this.#key,
-      transport: 'socket' as const,
-      saveSessionKey: (key: SessionKey) => Promise.resolve(void (this.#key = key)),
-      connected: () => undefined,
-      leaseExpired: () => undefined,
-      reasonOf: () => Promise.resolve('exited'),
-      ended: () => undefined,
-    };
-    this.supervisor = new Supervisor(owner, { ...ports, spools: this.spools });
-    await this.supervisor.link.listen();
-    this.#init ??= start(initBinary, [`${this.dir.path}/run/agent.sock`], { name: 'init' });
-    await this.supervisor.link.ready();
+  constructor() {
+    super('krn');
+  }
+
+  protected async begin(): Promise<void> {
     this.kernels = new SessionKernels(
       {
         sessionId,
@@ -101,31 +59,14 @@ export class KernelBench {
           return Promise.resolve({ spec, record: recordOf(spec, this.output, Date.now()) });
         },
       },
-      { ...ports, spools: this.spools, runnersPath: runnersFolder },
+      { ...this.ports(), spools: this.spools, runnersPath: runnersFolder },
     );
     await this.kernels.adopt();
-    return this;
   }
 
-  /** The agent dies, in as far as one process can play that: nothing more is written by it. */
-  async leave(): Promise<void> {
+  protected async end(): Promise<void> {
     for (const reader of this.#readers.splice(0)) if (!reader.isDone) reader.cut();
     await this.kernels.close();
-    await this.supervisor.close();
-    await this.spools.stop();
-  }
-
-  async restart(): Promise<void> {
-    await this.leave();
-    await this.start();
-  }
-
-  async stop(): Promise<void> {
-    // It may be gone before its answer is.
-    this.supervisor.link.shutdown(true).catch(() => undefined);
-    await this.#init?.exited;
-    await this.leave();
-    this.dir.remove();
   }
 
   /** Kernelspecs of the home of the session, as `kernel.json`. */

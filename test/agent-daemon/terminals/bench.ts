@@ -1,14 +1,8 @@
 /**
- * The terminals of one session as an agent has them, over a real causeway-init that is an ordinary process here: no engine,
- * no container. `restart` is what the death of the agent and its next start do.
+ * The terminals of one session as an agent has them, over a real causeway-init.
  */
-import { existsSync, mkdirSync } from 'node:fs';
-import { unixDoor } from '../../../agent-daemon/init/door.ts';
-import type { SessionKey } from '../../../agent-daemon/init/session-key.ts';
-import { Loops } from '../../../agent-daemon/loops.ts';
-import { Spools } from '../../../agent-daemon/output/spools.ts';
-import { systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from '../../../agent-daemon/platform.ts';
-import { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
+import { existsSync } from 'node:fs';
+import { systemRandom } from '../../../agent-daemon/platform.ts';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
 import { ScreenPool } from '../../../agent-daemon/terminals/screen-pool.ts';
@@ -22,62 +16,25 @@ import type { CallInput } from '../../../schema/protocol/calls.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { StreamOpen } from '../../../schema/protocol/streams.ts';
 import { TerminalEvent } from '../../../schema/protocol/terminal.ts';
-import { start, type Started } from '../../support/process.ts';
-import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
-import { initBinary } from '../init/harness.ts';
-import { keptLog, noFailpoints } from '../ports.ts';
+import { InitBench } from '../init-bench.ts';
 import { TestStream } from '../processes/test-stream.ts';
 import { sessionId } from '../support.ts';
 
 type Ask = Omit<Extract<StreamOpen, { op: 'terminal' }>, 'op' | 'terminalId'>;
 const never = new AbortController().signal;
 
-export class TerminalBench {
-  readonly dir = tmpDir('trm');
-  readonly log = keptLog();
+export class TerminalBench extends InitBench {
   /** Small, so that a test fills it soon; more than what is drawn between two kept screens. */
   readonly spoolBytes = 2 * 1024 * 1024;
-  supervisor!: Supervisor;
   terminals!: SessionTerminals;
-  spools!: Spools;
-  #loops!: Loops;
-  #key: SessionKey | undefined;
-  #init: Started | undefined;
   #viewers: TestViewer[] = [];
 
-  async start(): Promise<this> {
-    mkdirSync(`${this.dir.path}/run`, { recursive: true });
-    mkdirSync(`${this.dir.path}/home`, { recursive: true });
-    const ports = {
-      clock: systemClock,
-      timers: systemTimers(this.log),
-      random: systemRandom,
-      log: this.log,
-      disk: systemDisk,
-      door: unixDoor,
-      soon: systemSoon,
-      failpoints: noFailpoints,
-    };
-    this.#loops = new Loops(ports);
-    this.spools = new Spools({ root: `${this.dir.path}/output`, totalBytes: 1e9, ...ports, loops: this.#loops });
-    await this.spools.start();
-    const owner = {
-      sessionId,
-      generation: 1,
-      runDir: `${this.dir.path}/run`,
-      sessionKey: this.#key,
-      transport: 'socket' as const,
-      saveSessionKey: (key: SessionKey) => Promise.resolve(void (this.#key = key)),
-      connected: () => undefined,
-      leaseExpired: () => undefined,
-      reasonOf: () => Promise.resolve('exited'),
-      ended: () => undefined,
-    };
-    this.supervisor = new Supervisor(owner, { ...ports, spools: this.spools });
-    await this.supervisor.link.listen();
-    this.#init ??= start(initBinary, [`${this.dir.path}/run/agent.sock`], { name: 'init' });
-    await this.supervisor.link.ready();
+  constructor() {
+    super('trm');
+  }
+
+  protected async begin(): Promise<void> {
     const output = { onFull: 'block', blockMs: 86_400_000 } as const;
     this.terminals = new SessionTerminals(
       {
@@ -97,31 +54,14 @@ export class TerminalBench {
           });
         },
       },
-      { ...ports, spools: this.spools, pool: new ScreenPool(new ScreenThread(this.log)) },
+      { ...this.ports(), spools: this.spools, pool: new ScreenPool(new ScreenThread(this.log)) },
     );
     await this.terminals.adopt();
-    return this;
   }
 
-  /** The agent dies, in as far as one process can play that: nothing more is written by it. */
-  async leave(): Promise<void> {
+  protected async end(): Promise<void> {
     for (const viewer of this.#viewers.splice(0)) viewer.stream.cut();
     await this.terminals.stop();
-    await this.supervisor.close();
-    await this.spools.stop();
-  }
-
-  async restart(): Promise<void> {
-    await this.leave();
-    await this.start();
-  }
-
-  async stop(): Promise<void> {
-    // It may be gone before its answer is.
-    this.supervisor.link.shutdown(true).catch(() => undefined);
-    await this.#init?.exited;
-    await this.leave();
-    this.dir.remove();
   }
 
   act(terminalId: string, act: CallInput<'terminal'>['act']): Promise<Terminal> {
