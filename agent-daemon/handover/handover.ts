@@ -15,6 +15,7 @@ import type { Loop, Loops } from '../loops.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
+import { attendedSpawn } from '../processes/supervisor.ts';
 import { mainProcessId } from '../sessions/main-process.ts';
 import { EdgeRefusal, type Upload } from '../tunnel/edge-api.ts';
 import { type Chunk, readChunk } from './chunker.ts';
@@ -44,9 +45,6 @@ const chunksPerTurn = 16;
 const chunksWhileWritten = 64;
 /** A look that takes longer is gone on with in another one. */
 const longestLookMs = 120_000;
-/** As long as this nobody waits for a reader but who is a pipe to one: a file server, a shell of SSH. */
-const pipeBlockMs = 86_400_000;
-const pipeSpoolBytes = 4 * 1024 * 1024;
 /** What the edge does not want is offered again after this long: it may know by then. */
 const refusedMs = 3_600_000;
 /** Answers that are about what is sent, not about whether anything can be. */
@@ -253,6 +251,5 @@ export class HandOver {
 /** What is worth keeping: not what somebody typed in a terminal beside the session's own, nor what only passed through. */
 function isLog({ sessionId, generation, processId }: SpoolRef, { record }: ProcessSpool): boolean {
   if (processId === mainProcessId(sessionId, generation)) return true;
-  const { blockMs, spoolBytes } = record.output;
-  return !record.tty && !(blockMs === pipeBlockMs && spoolBytes === pipeSpoolBytes);
+  return !record.tty && record.spawn !== attendedSpawn;
 }

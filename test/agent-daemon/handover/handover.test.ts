@@ -8,6 +8,7 @@ import { HandOver } from '../../../agent-daemon/handover/handover.ts';
 import { readChunk } from '../../../agent-daemon/handover/chunker.ts';
 import type { Disk } from '../../../agent-daemon/disk.ts';
 import { Loops } from '../../../agent-daemon/loops.ts';
+import { attendedSpawn } from '../../../agent-daemon/processes/supervisor.ts';
 import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
 import type { ProcessSpool } from '../../../agent-daemon/output/process-spool.ts';
 import { Spools } from '../../../agent-daemon/output/spools.ts';
@@ -267,10 +268,7 @@ it('hands over nothing of terminals beside the session, nor of what only passed 
   const storage = new Storage();
   const { spools, handOver } = await live(tmpDir('handover').path, storage);
   const typed = { ...record(), tty: true };
-  const pipe: ProcessRecord = {
-    ...record(),
-    output: { onFull: 'block', blockMs: 86_400_000, spoolBytes: 4 * 1024 * 1024 },
-  };
+  const pipe = { ...record(), spawn: attendedSpawn };
   for (const [digit, each] of [typed, pipe].entries()) {
     const spool = await spools.create({ ...ref, processId: `prc_${String(digit).repeat(26)}` }, each);
     await put(spool, 'stdout', Buffer.from('secret'));
