@@ -36,10 +36,13 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** They compute and wait for nothing: at a low priority beside `e2e`, which waits a lot, they are nearly free. */
+const worlds = 'test/simulation/simulate.test.ts';
+
 /**
  * Three projects: `edge` runs inside workerd, `node` needs nothing but Node, `e2e` drives the real stack. Each of its files
- * has engines, networks, homes and ports of its own, so that two share the machine. Some of the full tier's want to break
- * the machine: there one runs at a time.
+ * has engines, networks, homes and ports of its own, so that two share the machine beside the simulated worlds. Some of the
+ * full tier's want to break the machine: there one runs at a time.
  */
 export default defineConfig({
   test: {
@@ -79,6 +82,7 @@ export default defineConfig({
           maxWorkers: workers,
           environment: 'node',
           include: ['test/{schema,wire,cli,agent-daemon,contract,simulation,fuzz,hygiene}/**/*.test.ts'],
+          exclude: [worlds],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
@@ -87,8 +91,8 @@ export default defineConfig({
         test: {
           name: 'e2e',
           environment: 'node',
-          include: ['test/{e2e,hostile}/**/*.test.ts'],
-          maxWorkers: byTier({ daily: 2, full: 1 }),
+          include: ['test/{e2e,hostile}/**/*.test.ts', worlds],
+          maxWorkers: byTier({ daily: 3, full: 1 }),
           sequence: { groupOrder: 1 },
           testTimeout: 180_000,
           hookTimeout: 300_000,
