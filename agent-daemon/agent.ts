@@ -8,6 +8,7 @@ import type { Config } from './config.ts';
 import type { Route } from '../schema/protocol/diagnosis.ts';
 import { freshId } from './fresh-id.ts';
 import { Loops } from './loops.ts';
+import { requireSameMachine } from './machine.ts';
 import { describeCall } from './status/describe.ts';
 import { RecentErrors } from './status/recent-errors.ts';
 import { type AgentStatus, StatusFile } from './status/status-file.ts';
@@ -58,11 +59,12 @@ export class Agent {
     this.#statusFile = new StatusFile(config.stateDir, { ...ports, loops: parts.loops }, () => this.status());
   }
 
-  /** Resolves when it has joined, taken up what an earlier run left, and dials. @throws JoinError */
+  /** Resolves when it has joined, taken up what an earlier run left, and dials. @throws JoinError, MachineChanged */
   static async start(config: AgentConfig, given: AgentPorts, signal: AbortSignal): Promise<Agent> {
     const errors = new RecentErrors(given.log, given.clock);
     const ports = { ...given, log: errors.log };
     const identity = await Identity.open(config.stateDir, ports);
+    await requireSameMachine(config.stateDir, { ...ports, hardwareId: await ports.host.readHardwareId() });
     const freshJournalId = () => freshId('journal', ports);
     const journal = await Journal.open(join(config.stateDir, 'journal.log'), { ...ports, freshJournalId });
     const tunnel = new Tunnel(ports, identity, journal);

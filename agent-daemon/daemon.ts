@@ -6,6 +6,7 @@ import { type Config, ConfigError, readConfig } from './config.ts';
 import { agentFailpoints } from './failpoints.ts';
 import { thisHost } from './host.ts';
 import { unixDoor } from './init/door.ts';
+import { MachineChanged } from './machine.ts';
 import { lineLog, systemClock, systemDisk, systemGzip, systemRandom, systemSoon, systemTimers } from './platform.ts';
 import { DockerRuntime } from './runtime/docker.ts';
 import { StateInUse, lockState } from './state-lock.ts';
@@ -18,7 +19,7 @@ import { Installation } from './upgrade/installation.ts';
 import { wayOf } from './way.ts';
 
 /** Exit codes of sysexits.h: after the first two another try would end the same way. `again`: start what is current. */
-const exitCodes = { usage: 64, refused: 77, hung: 70, inUse: 75, again: 85 } as const;
+const exitCodes = { other: 1, usage: 64, refused: 77, hung: 70, inUse: 75, again: 85 } as const;
 
 /** Returns the exit status. */
 async function run(config: Config): Promise<number> {
@@ -89,19 +90,18 @@ function realPorts(config: Config, log: Log, { url, way, restart }: Doors): Agen
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof ConfigError) return exitCodes.usage;
-  if (error instanceof JoinError) return exitCodes.refused;
-  return error instanceof StateInUse ? exitCodes.inUse : 1;
+  if (error instanceof JoinError || error instanceof MachineChanged) return exitCodes.refused;
+  return error instanceof StateInUse ? exitCodes.inUse : exitCodes.other;
 }
 
 async function main(): Promise<never> {
   try {
     return process.exit(await run(readConfig(process.argv.slice(2), process.env)));
   } catch (error) {
-    const known = error instanceof ConfigError || error instanceof JoinError || error instanceof StateInUse;
-    process.stderr.write(
-      `causeway agent: ${known ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
-    );
-    process.exit(exitCodeOf(error));
+    const status = exitCodeOf(error);
+    const text = error instanceof Error ? (status === exitCodes.other ? error.stack : error.message) : String(error);
+    process.stderr.write(`causeway agent: ${text}\n`);
+    process.exit(status);
   }
 }
 

@@ -24,6 +24,8 @@ export interface Host {
   runnersPath: string;
   /** The routing table, as `/proc/net/route` has it. */
   readRoutes(): Promise<string>;
+  /** What the hardware calls itself, and no copy of a disk takes along; undefined where it says nothing of use. */
+  readHardwareId(): Promise<string | undefined>;
   /** Runs `iptables` with these arguments; resolves with what it said when it failed. */
   iptables(args: readonly string[]): Promise<string | undefined>;
   /** Bytes on the disk below a directory; undefined when that takes too long. */
@@ -48,9 +50,25 @@ export function thisHost(): Host {
     initPath: fileURLToPath(new URL(`./init/bin/causeway-init-${initArch}`, import.meta.url).href),
     runnersPath: fileURLToPath(new URL('./kernels/runners/', import.meta.url).href),
     readRoutes: () => readFile('/proc/net/route', 'utf8'),
+    readHardwareId,
     iptables,
     measureTree,
   };
+}
+
+/** Of a PC or a virtual machine (SMBIOS, for root alone), and of a board with a device tree. */
+const hardwareIdFiles = ['/sys/class/dmi/id/product_uuid', '/sys/firmware/devicetree/base/serial-number'];
+/** What firmware says that nobody has given an id: one digit all over, or what AMI's sample has. */
+const noId = /^([0-9a-f])\1*$|^03000200040005000006000700080009$/i;
+
+/** `files`: read in this order, the first that says anything counts. */
+export async function readHardwareId(files: readonly string[] = hardwareIdFiles): Promise<string | undefined> {
+  for (const file of files) {
+    const text = await readFile(file, 'latin1').catch(() => '');
+    const id = text.replace(/[^\x21-\x7e]/g, '');
+    if (id !== '' && !noId.test(id.replaceAll('-', ''))) return id;
+  }
+  return undefined;
 }
 
 async function iptables(args: readonly string[]): Promise<string | undefined> {

@@ -165,6 +165,14 @@ export const faultKinds: readonly FaultKind[] = [
     },
   },
   {
+    name: 'identity copied',
+    weight: 0.5,
+    strike(world, chance) {
+      const host = chance.pick(world.hosts.filter(({ agentId }) => agentId !== ''));
+      if (host) world.copy(host, seconds(chance, 5, 180));
+    },
+  },
+  {
     name: 'rights changed',
     weight: 3,
     strike: (world) => world.changeRights(),

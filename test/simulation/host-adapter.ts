@@ -3,12 +3,21 @@ import type { ContainerLife } from '../support/invariant-rules.ts';
 import { dialOf, postOf, putOf } from './edge/front.ts';
 import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
 import { SimHost } from './host/agent.ts';
+import type { SimDisk } from './host/disk.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { HostSize, WorldHost } from './host-port.ts';
 import type { World } from './world.ts';
 
+/** Whose disk a host begins with. */
+interface Original {
+  /** As D1 has it. */
+  name: string;
+  disk: SimDisk;
+  hardwareId: string | undefined;
+}
+
 /** A host of `world`; its clocks are its own. */
-export function makeSimHost(world: World, name: string, size: HostSize): WorldHost {
+export function makeSimHost(world: World, name: string, size: HostSize, original?: Original): WorldHost {
   const { time, edge, weather, sometimes, invariants } = world;
   const chance = world.chance.fork(name);
   const way = world.ways.get(name)!;
@@ -25,8 +34,14 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
     time,
     chance: chance.fork('front'),
     says: (bytes: Uint8Array) => promises.agentSays(name, host.disk, bytes),
-    hears: () => (pongMs = time.nowMs),
+    hears: () => {
+      pongMs = time.nowMs;
+      if (original) sometimes.reached('a copied machine spoke as the original');
+    },
   };
+  const knownAs = original?.name ?? name;
+  const hasHardwareId = original ? original.hardwareId !== undefined : chance.fork('hardware').isTrue(0.7);
+  const hardwareId = hasHardwareId ? `the hardware of ${name}` : undefined;
   const steps = chance.fork('steps');
   const slowness = chance.fork('disk');
   const laziness = chance.fork('engine');
@@ -51,6 +66,7 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
     post: postOf(front),
     put: putOf(front),
     token: () => token,
+    hardwareId,
     engine: {
       cpus: size.cpus,
       memoryBytes: size.memoryBytes,
@@ -78,16 +94,20 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
     },
     trace: (line) => {
       time.trace(line);
+      if (line.includes('MachineChanged')) sometimes.reached('a copied machine found out by itself that it is one');
       if (line.endsWith('agent starts')) pongMs = Number.NEGATIVE_INFINITY;
       if (line.includes('container begins')) noteStart();
     },
   });
   host.engine.addImage({ name: 'busybox:latest' });
   host.engine.addImage({ name: 'busybox' });
+  if (original) host.disk.takeImageOf(original.disk);
   let isDark = false;
   let lostPower = false;
+  let isScrapped = false;
 
   function revive(): void {
+    if (isScrapped) return;
     if (running().length > 0) sometimes.reached('a container was adopted');
     if (isDark) {
       isDark = false;
@@ -109,18 +129,24 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
     name,
     get agentId() {
       // For good, once it has joined.
-      agentId ||= edge.worker.agentOf(name)?.agentId ?? '';
+      agentId ||= edge.worker.agentOf(knownAs)?.agentId ?? '';
       return agentId;
     },
     get isRunning() {
       return host.isRunning;
     },
+    hasHardwareId,
     get lostPower() {
       return lostPower;
     },
     // Nobody starts an agent before there is a token to join by.
     start: () => {
-      if (token !== undefined) revive();
+      if (token !== undefined || original !== undefined) revive();
+    },
+    copy: (copyName) => makeSimHost(world, copyName, size, { name: knownAs, disk: host.disk, hardwareId }),
+    scrap() {
+      isScrapped = true;
+      adapter.powerLoss();
     },
     join(given) {
       token = given;
@@ -157,7 +183,7 @@ export function makeSimHost(world: World, name: string, size: HostSize): WorldHo
       skewMs += ms;
     },
     get approved() {
-      return edge.worker.agentOf(name)?.approved ?? {};
+      return edge.worker.agentOf(knownAs)?.approved ?? {};
     },
     used() {
       const used = { cpu: 0, mem: 0 };

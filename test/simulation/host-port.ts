@@ -11,6 +11,8 @@ export interface WorldHost {
   /** As D1 has it; empty before it has joined. */
   readonly agentId: string;
   readonly isRunning: boolean;
+  /** No copy of its disk could go on as this agent: its hardware says which machine it is. */
+  readonly hasHardwareId: boolean;
   /** At any time. */
   readonly lostPower: boolean;
   /** Starts the agent's process. */
@@ -37,6 +39,10 @@ export interface WorldHost {
   readonly approved: Readonly<Record<string, number>>;
   used(): Record<string, number>;
   running(): { sessionId: string; generation: number; name: string }[];
+  /** Another machine with an image of this one's disk, which nobody has started yet. */
+  copy(name: string): WorldHost;
+  /** It is gone for good, with all that runs on it. */
+  scrap(): void;
   /** Sessions whose containers run although all that ran in them has ended. */
   hollow(): string[];
   /** What is left: containers and networks by session. */

@@ -52,6 +52,9 @@ export const rareCases = [
   'an agent was revoked with sessions on it',
   'an agent was drained',
   'a change came late for an agent that was revoked',
+  'a copied machine found out by itself that it is one',
+  'a copied machine spoke as the original',
+  'two machines of one identity were suspended',
   // agent
   'an agent process was killed',
   'an agent process was killed within a step',

@@ -15,6 +15,8 @@ export interface Stage {
   later(delayMs: number, task: () => void): void;
   /** An operator drains a host's agent, or lets it take sessions again. */
   drain(host: WorldHost, draining: boolean): void;
+  /** Somebody clones a machine's disk, and starts the clone; an operator clears that up after `clearedMs`. */
+  copy(host: WorldHost, clearedMs: number): void;
   /** An operator revokes a host's agent for good. */
   revoke(host: WorldHost): void;
   /** An administrator takes rights away, or gives them back. */

@@ -212,10 +212,34 @@ export class World implements Stage {
 
   /** Its host is of no more use to anybody; some drain it first, and do not wait for that. */
   revoke(host: WorldHost): void {
-    if (host.agentId === '') return;
+    if (host.agentId === '' || this.revoked.has(host.name)) return;
     this.revoked.add(host.name);
     if (this.#limitsChance.isTrue(0.5)) void this.accounts.drain(host.agentId, true);
     void this.accounts.revoke(host.agentId);
+  }
+
+  /** The clone never belongs to this control plane; the original has to be well again when it is gone and that is approved. */
+  copy(host: WorldHost, clearedMs: number): void {
+    const name = `${host.name}, copied`;
+    if (host.agentId === '' || this.ways.has(name) || this.revoked.has(host.name)) return;
+    this.ways.set(name, new Way());
+    const copy = host.copy(name);
+    this.hosts.push(copy);
+    this.revoked.add(name);
+    copy.start();
+    if (!host.hasHardwareId) this.invariants.copied(host.name);
+    this.later(clearedMs, () => {
+      copy.scrap();
+      this.#approveAgain(host);
+    });
+  }
+
+  /** Whenever its ledger finds out that there were two. */
+  #approveAgain(host: WorldHost): void {
+    const ledgers = [...this.edge.ledgerStores.values()];
+    const row = ledgers.flatMap((store) => store.agents()).find(({ agentId }) => agentId === host.agentId);
+    if (row?.state === 'suspended') void this.accounts.approve(host.agentId);
+    this.time.after(lookMs, () => this.#approveAgain(host));
   }
 
   changeRights(): void {

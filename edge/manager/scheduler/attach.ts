@@ -44,12 +44,13 @@ export function judgeJoin(
       detail: 'An administrator has to approve it: causeway agent approve.',
     };
   if (row.joinIncarnation !== meta.incarnation) return { kind: 'accept' };
-  const isNext = hello.counter === row.joinCounter + 1;
+  if (hello.counter === row.joinCounter + 1) return { kind: 'accept' };
+  // The hello may have been long on its way, and overtaken by those of newer sockets: an honest agent's counter is old then,
+  // or that of the newer socket, and what it says it has is old in any case. A copy comes again, on a socket that is newer.
+  const isOvertaken = openedAtMs < (row.connectedAtMs ?? 0);
   const isRepeat = hello.counter === row.joinCounter && hello.attemptId === row.attemptId;
-  if (isNext || isRepeat) return { kind: 'accept' };
-  // The hello may have been long on its way, and overtaken by those of newer sockets: an honest agent's counter is old then.
-  // A copy comes again, on a socket that is newer, and is found out then.
-  if (openedAtMs < (row.connectedAtMs ?? 0))
+  if (isRepeat && !isOvertaken) return { kind: 'accept' };
+  if (isOvertaken)
     return {
       kind: 'refuse',
       code: 'agent_epoch_stale',

@@ -6,6 +6,7 @@ import type { AgentLiveness } from '../../tunnel/rpc.ts';
 import { judgeItem, judgeJoin, nextEpoch } from './attach.ts';
 import { finish, giveUp } from './dispatch.ts';
 import { type AgentEntry, capacityOf, isWatched, newEntry } from './heap.ts';
+import { deadlineAfterMs } from './lifecycle.ts';
 import { newAgentRow } from './new-rows.ts';
 import { putOn } from './put-on.ts';
 import type { AttachAnswer, EnrolledAgent } from './rpc.ts';
@@ -14,6 +15,8 @@ import type { Turn } from './turn.ts';
 
 /** Most intents of one agent that ride behind its welcome; the alarm sends the rest. */
 const intentsAtAttach = 500;
+/** In place of the incarnation in which an agent attached last: no ledger has it, so any join counter is taken once. */
+const approvedAnew = 0;
 
 /** Adds an agent, or takes over what the catalogue decided about it. What comes late undoes no revocation and no approval. */
 export function putAgent(turn: Turn, agent: EnrolledAgent): void {
@@ -36,7 +39,7 @@ export function putAgent(turn: Turn, agent: EnrolledAgent): void {
   if (state === 'active' && before.state !== 'active') {
     row.reason = null;
     // Approved anew: the next hello is taken at any join counter.
-    if (before.state === 'suspended') row.joinIncarnation = 0;
+    if (before.state === 'suspended') row.joinIncarnation = approvedAnew;
   }
   if (state === 'revoked') revoke(turn, known);
   else if (state !== 'active' && row.reachable) loseAgent(turn, known, `the agent is ${state}`);
@@ -164,8 +167,10 @@ function accept(turn: Turn, entry: AgentEntry, hello: ToEdgeHello): void {
   row.epoch = epoch;
   row.joinCounter = hello.counter;
   row.attemptId = hello.attemptId;
+  // What was confirmed to a copy was confirmed under the numbers of the original: it tells anew how its sessions stand.
+  const isApprovedAnew = row.joinIncarnation === approvedAnew;
+  if (row.journalId !== hello.journalId || isApprovedAnew) row.ackedIndex = 0;
   row.joinIncarnation = meta.incarnation;
-  if (row.journalId !== hello.journalId) row.ackedIndex = 0;
   row.journalId = hello.journalId;
   row.offered = hello.capacity;
   row.agentVersion = hello.agentVersion;
@@ -195,8 +200,10 @@ function reconcile(turn: Turn, entry: AgentEntry, inventory: readonly InventoryI
   for (const item of inventory) {
     const { sessionId, generation } = item;
     present.add(`${sessionId} ${generation}`);
-    const verdict = judgeItem(item, turn.session(sessionId), agentId, turn.meta);
-    if (verdict === 'keep' && !turn.session(sessionId)) orphans.push(item);
+    const session = turn.session(sessionId);
+    const verdict = judgeItem(item, session, agentId, turn.meta);
+    if (verdict === 'keep' && !session) orphans.push(item);
+    if (verdict === 'keep' && session?.again) isThere(turn, session, item, agentId);
     if (verdict === 'destroy') destroy.push({ sessionId, generation });
     if (verdict === 'adopt') adopt(turn, entry, item);
   }
@@ -207,6 +214,14 @@ function reconcile(turn: Turn, entry: AgentEntry, inventory: readonly InventoryI
     if (session && !present.has(`${sessionId} ${generation}`)) lacks(turn, entry, session, generation);
   }
   return destroy;
+}
+
+/** What an earlier inventory lacked, and this one has, is not awaited any more. */
+function isThere(turn: Turn, session: SessionRow, { generation, state }: InventoryItem, agentId: string): void {
+  const isCurrent = session.agentId === agentId && session.generation === generation;
+  if (!isCurrent || state === 'ended' || session.state === 'TERMINATING') return;
+  session.again = null;
+  turn.setDeadline(session, deadlineAfterMs(session.state, turn.timers));
 }
 
 /** After a restore: the agent has a placement that this ledger does not remember having made. */

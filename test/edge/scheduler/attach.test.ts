@@ -86,6 +86,37 @@ describe('[M2] the join counter', () => {
     expect(agent.hello(counter, lastAttempt)).toMatchObject({ accepted: false, code: 'agent_identity_conflict' });
   });
 
+  it('does not take what a hello said that its own repetition overtook: that list of sessions is old', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    const openedAtMs = world.nowMs;
+    // The agent heard nothing on its first socket, and said the same on the next, which was heard first.
+    world.nowMs += 1;
+    agent.attach();
+    const id = world.admit();
+    agent.run(id);
+    const late = agent.hello(agent.counter, agent.lastAttempt, [], agent.approved, openedAtMs);
+    expect(late).toMatchObject({ accepted: false, code: 'agent_epoch_stale' });
+    world.pass(world.timers.missingMs + 15_000, agent.alive);
+    expect(world.state(id)).toBe('RUNNING');
+    expect(agent.hello(agent.counter, agent.lastAttempt, agent.holding([id, 1]))).toMatchObject({ accepted: true });
+  });
+
+  it('has an agent that is approved anew tell from the beginning: a copy may have told under its numbers', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.attach();
+    const id = world.admit();
+    agent.run(id);
+    const copy = newId('attempt', world.nowMs, world.bytes(10));
+    expect(agent.hello(agent.counter + 1, copy, agent.holding([id, 1]))).toMatchObject({ accepted: true });
+    const original = newId('attempt', world.nowMs + 1, world.bytes(10));
+    expect(agent.hello(agent.counter + 1, original)).toMatchObject({ code: 'agent_identity_conflict' });
+    agent.put({ approval: 2 });
+    const answer = agent.hello(agent.counter + 1, original, agent.holding([id, 1]));
+    expect(answer).toMatchObject({ accepted: true, ackedIndex: 0 });
+  });
+
   it('refuses who is not enrolled here, waits for approval, or was revoked', () => {
     const world = new World();
     const agent = new FakeAgent(world);

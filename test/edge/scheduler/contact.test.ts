@@ -271,6 +271,15 @@ describe('an inventory', () => {
     expect(world.ledger.agents()[0]?.sessions).toBe(0);
   });
 
+  it('that has a session again, which an earlier one lacked, means that it goes on', () => {
+    const { world, agent, id } = running();
+    agent.attach([]);
+    world.pass(world.timers.missingMs / 2, agent.alive);
+    agent.attach(agent.holding([id, 1]));
+    world.pass(world.timers.missingMs + 15_000, agent.alive);
+    expect(world.state(id)).toBe('RUNNING');
+  });
+
   it('that lacks a restartable session sends it back to the queue', () => {
     const { world, agent, id } = running({ leaseMs: lease });
     agent.attach([]);

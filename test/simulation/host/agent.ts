@@ -42,6 +42,8 @@ export interface SimHostOptions {
   token?: () => string | undefined;
   /** Settings of the agent; the defaults suit a small world. */
   config?: Partial<Pick<Config, 'spoolTotalBytes' | 'networkPool' | 'handoverSeconds'>>;
+  /** What the hardware calls itself; undefined: nothing. */
+  hardwareId?: string | undefined;
   engine?: Pick<SimEngineOptions, 'cpus' | 'memoryBytes' | 'liveRestore' | 'latencyMs'>;
   disk?: Pick<SimDiskOptions, 'limitBytes' | 'latencyMs' | 'fails'>;
   /** When a dead agent is started again; undefined: when `start` is called. Default 1,000. */
@@ -260,6 +262,7 @@ export class SimHost {
         initPath: '/causeway/init',
         runnersPath,
         readRoutes: () => Promise.resolve('Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n'),
+        readHardwareId: () => Promise.resolve(this.#options.hardwareId),
         iptables: () => Promise.resolve('none in a simulation'),
         measureTree: () => Promise.resolve(undefined),
       },

@@ -77,6 +77,15 @@ export class FileNode implements NodeFacts {
     return bytes;
   }
 
+  /** Another file with what is on the medium of this one. */
+  image(): FileNode {
+    const copy = new FileNode(this.mode);
+    Object.assign(copy, { uid: this.uid, gid: this.gid, mtimeMs: this.mtimeMs });
+    const { synced } = this;
+    copy.#apply(0, Buffer.from(synced), synced.byteLength);
+    return copy;
+  }
+
   /** Each change younger than `oldMs` stays, goes or is torn, by itself. */
   powerLoss(oldMs: number, random: Random): void {
     const changes = this.#changes;
@@ -106,4 +115,12 @@ export class FileNode implements NodeFacts {
     this.#bytes.set(bytes, at);
     this.size = size;
   }
+}
+
+/** A copy of a directory and all below it, as the medium has its files. */
+export function imageOf(directory: Directory): Directory {
+  const copy: Directory = { ...directory, entries: new Map() };
+  for (const [name, node] of directory.entries)
+    copy.entries.set(name, node instanceof FileNode ? node.image() : imageOf(node));
+  return copy;
 }

@@ -7,7 +7,7 @@
 import { basename, dirname, normalize } from 'node:path';
 import type { Disk, DiskFile, FileStat, OpenFlags } from '../../../agent-daemon/disk.ts';
 import type { Clock, Random, Timers } from '../../../schema/ports.ts';
-import { type Directory, type Node, FileNode, newDirectory } from './disk-nodes.ts';
+import { type Directory, type Node, FileNode, imageOf, newDirectory } from './disk-nodes.ts';
 
 export type DiskOp = keyof Disk | 'read' | 'write' | 'truncate' | 'sync' | 'close';
 
@@ -61,6 +61,12 @@ export class SimDisk implements Disk {
     this.#changes = [];
     for (const file of this.#dirty) file.powerLoss(oldMs, random);
     this.#dirty.clear();
+    this.#usedBytes = sizeOf(this.#root);
+  }
+
+  /** Takes over what another's medium has for certain: an image of it, taken while it runs. */
+  takeImageOf(other: SimDisk): void {
+    this.#root.entries = imageOf(other.#root).entries;
     this.#usedBytes = sizeOf(this.#root);
   }
 
