@@ -166,7 +166,7 @@ export const faultKinds: readonly FaultKind[] = [
   },
   {
     name: 'identity copied',
-    weight: 0.5,
+    weight: 0.6,
     strike(world, chance) {
       const host = chance.pick(world.hosts.filter(({ agentId }) => agentId !== ''));
       if (host) world.copy(host, seconds(chance, 5, 180));

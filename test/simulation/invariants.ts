@@ -68,7 +68,8 @@ export class Invariants implements WatchLedger {
 
   /**
    * A machine whose hardware says nothing was cloned. Until its join counter gives it away the clone is believed, also when
-   * it says that nothing of the original's runs any more: what [I1] says does not hold from here on.
+   * it says that nothing of the original's runs any more: then that is placed anew, and so is its room on the original.
+   * What [I1] and [I3] say of containers does not hold from here on.
    */
   copied(host: string): void {
     this.#trace(`${host} has a clone that nothing tells apart`);
@@ -220,9 +221,10 @@ export class Invariants implements WatchLedger {
   started(host: WorldHost, sessionId: string, generation: number): void {
     this.#trace(`${host.name} runs ${sessionId} g${generation}`);
     const ofSession = this.#running(sessionId);
-    if (ofSession.length > 1 && !this.#hasClone) this.violated(`[I1] ${ofSession.map(({ name }) => name).join(' and ')} run at once`);
+    if (ofSession.length > 1 && !this.#hasClone)
+      this.violated(`[I1] ${ofSession.map(({ name }) => name).join(' and ')} run at once`);
     for (const [slot, amount] of Object.entries(host.used()))
-      if (amount > (host.approved[slot] ?? 0))
+      if (amount > (host.approved[slot] ?? 0) && !this.#hasClone)
         this.violated(`[I3] ${host.name} runs ${amount} ${slot} and has ${host.approved[slot]}`);
   }
 
@@ -457,6 +459,6 @@ function specOf(edge: SimEdge, sessionId: string): KernelSpec | undefined {
 }
 
 /** A full log that nobody reads holds up the end, as its owner wants it. */
-function waitsForRoom(spec: KernelSpec | undefined): boolean {
+export function waitsForRoom(spec: KernelSpec | undefined): boolean {
   return spec?.output.onFull === 'block' && (outputBytesOf(spec.command ?? []) ?? Infinity) > spec.output.spoolBytes;
 }

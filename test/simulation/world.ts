@@ -14,7 +14,7 @@ import { Way } from './edge/links.ts';
 import { drawFault, drawSwarm } from './faults.ts';
 import type { HostSize, WorldHost } from './host-port.ts';
 import { outputBytesOf } from './host/programs.ts';
-import { Invariants } from './invariants.ts';
+import { Invariants, waitsForRoom } from './invariants.ts';
 import { lie } from './liar.ts';
 import { type Domain, People } from './people.ts';
 import { Reader } from './reader.ts';
@@ -362,7 +362,9 @@ export class World implements Stage {
     const ours = new Set(this.#ours().map(({ agentId }) => agentId));
     const runs = (sessionId: string): boolean => {
       const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
-      return row?.state === 'RUNNING' && row.stop === null && row.agentId !== null && ours.has(row.agentId);
+      if (row?.state !== 'RUNNING' || row.stop !== null || row.agentId === null) return false;
+      // One whose output waits for room is not over before somebody takes it, and may take no more orders.
+      return ours.has(row.agentId) && !waitsForRoom(this.people.promised.get(sessionId)?.spec);
     };
     const running = [...this.people.promised.keys()].find(runs);
     const asked = { isOver: running === undefined };
