@@ -29,8 +29,8 @@ const mark = /^133;[A-D](;[\x20-\x7e]*)?$/;
 
 /** Finals of CSI without prefix or intermediate that draw, move, and set modes of drawing. */
 const drawing = new Set('@ABCDEFGHIJKLMPSTXZ`abdefgmrsu'.split(''));
-/** ANSI modes that may be set: insert, new line. Locking the keyboard is none of them. */
-const ansiModes = /^(4|20)(;(4|20))*$/;
+/** ANSI modes that may be set: insert, new line, and none where a number is missing. Locking the keyboard is none of them. */
+const ansiModes = /^0*(4|20)?(;0*(4|20)?)*$/;
 /** Of the operations on windows, those that keep and bring back the title that the viewer has. */
 const titleStack = /^2[23](;[0-2])*$/;
 const sizeQuery = /^1[468]$/;
@@ -122,9 +122,9 @@ export class OutputFilter {
       case 'escape':
         return escapes.test(plain(bytes, at + 1, end));
       case 'csi':
-        return this.#passesCsi(plain(bytes, body, end));
+        return !bytes.subarray(at, body).includes(enq) && this.#passesCsi(plain(bytes, body, end));
       case 'string':
-        return introducer === osc && end - at <= maxHeldBytes && passesOsc(bytes, body, end);
+        return introducer === osc && end - at <= maxHeldBytes && passesOsc(bytes, at, body, end);
       case 'aborted':
       case 'stray':
         return false;
@@ -164,7 +164,8 @@ function plainCsi(parameters: string, final: string): boolean | 'query' {
   }
 }
 
-function passesOsc(bytes: Uint8Array, body: number, end: number): boolean {
+function passesOsc(bytes: Uint8Array, at: number, body: number, end: number): boolean {
+  if (bytes.subarray(at, body).includes(enq)) return false;
   const bytesOfEnd = bytes[end - 1] === 0x07 ? 1 : 2;
   const text = ascii.decode(bytes.subarray(body, end - bytesOfEnd));
   return /^[\x20-\x7e]*$/.test(text) && (link.test(text) || mark.test(text));

@@ -8,6 +8,7 @@ import { byTier } from '../../support/tier.ts';
 import { programBytes, terminalBytes } from '../../schema/terminal/arbitrary.ts';
 
 const window = { rows: 6, columns: 20 };
+const longMs = byTier({ daily: 120_000, full: 1_200_000 });
 const size = fc.record({ rows: fc.integer({ min: 2, max: 9 }), columns: fc.integer({ min: 3, max: 30 }) });
 
 /** Everything of a screen that can be seen or that decides about what comes. */
@@ -36,7 +37,7 @@ async function sameAfterCut(bytes: Uint8Array, at: number): Promise<void> {
 }
 
 describe('goes on behind a cut at any place', () => {
-  it('of what programs write', async () => {
+  it('of what programs write', { timeout: longMs }, async () => {
     await fc.assert(
       fc.asyncProperty(programBytes, fc.nat(), (bytes, at) => sameAfterCut(bytes, at % (bytes.length + 1))),
       { numRuns: byTier({ daily: 400, full: 20_000 }) },
@@ -56,7 +57,7 @@ describe('goes on behind a cut at any place', () => {
   });
 });
 
-it('is drawn by what draws the same again', async () => {
+it('is drawn by what draws the same again', { timeout: longMs }, async () => {
   await fc.assert(
     fc.asyncProperty(terminalBytes, size, async (bytes, later) => {
       const screen = await screenOf(bytes);
@@ -84,7 +85,7 @@ it('is drawn by what passes to a viewer unchanged', async () => {
   );
 });
 
-it('looks the same for a viewer, whose output is filtered, as without the filter', async () => {
+it('looks the same for a viewer, whose output is filtered, as without the filter', { timeout: longMs }, async () => {
   await fc.assert(
     fc.asyncProperty(programBytes, async (program) => {
       // Which character set the bytes are in is not for a program to say; and before a mark xterm minds what was left out.

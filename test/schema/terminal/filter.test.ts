@@ -43,6 +43,7 @@ describe('passes unchanged', () => {
       '\x1b]8;id=1;https://example.org/a?b=c\x1b\\text\x1b]8;;\x07\x1b]133;A\x07',
     ],
     ['a control within a sequence', 'a\x1b[3\n1mb'],
+    ['modes of which one has no number', 'a\x1b[4;hb\x1b[;20l'],
   ])('%s', (_, bytes) => {
     expect(through(bytes)).toBe(Buffer.from(bytes as string).toString('latin1'));
   });
@@ -75,6 +76,8 @@ describe('leaves out', () => {
     ['a locked keyboard, and eight-bit answers', '\x1b[2h\x1b G\x1b F\x1b[62"p'],
     ['another character set', '\x1b%@\x1b%G'],
     ['the answerback', '\x05'],
+    ['the answerback before the bracket of a sequence', '\x1b\x05[31m'],
+    ['the answerback within a link', '\x1b\x05]8;;https://example.org\x07'],
     ['controls of eight bits that are no character', Buffer.from([0x9b, 0x9d, 0x90])],
     ['an overlong control', Buffer.from([0x9b])],
     ['questions', '\x1b[c\x1b[>c\x1b[=c\x1b[6n\x1b[5n\x1b[?6n\x1b[?25$p\x1b[4$p\x1b[>q\x1b[?u\x1b[18t\x1bZ\u009a'],

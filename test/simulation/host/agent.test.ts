@@ -218,11 +218,17 @@ describe('a simulated host', () => {
     expect(world.host.history).toHaveLength(1);
   });
 
-  it('comes through random faults with every session over, none started twice, and nothing left', async () => {
-    for (let seed = 1; seed <= byTier({ daily: 25, full: 500 }); seed++) {
-      expect(await throughFaults(seed), `seed ${seed}`).toEqual({ over: true, removed: true, twice: 0, left: [] });
-    }
-  });
+  const storms = byTier({ daily: 25, full: 500 });
+  const stormsMs = byTier({ daily: 120_000, full: 1_200_000 });
+  it(
+    'comes through random faults with every session over, none started twice, and nothing left',
+    { timeout: stormsMs },
+    async () => {
+      for (let seed = 1; seed <= storms; seed++) {
+        expect(await throughFaults(seed), `seed ${seed}`).toEqual({ over: true, removed: true, twice: 0, left: [] });
+      }
+    },
+  );
 });
 
 const programs = [
