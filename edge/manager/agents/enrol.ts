@@ -127,8 +127,9 @@ async function spend(ctx: Ctx, db: Database, token: JoinTokenRow, input: Enrol):
   await durably(ctx.failpoints, 'agents.enrol', () =>
     known ? spendJoinToken(db, write, token.id, known) : enrolAgent(write, token.id, agent),
   );
-  const spent = await findJoinToken(db, token.id);
-  return findSpentOn(db, spent ?? token, input.publicKey);
+  const spent = (await findJoinToken(db, token.id)) ?? token;
+  // Somebody was given the name meanwhile.
+  return spent.usedByKey === null ? spend(ctx, db, token, input) : findSpentOn(db, spent, input.publicKey);
 }
 
 async function newAgent(
@@ -158,7 +159,7 @@ async function newAgent(
 /** The asked name, which must be free; else the host's, made free by a few random letters. */
 async function chooseName(ctx: Ctx, db: Database, input: Enrol): Promise<string> {
   if (input.name !== undefined) {
-    if (!(await isNameTaken(db, input.name))) return input.name;
+    if (!(await isNameTaken(db, input.name, input.publicKey))) return input.name;
     throw new Refusal('account_name_taken', 'Another agent has this name.');
   }
   const host = input.host.hostname
@@ -166,7 +167,7 @@ async function chooseName(ctx: Ctx, db: Database, input: Enrol): Promise<string>
     .replaceAll(/[^a-z0-9.-]+/g, '-')
     .slice(0, 50);
   const name = host.replaceAll(/^[.-]+|[.-]+$/g, '') || 'agent';
-  if (!(await isNameTaken(db, name))) return name;
+  if (!(await isNameTaken(db, name, input.publicKey))) return name;
   return `${name}-${makeJoinToken(ctx.random.bytes(5)).slice(4)}`;
 }
 

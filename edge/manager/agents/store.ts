@@ -1,5 +1,5 @@
 /** SQL of agents' enrolment. Takes a database, returns rows or undefined; decides nothing. */
-import { and, asc, eq, gt, inArray, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, inArray, ne, sql } from 'drizzle-orm';
 import { agents, joinTokens } from '../../../schema/db/agents.ts';
 import type { Database, Write } from '../../platform/database.ts';
 
@@ -33,16 +33,21 @@ export async function findAgent(db: Database, id: string): Promise<AgentRow | un
 export async function findAgentByKey(db: Database, publicKey: string): Promise<AgentRow | undefined> {
   return (await db.select().from(agents).where(eq(agents.publicKey, publicKey)).limit(1))[0];
 }
-export async function isNameTaken(db: Database, name: string): Promise<boolean> {
-  return (await db.select({ id: agents.id }).from(agents).where(eq(agents.name, name)).limit(1)).length > 0;
+/** By another key than this one. */
+export async function isNameTaken(db: Database, name: string, publicKey: string): Promise<boolean> {
+  const others = and(eq(agents.name, name), ne(agents.publicKey, publicKey));
+  return (await db.select({ id: agents.id }).from(agents).where(others).limit(1)).length > 0;
 }
 
 /**
- * Writes the agent and spends the token, or neither: another key may have spent it meanwhile. The control hub is chosen by
- * the number of agents so far.
+ * Writes the agent and spends the token, or neither: another key may have spent it, or taken the name, meanwhile. Where the
+ * same key was enrolled meanwhile, by another token, this one is spent on that. The control hub is chosen by the number of
+ * agents so far.
  */
 export async function enrolAgent(write: Write, tokenId: string, agent: Omit<AgentRow, 'controlHub'>): Promise<void> {
   const unspent = sql`EXISTS (SELECT 1 FROM join_tokens WHERE id = ${tokenId} AND used_by_key IS NULL)`;
+  const known = sql`SELECT 1 FROM agents WHERE name = ${agent.name} OR public_key = ${agent.publicKey}`;
+  const own = sql`SELECT id FROM agents WHERE public_key = ${agent.publicKey} AND group_number = ${agent.groupNumber}`;
   await write([
     sql`INSERT INTO agents (id, group_number, name, public_key, control_hub, state, draining, approved, approval, offered,
         host, agent_version, joined_at_ms)
@@ -50,9 +55,9 @@ export async function enrolAgent(write: Write, tokenId: string, agent: Omit<Agen
         (SELECT CAST(count(*) / ${agentsPerHub} AS INTEGER) || '' FROM agents), ${agent.state}, 0,
         ${JSON.stringify(agent.approved)}, ${agent.approval}, ${JSON.stringify(agent.offered)}, ${JSON.stringify(agent.host)},
         ${agent.agentVersion}, ${agent.joinedAtMs}
-      WHERE ${unspent}`,
-    sql`UPDATE join_tokens SET used_by_key = ${agent.publicKey}, agent_id = ${agent.id}
-      WHERE id = ${tokenId} AND used_by_key IS NULL`,
+      WHERE ${unspent} AND NOT EXISTS (${known})`,
+    sql`UPDATE join_tokens SET used_by_key = ${agent.publicKey}, agent_id = (${own})
+      WHERE id = ${tokenId} AND used_by_key IS NULL AND EXISTS (${own})`,
   ]);
 }
 

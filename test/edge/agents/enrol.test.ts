@@ -130,6 +130,22 @@ describe('enrolment', () => {
     });
     expect((await third.enrol(secret, { name: 'other' })).status).toBe(200);
   });
+  it('gives one machine that comes with two tokens at once one identity, and two machines a name each', async () => {
+    const { token } = await bootstrapped();
+    const enrol = async (host: Host, name?: string) =>
+      host.enrol((await newJoinToken(token)).token, name === undefined ? {} : { name });
+    const host = await Host.make();
+    const own = await Promise.all([enrol(host, 'mine'), enrol(host, 'mine'), enrol(host, 'mine')]);
+    expect(own.map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(new Set(own.map(({ body }) => body.agentId)).size).toBe(1);
+    const hosts = await Promise.all(Array.from({ length: 4 }, () => Host.make()));
+    const others = await Promise.all(hosts.map((each) => enrol(each)));
+    expect(new Set(others.map(({ body }) => body.name)).size).toBe(4);
+    const rivals = await Promise.all(
+      (await Promise.all([Host.make(), Host.make()])).map((each) => enrol(each, 'theirs')),
+    );
+    expect(rivals.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409]);
+  });
   it('without automatic approval approves nothing', async () => {
     const { token } = await bootstrapped();
     const host = await Host.make();
