@@ -1,9 +1,11 @@
 /** Builds the hello of one attempt and keeps it within the size of a JSON message (SPEC rules M1, F6). */
 import { limits } from '../../schema/protocol/limits.ts';
-import type { ToEdgeHello } from '../../schema/protocol/messages.ts';
+import type { Intent } from '../../schema/protocol/intents.ts';
+import type { InventoryItem, ToEdgeHello } from '../../schema/protocol/messages.ts';
 import type { Workload } from '../dispatch.ts';
 import { agentVersion } from '../version.ts';
 import type { Attempt } from './identity.ts';
+import type { Journal } from './journal.ts';
 
 const maxImages = 512;
 const maxNames = 64;
@@ -23,7 +25,19 @@ export function fitImages(images: ToEdgeHello['images']): ToEdgeHello['images'] 
   return fitting;
 }
 
-export async function buildHello(workload: Workload, attempt: Attempt, journalId: string): Promise<ToEdgeHello> {
+/** What is known of sessions, and what was promised of others: a `create` that waits, for the engine say, is a placement. */
+function withPromised(known: readonly InventoryItem[], pending: readonly Intent[]): InventoryItem[] {
+  const placements = new Set(known.map(({ sessionId, generation }) => `${sessionId} ${generation}`));
+  const promised = pending.filter(
+    ({ sessionId, generation, order }) => order.kind === 'create' && !placements.has(`${sessionId} ${generation}`),
+  );
+  return [
+    ...known,
+    ...promised.map(({ sessionId, generation }) => ({ sessionId, generation, state: 'present' as const })),
+  ];
+}
+
+export async function buildHello(workload: Workload, attempt: Attempt, journal: Journal): Promise<ToEdgeHello> {
   const [capacity, host, inventory, images] = await Promise.all([
     workload.capacity(),
     workload.host(),
@@ -37,10 +51,10 @@ export async function buildHello(workload: Workload, attempt: Attempt, journalId
     agentVersion,
     counter: attempt.counter,
     attemptId: attempt.attemptId,
-    journalId,
+    journalId: journal.journalId,
     capacity,
     host,
-    inventory,
+    inventory: withPromised(inventory, journal.pendingIntents()),
     images: fitImages(images),
   };
 }

@@ -199,7 +199,7 @@ export class Tunnel {
       intents,
       calls,
       leases: this.#leases,
-      hello: await buildHello(workload, attempt, this.#journal.journalId),
+      hello: await buildHello(workload, attempt, this.#journal),
       retell: () => workload.retell(),
       welcomed: async (welcome) => {
         this.#identity.markAccepted(attempt);

@@ -167,6 +167,18 @@ describe('hello and welcome', () => {
     await agent.time.until('the next try', () => edge.of('control')[0], 1000);
   });
 
+  it('[M9] lists what it has acknowledged, though nothing of it is there yet', async () => {
+    const agent = await agentOn({ handlers: { create: () => new Promise(() => {}) } });
+    const socket = await attach(edge, agent);
+    const order = create();
+    socket.send({ type: 'intents', epoch: 1, intents: [order] });
+    await agent.time.until('the acknowledgement', () => socket.of('intentAck')[0]);
+    socket.ws.terminate();
+    const next = await attach(edge, agent, 1);
+    const { sessionId, generation } = order;
+    expect(next.of('hello')[0]?.inventory).toEqual([{ sessionId, generation, state: 'present' }]);
+  });
+
   it('[M9] hands the answer to its inventory on, and destroys nothing else', async () => {
     const agent = await agentOn();
     const gone = { sessionId: create().sessionId, generation: 3 };
