@@ -27,6 +27,8 @@ export class TerminalInput {
   readonly #mended: Turn[] = [];
   #order: Promise<unknown> = Promise.resolve();
   #isStopped = false;
+  /** Why the terminal took no more. How much of that piece arrived is not known here, so nothing may follow it. */
+  #failure: { error: unknown } | undefined;
 
   /** `turns` that were kept, and how many bytes the terminal has. */
   constructor(ports: InputPorts, { turns, at }: { turns: readonly Turn[]; at: number }) {
@@ -79,6 +81,7 @@ export class TerminalInput {
 
   /** `offset` undefined: behind what the writer wrote before. */
   async #write(writer: string, offset: number | undefined, bytes: Uint8Array): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure.error;
     const taken = this.takenOf(writer) ?? 0;
     const skip = offset === undefined ? 0 : taken - offset;
     if (skip < 0) throw new Refusal('tunnel_frame_invalid', `Input went on at ${offset} where ${taken} was to come.`);
@@ -88,7 +91,13 @@ export class TerminalInput {
     const rest = bytes.subarray(skip);
     const at = this.#at;
     this.#at += rest.byteLength;
-    await this.#ports.write(at, rest);
+    try {
+      await this.#ports.write(at, rest);
+    } catch (error) {
+      this.#at = at;
+      this.#failure = { error };
+      throw error;
+    }
   }
 
   /** Writes behind what the writer wrote before. */

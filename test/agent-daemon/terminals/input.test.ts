@@ -10,8 +10,11 @@ class World {
   readonly taken: string[] = [];
   #kept: Turn[] = [];
   input = this.#make();
-  /** Of the bytes that are on their way to the init the half arrives when the agent dies. */
-  dies = false;
+  /**
+   * Of the bytes that are on their way to the init the half arrives when the agent dies; one that ends in order hears that
+   * their connection is gone.
+   */
+  dies: false | 'dead' | 'ending' = false;
 
   #make(): TerminalInput {
     return new TerminalInput(
@@ -20,8 +23,9 @@ class World {
           expect(offset).toBe(this.taken.length);
           const arriving = this.dies ? bytes.subarray(0, bytes.byteLength >> 1) : bytes;
           this.taken.push(...Array.from(arriving, (byte) => String.fromCharCode(byte)));
+          if (this.dies === 'ending') throw new Error('the connection is closed');
           // Nobody hears of an answer that a dead agent waits for.
-          if (this.dies) await new Promise(() => undefined);
+          if (this.dies === 'dead') await new Promise(() => undefined);
         },
         save: (turns) => {
           for (const turn of turns)
@@ -43,7 +47,7 @@ class World {
 const writers = ['a', 'b', 'c'];
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ writer: fc.constantFrom(...writers), bytes: fc.integer({ min: 1, max: 5 }) }) },
-  { weight: 1, arbitrary: fc.constant('die' as const) },
+  { weight: 1, arbitrary: fc.constantFrom('dead' as const, 'ending' as const) },
   { weight: 1, arbitrary: fc.constant('restart' as const) },
   { weight: 1, arbitrary: fc.record({ again: fc.constantFrom(...writers), back: fc.nat({ max: 4 }) }) },
 );
@@ -60,11 +64,12 @@ it('[S19] takes each byte of each writer once and in order, over deaths of the a
         );
         expect(start).toBeLessThanOrEqual(to);
         const typed = world.input.write(writer, from, Buffer.from(bytes.join(''), 'latin1'));
+        typed.catch(() => undefined);
         if (!world.dies) await typed;
         else for (let n = 0; n < 10; n++) await Promise.resolve();
       };
       for (const each of steps) {
-        if (each === 'die') world.dies = true;
+        if (each === 'dead' || each === 'ending') world.dies ||= each;
         else if (each === 'restart') {
           world.restart();
           // Each comes back, and goes on from where the terminal is.
@@ -88,6 +93,17 @@ it('[S19] takes each byte of each writer once and in order, over deaths of the a
     }),
     { numRuns: 500 },
   );
+});
+
+it('[S19] counts nothing that was typed behind what an ending agent could not pass on', async () => {
+  const world = new World();
+  await world.input.write('a', 0, Buffer.from('a'));
+  world.dies = 'ending';
+  const typed = ['a', 'b', 'a', 'b', 'a'].map((writer, n) => world.input.append(writer, Buffer.from(`${n}${n}`)));
+  expect((await Promise.allSettled(typed)).map(({ status }) => status)).toEqual(Array(5).fill('rejected'));
+  world.restart();
+  expect(world.taken.join('')).toBe('a0');
+  expect([world.input.takenOf('a'), await world.input.begin('b', 0)]).toEqual([2, 0]);
 });
 
 it('refuses what does not go on where a writer is', async () => {
