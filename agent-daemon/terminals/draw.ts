@@ -186,7 +186,9 @@ function drawSaved(core: Core, buffer: Buffer): string {
   const style = styleOf(savedCurAttrData);
   const charset = letterOf(savedCharset);
   if (savedX === 0 && savedY <= ybase && style === '' && charset === 'B') return '';
-  const place = placeAt(core, buffer, savedX, Math.max(0, savedY - ybase), 0);
+  // Saved in a window that was larger: where it is brought back to.
+  const row = Math.min(Math.max(0, savedY - ybase), core.rows - 1);
+  const place = placeAt(core, buffer, savedX, row, 0);
   const designated = charset === 'B' ? ['', ''] : [`\x1b(${charset}`, '\x1b(B'];
   return `${place}\x1b[0${style}m${designated[0]}\x1b7${designated[1]}\x1b[m`;
 }

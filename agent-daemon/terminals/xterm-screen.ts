@@ -11,6 +11,9 @@ import { type Core, makeTerminal, scrollbackOf, type XtermTerminal } from './xte
 /** What waits for such a place; when it does not come, any end of a character will do. */
 const maxHeldBytes = 16 * 1024;
 const osc = 0x5d;
+const del = 0x7f;
+/** What introduces SOS, PM and APC: like DEL they come between a character and its mark and xterm does not notice. */
+const passedOver = new Set([0x58, 0x5e, 0x5f]);
 const noBytes = new Uint8Array(0);
 
 export class XtermScreen implements Screen {
@@ -88,9 +91,10 @@ export class XtermScreen implements Screen {
         this.#within = introducer;
         return endOfString(bytes, body, introducer).end;
       }
+      const isPassedOver = bytes[at] === del || (introducer !== undefined && passedOver.has(introducer));
       at = end;
       text = end;
-      if (kind !== 'text' && kind !== 'stray' && kind !== 'aborted') clean = end;
+      if (kind !== 'text' && kind !== 'stray' && kind !== 'aborted' && !isPassedOver) clean = end;
     }
     return bytes.byteLength - clean > maxHeldBytes ? text : clean;
   }

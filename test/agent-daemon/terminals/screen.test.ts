@@ -39,7 +39,14 @@ async function sameAfterCut(bytes: Uint8Array, at: number): Promise<void> {
 describe('goes on behind a cut at any place', () => {
   it('of what programs write', { timeout: longMs }, async () => {
     await fc.assert(
-      fc.asyncProperty(programBytes, fc.nat(), (bytes, at) => sameAfterCut(bytes, at % (bytes.length + 1))),
+      fc.asyncProperty(programBytes, fc.nat(), (program, at) => {
+        // Of a charset xterm brings back with the cursor what is in use, and not what was designated: no drawing says that.
+        const text = Buffer.from(program)
+          .toString('latin1')
+          .replaceAll(/\x1b\[\?104[89]l|\x1b8|\x1b\[u/g, '');
+        const bytes = Buffer.from(/\x1b[()]0/.test(text) ? Buffer.from(text, 'latin1') : program);
+        return sameAfterCut(bytes, at % (bytes.length + 1));
+      }),
       { numRuns: byTier({ daily: 400, full: 20_000 }) },
     );
   });
@@ -88,9 +95,15 @@ it('is drawn by what passes to a viewer unchanged', async () => {
 it('looks the same for a viewer, whose output is filtered, as without the filter', { timeout: longMs }, async () => {
   await fc.assert(
     fc.asyncProperty(programBytes, async (program) => {
-      // Which character set the bytes are in is not for a program to say; and before a mark xterm minds what was left out.
+      // Which character set the bytes are in is not for a program to say; before a mark, and before a character is
+      // repeated, xterm minds what was left out; and of several modes at once all pass, or none does.
       const text = Buffer.from(program).toString();
-      const bytes = Buffer.from(text.replaceAll('\x1b%@', '').replaceAll(/[\p{M}\p{Cf}]/gu, ''));
+      const bytes = Buffer.from(
+        text
+          .replaceAll('\x1b%@', '')
+          .replaceAll(/[\p{M}\p{Cf}]/gu, '')
+          .replaceAll(/\x1b\[[0-9;]*(b|;[0-9;]*[hl])/g, ''),
+      );
       const filtered = new OutputFilter({ queries: false }).push(bytes);
       const [here, there] = [await screenOf(bytes), await screenOf(filtered)];
       expect(await look(there)).toBe(await look(here));
