@@ -203,10 +203,13 @@ export class Sessions {
   }
 
   async #destroy(sessionId: string, generation: number): Promise<void> {
+    const { clock } = this.#host;
+    const sinceMs = clock.bootMs();
     for (let looks = 0; looks < 2;) {
       const found = await this.#findContainer(sessionId, generation);
-      // A wall clock that was set back makes nothing younger than new.
-      const ageMs = found === undefined ? destroyAfterMs : Math.max(0, this.#host.clock.nowMs() - found.createdAtMs);
+      // A wall clock that was set back makes nothing younger than what it has been looked at for.
+      const seenMs = clock.bootMs() - sinceMs;
+      const ageMs = found === undefined ? destroyAfterMs : Math.max(seenMs, clock.nowMs() - found.createdAtMs);
       if (ageMs >= destroyAfterMs) looks++;
       // Twice, so that nothing is destroyed for what one listing said in the middle of a change.
       await pause(this.#host.timers, ageMs >= destroyAfterMs ? 1_000 : destroyAfterMs - ageMs + 1_000);
