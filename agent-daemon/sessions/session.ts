@@ -241,6 +241,8 @@ export class Session {
     const { id, hasEnded } = await createContainer(host, this.placement, image, network);
     if (hasEnded) return this.#foundDead(id);
     const saved = this.#record.save({ containerId: id, imageId: image.id });
+    // A later order may come before this is waited for.
+    saved.catch(() => undefined);
     signal.throwIfAborted();
     const main = argv === undefined ? undefined : this.#mainSpawn(image, argv);
     // The spool of the main process is made while the engine starts the container.
