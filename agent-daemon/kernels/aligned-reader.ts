@@ -62,6 +62,11 @@ export class AlignedReader {
     }
   }
 
+  /** What is missing before `to`, where nobody wants to read on and no record was found before it. */
+  missingTo(to: number): OutputItem | undefined {
+    return this.#taken(to);
+  }
+
   #miss(gap: Gap): void {
     this.#gap = { ...gap, from: this.#gap?.from ?? gap.from };
     if (this.#finder === undefined) this.#finder = new RecordFinder(gap.to);

@@ -76,7 +76,8 @@ async function pump(
       const { turn } = kernel.bell;
       const reach = kernel.reach(run);
       const { ended } = run;
-      for (const side of sides) if (side.at < reach[side.name]) side.item ??= await side.reader.next();
+      for (const side of sides)
+        if (side.at < reach[side.name]) side.item ??= await nextOf(side.reader, ended && reach[side.name]);
       const [next] = sides
         .filter(({ item, at, name }) => item !== undefined && at < reach[name])
         .toSorted((a, b) => timeOf(a.item) - timeOf(b.item));
@@ -89,6 +90,12 @@ async function pump(
   } finally {
     await Promise.all(sides.map(({ reader }) => reader.close()));
   }
+}
+
+/** The next item; of a run that ended at `end`, what was dropped goes to there at most. */
+async function nextOf(reader: Side['reader'], end: number | undefined): Promise<OutputItem | undefined> {
+  const item = await reader.next();
+  return item === undefined && end !== undefined && reader instanceof AlignedReader ? reader.missingTo(end) : item;
 }
 
 /** Steps that are done and lines that are asked for where the client is now. False when there is nothing to tell. */

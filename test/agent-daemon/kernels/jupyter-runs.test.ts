@@ -342,6 +342,23 @@ describe('where messages are missing', () => {
     expect(next.text()).toBe('next');
   });
 
+  it('a run that is over and was dropped says so, also where no record begins behind it', async () => {
+    await withBench(
+      async (own) => {
+        const run = own.run(cell(print('gone')), { spec });
+        await run.outcome();
+        const [kernel] = await ofSpec(own, spec);
+        const client = await own.channels({ kernelId: kernel!.id, writer: 'lab' }).whenOpen();
+        client.ask(cell({ do: 'display', bytes: 3_000_000 }, { do: 'sleep', ms: 600_000 }));
+        await until(() => client.read().messages.some(({ buffers }) => buffers.length > 0), { what: 'what drops it' });
+        const again = own.execute({ runId: run.runId });
+        expect(await again.outcome()).toEqual(done);
+        expect(again.events.map(({ kind }) => kind)).toEqual(['begun', 'gap', 'finished']);
+      },
+      (own) => (own.output = { onFull: 'block', blockMs: 600_000, spoolBytes: 512 * 1024 }),
+    );
+  });
+
   it('a full log goes on under a run that nobody follows, and what was dropped of it is told', async () => {
     await withBench(
       async (own) => {
