@@ -152,8 +152,8 @@ export class JupyterKernel implements RunKernel {
     await this.input.open(this.#saved.starts);
     this.#spawned = this.#saved.starts;
     this.#reading = this.#readingFrom(from);
-    // It said that it is there in what was dropped since.
-    if (from > 0) this.#state = 'idle';
+    // It said that it is there in what was dropped since, or it was given a run.
+    if (from > 0 || runs.some(({ given }) => given === this.#saved.starts)) this.#state = 'idle';
     const { frame } = this.#saved;
     // What the earlier agent was about to say for a run.
     if (exit === undefined && frame !== undefined && frame.text !== '') this.input.sayAgain(frame);

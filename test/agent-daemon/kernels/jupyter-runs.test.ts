@@ -290,7 +290,7 @@ describe('after the death of the agent', () => {
       const again = own.execute({ runId: queued.runId, input: { kind: 'input', at, text: 'Eve' } });
       expect(await again.outcome()).toEqual(done);
       expect(again.text()).toBe('2Ada3');
-      expect(await ofSpec(own, spec)).toMatchObject([{ state: 'idle', starts: 1 }]);
+      await until(async () => (await ofSpec(own, spec))[0]?.state === 'idle', { what: 'the kernel to be idle' });
       const last = own.run(cell(count), { spec });
       await last.outcome();
       expect(last.text()).toBe('4');
