@@ -104,7 +104,7 @@ export const remedies = {
   kernel_language_missing: 'Choose another image, or another language: python (python3), node or bash.',
   kernel_spec_missing: 'GET /v1/sessions/{id}/kernelspecs lists those that it has.',
   kernel_spec_unusable: 'Start a new session: its container is made by the version of the agent that runs now.',
-  kernel_kind_wrong: 'Run code in kernels that have a language; kernels of Jupyter are spoken to by their channels.',
+  kernel_kind_wrong: 'Channels are for kernels of Jupyter; a batch is for kernels that have a language.',
   kernel_message_invalid: 'Send messages in the framing of v1.kernel.websocket.jupyter.org on shell, control or stdin.',
   kernel_message_too_large: 'A message has at most 32 MiB: put large data into a file of the session.',
   kernel_writer_replaced: 'Use a writer id of your own for each client that is connected at a time.',

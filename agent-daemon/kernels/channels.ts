@@ -7,22 +7,16 @@ import type { Timers } from '../../schema/ports.ts';
 import type { ChannelsEvent } from '../../schema/protocol/channels.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import type { AgentStream, OpenOf, StreamHandler } from '../dispatch.ts';
-import { StreamReader } from '../output/stream-reader.ts';
-import type { HeldWriter, JupyterKernel } from './jupyter-kernel.ts';
-import { RecordFinder } from './records.ts';
+import { AlignedReader } from './aligned-reader.ts';
+import type { HeldWriter } from './jupyter-input.ts';
+import type { JupyterKernel } from './jupyter-kernel.ts';
+import { lendPatiently } from './patience.ts';
 import { RecordsIn } from './records-in.ts';
-import { type KernelsOf, kernelsOf } from './streams.ts';
-
-export interface ChannelsOf extends KernelsOf {
-  timers: Timers;
-}
+import { kernelsOf, type ServedKernels } from './streams.ts';
 
 type Log = Awaited<ReturnType<ReturnType<typeof kernelsOf>['log']>>;
 
-/** A full log waits for a reader that takes something at least this often. */
-const patienceMs = 10_000;
-
-export function channelsStream(of: ChannelsOf): StreamHandler<'channels'> {
+export function channelsStream(of: ServedKernels): StreamHandler<'channels'> {
   return async ({ sessionId, generation, open }, stream) => {
     const kernels = kernelsOf(of, sessionId, generation);
     const kernel = await kernels.jupyter(open.kernelId);
@@ -52,8 +46,8 @@ async function serve(stream: AgentStream, serving: Serving): Promise<void> {
   if (from > end) throw new Refusal('session_output_gone', 'The log of the kernel does not go so far.');
   const { writer } = open;
   // Another start is opened anew by the client, and spoken to then.
-  const held = writer === undefined || starts < kernel.saved.starts ? undefined : await kernel.hold(writer);
-  const inputOffset = writer === undefined ? undefined : kernel.inputOffset(writer);
+  const held = writer === undefined || starts < kernel.saved.starts ? undefined : await kernel.input.hold(writer);
+  const inputOffset = writer === undefined ? undefined : kernel.input.offsetOf(writer);
   if (held !== undefined && writer !== undefined)
     hear(stream, kernel, { ...held, writer }).catch((error: unknown) => refuse(stream, error));
   stream.opened(inputOffset === undefined ? {} : { inputOffset });
@@ -81,15 +75,15 @@ async function hear(
   const replaced = () => stream.reset('kernel_writer_replaced');
   signal.addEventListener('abort', replaced);
   if (signal.aborted) replaced();
-  let at = kernel.inputOffset(writer);
-  const records = new RecordsIn(kernel.stagingPath(writer), kernel.disk);
+  let at = kernel.input.offsetOf(writer);
+  const records = new RecordsIn(kernel.input.stagingPath(writer), kernel.input.disk);
   try {
     for await (const { channel, offset, bytes, end } of stream.read()) {
       if (channel !== channels.input || end) continue;
       if (offset !== at) throw new Refusal('kernel_message_invalid', `Input goes on at ${at}.`);
       at += bytes.byteLength;
       for await (const record of records.push(bytes)) {
-        await kernel.whenRoom(stream.closed);
+        await kernel.input.whenRoom(stream.closed);
         await send(stream, { kind: 'taken', offset: await say(record) });
       }
     }
@@ -112,56 +106,20 @@ async function pump(
   stream: AgentStream,
   { log: { spool }, from, isLost, timers }: Serving & { from: number; isLost: boolean },
 ): Promise<void> {
-  const log = spool.log('stdout');
-  const reader = new StreamReader(log, from, { live: true });
-  let finder = isLost ? new RecordFinder(from) : undefined;
-  let gap: Extract<ChannelsEvent, { kind: 'gap' }> | undefined = isLost
-    ? { kind: 'gap', stream: 'stdout', from, to: from, reason: 'damaged' }
-    : undefined;
+  const reader = new AlignedReader(spool.log('stdout'), from, { live: true, isLost });
   try {
     while (!stream.closed.aborted) {
       const item = await reader.next();
       if (item === undefined) {
-        if (log.isFinal && reader.position >= log.end) break;
-        await log.whenBeyond(reader.position, stream.closed);
+        if (reader.isAtEnd) return;
+        await reader.whenMore(stream.closed);
       } else if (item.kind === 'gap') {
-        gap = { kind: 'gap', stream: 'stdout', ...item.gap, from: gap?.from ?? item.gap.from };
-        if (finder === undefined) finder = new RecordFinder(item.gap.to);
-        else finder.skip(item.gap.to);
-      } else if (finder === undefined) await lend(stream, { reader, bytes: item.bytes, timers });
-      else {
-        const found = finder.push(item.bytes);
-        if (found === undefined || gap === undefined) continue;
-        finder = undefined;
-        await skip(stream, { ...gap, to: found.offset });
-        gap = undefined;
-        await lend(stream, { reader, bytes: found.bytes, timers });
-      }
+        await send(stream, { kind: 'gap', stream: 'stdout', ...item.gap });
+        stream.seek(channels.stdout, item.gap.to);
+      } else await lendPatiently(stream, { channel: channels.stdout, bytes: item.bytes, reader, timers });
     }
-    // Behind it no record begins any more.
-    if (gap !== undefined && gap.from < log.end) await skip(stream, { ...gap, to: log.end });
   } finally {
     await reader.close();
-  }
-}
-
-async function skip(stream: AgentStream, gap: Extract<ChannelsEvent, { kind: 'gap' }>): Promise<void> {
-  if (gap.to > gap.from) await send(stream, gap);
-  stream.seek(channels.stdout, gap.to);
-}
-
-/** Sends bytes; who does not take them for long is not waited for when the log is full. */
-async function lend(
-  stream: AgentStream,
-  { reader, bytes, timers }: { reader: StreamReader; bytes: Uint8Array; timers: Timers },
-): Promise<void> {
-  const cancel = timers.after(patienceMs, () => reader.letGo());
-  try {
-    // The reader uses its buffer again for its next item, which is asked for when all of this one is sent.
-    await stream.lend(channels.stdout, bytes);
-  } finally {
-    cancel();
-    reader.hold();
   }
 }
 

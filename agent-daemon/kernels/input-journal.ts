@@ -8,7 +8,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
-import { WriterId } from '../../schema/protocol/channels.ts';
+import { runsWriter, WriterId } from '../../schema/protocol/channels.ts';
 import { type Disk, type DiskFile, isMissing, writeFully } from '../disk.ts';
 
 const count = z.int().nonnegative();
@@ -24,7 +24,7 @@ type Entry = z.infer<typeof Entry>;
 
 const prefixBytes = 8;
 const maxHeadBytes = 64 * 1024;
-/** Writers that are remembered; the one that was silent longest is forgotten. */
+/** Writers that are remembered; the one that was silent longest is forgotten, but never that of runs: they run once. */
 const maxWriters = 64;
 /** Bytes of entries that wait for the kernel and are held in memory too. */
 const heldBytes = 1024 * 1024;
@@ -160,8 +160,9 @@ export class InputJournal {
   }
 
   #forgetOld(): void {
-    const [oldest] = this.#writers.keys();
-    if (this.#writers.size > maxWriters && oldest !== undefined) this.#writers.delete(oldest);
+    if (this.#writers.size <= maxWriters) return;
+    const oldest = [...this.#writers.keys()].find((writer) => writer !== runsWriter);
+    if (oldest !== undefined) this.#writers.delete(oldest);
   }
 
   async #read({ fileAt, sizeBytes }: Piece, done: number): Promise<Buffer> {

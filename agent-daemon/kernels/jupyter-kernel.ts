@@ -1,28 +1,27 @@
 /**
  * One kernel of Jupyter: a process of causeway-init's bridge with the kernel behind it. It reads the log to know how the
- * kernel is, gives it what clients say, starts it anew when it ends by itself, and goes on with all that after the death of
+ * kernel is and what becomes of its runs, starts it anew when it ends by itself, and goes on with all that after the death of
  * the agent. It holds no output: whoever wants it reads the log.
  */
 import { constants } from 'node:os';
 import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
-import { bridgeChannel, BridgeNote } from '../../schema/protocol/channels.ts';
-import type { Disk } from '../disk.ts';
-import { MergedReader } from '../output/merged-reader.ts';
+import { bridgeChannel, BridgeNote, runsWriter } from '../../schema/protocol/channels.ts';
 import type { ProcessExit } from '../output/process-record.ts';
-import type { ProcessSpool } from '../output/process-spool.ts';
 import { Bell } from './bell.ts';
-import { InputJournal, type RecordBytes } from './input-journal.ts';
+import { JupyterInput } from './jupyter-input.ts';
+import { JupyterReading } from './jupyter-reading.ts';
+import { requestsOf } from './jupyter-requests.ts';
+import { JupyterRuns } from './jupyter-runs.ts';
 import type { KernelOwner } from './kernel.ts';
-import { LastWords } from './last-words.ts';
-import { type LogRecord, parseObject, RecordReader, typeOf } from './records.ts';
-import type { SavedJupyterKernel } from './saved.ts';
+import { type LogRecord, parseObject, typeOf } from './records.ts';
+import type { Ask, RunKernel } from './runs.ts';
+import type { Offsets, SavedJupyterKernel, SavedRun } from './saved.ts';
 
 /** How long a kernel may take to end by itself when it is asked to: its bridge kills it after 5 s. */
 const shutdownMs = 7_000;
 const restartMs = 2_000;
 const minuteMs = 60_000;
-const retryMs = 1_000;
 
 /** How one start of a kernel ended. */
 export interface StartEnd {
@@ -30,29 +29,16 @@ export interface StartEnd {
   restarts: boolean;
 }
 
-/** A writer that belongs to one stream. */
-export interface HeldWriter {
-  /** Aborts when another stream of it came. */
-  signal: AbortSignal;
-  /** Takes a record: resolves when it is kept, with the end of it. It is given to the kernel once, whatever dies. @throws Refusal */
-  say: (record: RecordBytes) => Promise<number>;
-  done: () => void;
-}
-
-export class JupyterKernel {
+export class JupyterKernel implements RunKernel {
   readonly #owner: KernelOwner;
-  readonly #journal: InputJournal;
-  /** Rings at everything that a client may wait for. */
   readonly bell = new Bell();
+  readonly input: JupyterInput;
+  readonly #runs: JupyterRuns;
   #saved: SavedJupyterKernel;
   #state: KernelView['state'] = 'starting';
   #death: KernelView['death'];
-  #reader = new RecordReader(0);
-  #words = new LastWords();
-  /** Of this start, while it is read. */
-  #spool: ProcessSpool | undefined;
-  /** The start that is being given its input. */
-  #givingTo: number | undefined;
+  /** Of the log of this start. */
+  #reading: JupyterReading;
   #following = new AbortController();
   #dead = Promise.withResolvers<void>();
   /** Somebody ends it: what its end leads to is theirs to say. */
@@ -63,12 +49,36 @@ export class JupyterKernel {
   /** Restarts and its end, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
   #end: StartEnd | undefined;
-  readonly #writers = new Map<string, { taken: AbortController; appending: Promise<void> }>();
 
   constructor(owner: KernelOwner, saved: SavedJupyterKernel) {
     this.#owner = owner;
     this.#saved = saved;
-    this.#journal = new InputJournal(owner.inputPath(saved.kernelId), owner.disk);
+    const { clock, timers, disk } = owner;
+    const { bell } = this;
+    const failed = (error: unknown) => this.#failed(error);
+    this.input = new JupyterInput(owner.inputPath(saved.kernelId), {
+      timers,
+      disk,
+      bell,
+      taking: () => (this.#death === undefined && !this.#following.signal.aborted ? this.#saved.starts : undefined),
+      write: (offset, bytes) => owner.supervisor().writeInput(this.processId, offset, bytes),
+      failed,
+    });
+    this.#reading = this.#readingFrom(0);
+    this.#runs = new JupyterRuns({
+      clock,
+      timers,
+      bell,
+      failed,
+      save: (record) => owner.save(record),
+      isReady: () => this.#state !== 'starting',
+      death: () => this.#death,
+      starts: () => this.#saved.starts,
+      seen: () => this.#reading.seen,
+      say: (text, changes) => this.#say(text, changes),
+      asked: () => this.#reading.hold(),
+      signal: (name) => (name === 'kill' ? this.#signal('SIGKILL', 'session') : this.#signal('SIGINT', 'process')),
+    });
   }
 
   get saved(): SavedJupyterKernel {
@@ -91,7 +101,7 @@ export class JupyterKernel {
       state: this.state,
       starts,
       startedAtMs,
-      queued: 0,
+      queued: this.#runs.queued,
       ...(restarts === undefined ? {} : { restarts }),
       ...(this.#death === undefined ? {} : { death: this.#death }),
     };
@@ -99,7 +109,7 @@ export class JupyterKernel {
 
   /** Where in the log of this start the next record begins, as far as it was read; undefined behind a gap, until one was found. */
   get boundary(): number | undefined {
-    return this.#reader.boundary;
+    return this.#reading.boundary;
   }
 
   /** How a start ended; undefined while it has not, or what follows is not decided. */
@@ -112,36 +122,45 @@ export class JupyterKernel {
   async start(): Promise<void> {
     const { starts } = this.#saved;
     try {
-      await this.#journal.open(starts);
+      await this.input.open(starts);
       await this.#owner.spawn(this.#saved);
       this.#follow();
     } catch (error) {
       // It is not there, and nobody else would say so.
       this.#death = { reason: 'not-started', lastOutput: '' };
+      this.#runs.died({ reason: 'not-started' });
       throw error;
     } finally {
       this.#spawned = starts;
       this.bell.ring();
     }
-    this.#give();
+    this.input.give();
   }
 
-  /** Goes on with a kernel of an earlier agent. */
-  async adopt(): Promise<void> {
+  /** Goes on with a kernel of an earlier agent, and with its runs, oldest first. */
+  async adopt(runs: readonly SavedRun[]): Promise<void> {
     const { sessionId, generation } = this.#owner;
     const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
     const exit = kept?.spool.record.exit;
     const from = kept?.spool.log('stdout').keptFrom(0) ?? 0;
     await kept?.done();
     // The agent died before it knew that the process was there; asking for it again is harmless.
-    if (kept === undefined) return this.start();
-    await this.#journal.open(this.#saved.starts);
+    if (kept === undefined) {
+      this.#runs.adopt(runs, 0);
+      return this.start();
+    }
+    await this.input.open(this.#saved.starts);
     this.#spawned = this.#saved.starts;
-    this.#reader = new RecordReader(from, { isLost: from > 0 });
-    // It said that it is there in what was dropped since.
-    if (from > 0) this.#state = 'idle';
-    this.#follow(from);
-    if (exit === undefined) this.#give();
+    this.#reading = this.#readingFrom(from);
+    // It said that it is there in what was dropped since, or it was given a run.
+    if (from > 0 || runs.some(({ given }) => given === this.#saved.starts)) this.#state = 'idle';
+    const { frame } = this.#saved;
+    // What the earlier agent was about to say for a run.
+    if (exit === undefined && frame !== undefined && frame.text !== '') this.input.sayAgain(frame);
+    this.#runs.adopt(runs, from);
+    this.#runs.next();
+    this.#follow();
+    if (exit === undefined) this.input.give();
   }
 
   /** Resolves when there is a log of this start, or there will be none. @throws Refusal `session_output_gone` */
@@ -160,9 +179,32 @@ export class JupyterKernel {
       await this.bell.past(turn, signal);
   }
 
-  /** Interrupts what it runs, in the way of its kernelspec. */
-  async interrupt(): Promise<void> {
-    if (this.#death === undefined) await this.#signal('SIGINT', 'process');
+  /** Interrupts what it runs, in the way of its kernelspec; `run`: only if it is that one. */
+  async interrupt(run?: SavedRun): Promise<void> {
+    if (run !== undefined) await this.#runs.interrupt(run);
+    else if (this.#death === undefined) await this.#signal('SIGINT', 'process');
+  }
+
+  /** Takes a run, behind those that wait. @throws Refusal `kernel_kind_wrong`, `kernel_dead`, `kernel_busy` */
+  take(run: SavedRun): Promise<void> {
+    return this.#runs.take(run);
+  }
+
+  requestsOf({ runId }: SavedRun): string {
+    return requestsOf(runId);
+  }
+
+  reach(run: SavedRun): Offsets {
+    return this.#runs.reach(run);
+  }
+
+  asks(run: SavedRun): Ask | undefined {
+    return this.#runs.asks(run);
+  }
+
+  async answer(run: SavedRun, at: number, text: string): Promise<void> {
+    if (run.ended === undefined && this.asks(run) === undefined) await this.#whenRead();
+    await this.#runs.answer(run, at, text);
   }
 
   /** Ends it: politely for a while, if there is one. Resolves when its end is known. */
@@ -170,8 +212,7 @@ export class JupyterKernel {
     if (this.#death !== undefined) return;
     this.#isEnding = true;
     // What nobody reads must not keep its end from being heard.
-    const letGo = this.#spool?.log('stdout').follow({ position: Number.POSITIVE_INFINITY });
-    this.#spool?.log('stdout').followerMoved();
+    const stop = this.#reading.flow();
     const cancel = this.#owner.timers.after(politelyMs, () => {
       this.#signal('SIGKILL', 'session').catch((error: unknown) => this.#failed(error));
     });
@@ -181,7 +222,7 @@ export class JupyterKernel {
       await this.#dead.promise;
     } finally {
       cancel();
-      letGo?.();
+      stop();
     }
     // What it started and left behind.
     await this.#signal('SIGKILL', 'session').catch(() => undefined);
@@ -214,91 +255,24 @@ export class JupyterKernel {
     const { kernelId } = this.#saved;
     this.#saved = { ...this.#saved, closed: true };
     await this.#owner.save({ kernel: { kernelId, closed: true } });
-    await this.#journal.remove();
+    await this.input.remove();
     this.bell.ring();
   }
 
   /** Lets go: the kernel goes on by itself. */
   async close(): Promise<void> {
     this.#following.abort();
-    await this.#journal.close();
+    this.#runs.close();
+    await this.input.close();
   }
 
-  // ---- writers ----
-
-  /** Where a record of a writer may be put together. */
-  stagingPath(writer: string): string {
-    return `${this.#owner.inputPath(this.#saved.kernelId)}.${writer}`;
-  }
-
-  get disk(): Disk {
-    return this.#owner.disk;
-  }
-
-  /** From where a writer goes on. */
-  inputOffset(writer: string): number {
-    return this.#journal.endOf(writer);
-  }
-
-  /** Makes `writer` that of the caller alone: from then on its place does not move by others. */
-  async hold(writer: string): Promise<HeldWriter> {
-    const before = this.#writers.get(writer);
-    const taken = new AbortController();
-    const mine = { taken, appending: before?.appending ?? Promise.resolve() };
-    this.#writers.set(writer, mine);
-    before?.taken.abort();
-    // What the former keeps just now is kept before anybody is told where this writer is.
-    await mine.appending.catch(() => undefined);
-    return {
-      signal: taken.signal,
-      say: async (record) => {
-        if (taken.signal.aborted) throw new Refusal('kernel_writer_replaced');
-        mine.appending = this.#journal.append(writer, record);
-        await mine.appending;
-        this.#give();
-        return this.inputOffset(writer);
-      },
-      done: () => {
-        if (this.#writers.get(writer) === mine) this.#writers.delete(writer);
-      },
-    };
-  }
-
-  /** Resolves when there is room for more input, or `signal` aborts. */
-  async whenRoom(signal: AbortSignal): Promise<void> {
-    for (let turn = this.bell.turn; !this.#journal.hasRoom; turn = this.bell.turn) {
-      if (signal.aborted) return;
-      await this.bell.past(turn, signal);
-    }
-  }
-
-  /** Gives this start what waits for it, if nobody does. */
-  #give(): void {
-    const { starts } = this.#saved;
-    if (this.#givingTo === starts || this.#death !== undefined || this.#following.signal.aborted) return;
-    this.#givingTo = starts;
-    const { processId } = this;
-    const write = async (offset: number, bytes: Uint8Array) => {
-      // One of before may hang for ever: its process is gone.
-      if (this.#saved.starts !== starts) throw new Error('another start');
-      await this.#owner.supervisor().writeInput(processId, offset, bytes);
-      this.bell.ring();
-    };
-    const end = (delayMs: number) => {
-      if (this.#givingTo !== starts) return;
-      this.#givingTo = undefined;
-      this.bell.ring();
-      if (this.#journal.waitingBytes === 0) return;
-      if (delayMs === 0) this.#give();
-      else this.#owner.timers.after(delayMs, () => this.#give());
-    };
-    this.#journal.give(write).then(
-      () => end(0),
-      (error: unknown) => {
-        this.#failed(error);
-        end(retryMs);
-      },
-    );
+  /** Keeps what is to be said for a run with what that changes of it, in one record, and says it once. */
+  #say(text: string, changes: Partial<SavedRun> & { runId: string }): Promise<void> {
+    const { kernelId } = this.#saved;
+    return this.input.say(text, async (frame) => {
+      this.#saved = { ...this.#saved, frame };
+      await this.#owner.save({ kernel: { kernelId, frame }, run: changes });
+    });
   }
 
   #inTurn<T>(act: () => Promise<T>): Promise<T> {
@@ -309,9 +283,28 @@ export class JupyterKernel {
 
   // ---- what it says ----
 
-  #follow(from = 0): void {
+  /** An agent that has just begun does not know yet what is asked. */
+  async #whenRead(): Promise<void> {
     const { signal } = this.#following;
-    this.#read(from, signal)
+    const isBehind = () => !this.#reading.isCaughtUp && this.#death === undefined && !signal.aborted;
+    for (let turn = this.bell.turn; isBehind(); turn = this.bell.turn) await this.bell.past(turn, signal);
+  }
+
+  #readingFrom(from: number): JupyterReading {
+    const { sessionId, generation, spools } = this.#owner;
+    return new JupyterReading({ sessionId, generation, processId: this.processId }, from, {
+      spools,
+      bell: this.bell,
+      hear: (record) => this.#hear(record),
+      missed: (at) => this.#runs.missed(at),
+      isBusy: () => this.#runs.isBusy,
+    });
+  }
+
+  #follow(): void {
+    const { signal } = this.#following;
+    this.#reading
+      .read(signal)
       .then((exit) => {
         if (exit !== undefined && !signal.aborted) return this.#died(exit);
         return undefined;
@@ -319,42 +312,17 @@ export class JupyterKernel {
       .catch((error: unknown) => this.#failed(error));
   }
 
-  /** Reads the log while it is written; resolves with the end of the process. A full log does not wait for it. */
-  async #read(from: number, signal: AbortSignal): Promise<ProcessExit | undefined> {
-    const { sessionId, generation, spools } = this.#owner;
-    const kept = await spools.read({ sessionId, generation, processId: this.processId });
-    if (kept === undefined) return undefined;
-    this.#spool = kept.spool;
-    const stderr = kept.spool.log('stderr').keptFrom(0);
-    const reader = new MergedReader(kept.spool, { stdout: from, stderr }, { live: false });
-    try {
-      while (!signal.aborted) {
-        const item = await reader.next();
-        if (item === undefined) {
-          if (reader.isAtEnd) return kept.spool.record.exit;
-          this.bell.ring();
-          await reader.whenMore(signal);
-        } else if (item.stream === 'stderr') {
-          if (item.kind === 'bytes') this.#words.wrote(item.bytes);
-        } else if (item.kind === 'gap') this.#reader.skip(item.gap.to);
-        else for (const record of this.#reader.push(item.bytes)) this.#hear(record);
-      }
-      return undefined;
-    } finally {
-      await reader.close();
-      await kept.done();
-    }
-  }
-
   #hear(record: LogRecord): void {
+    this.#runs.hear(record);
     if (record.channel === bridgeChannel) {
       const note = BridgeNote.safeParse(parseObject(record.content)).data;
       if (note?.kind === 'ready') this.#become('idle');
+      this.#runs.next();
       return;
     }
     if (record.channel !== 'iopub') return;
     const type = typeOf(record.header);
-    if (type === 'stream') this.#words.published(record.content);
+    if (type === 'stream') this.#reading.published(record.content);
     if (type !== 'status' || this.#state === 'starting') return;
     const said = parseObject(record.content)?.['execution_state'];
     if (said === 'idle' || said === 'busy') this.#become(said);
@@ -371,14 +339,15 @@ export class JupyterKernel {
   async #died(exit: ProcessExit): Promise<void> {
     const { exitCode, signal, reason } = exit;
     const { starts } = this.#saved;
-    this.#death = {
+    const how = {
       reason,
       ...(exitCode === undefined ? {} : { exitCode }),
       ...(signal === undefined ? {} : { signal }),
-      lastOutput: this.#words.text,
     };
-    const again = this.#isEnding ? undefined : this.#nextRestarts(exit);
+    this.#death = { ...how, lastOutput: this.#reading.lastWords };
+    const again = this.#isEnding ? undefined : nextRestarts(this.#saved, exit, this.#owner.clock.nowMs());
     this.#end = { exit, restarts: this.#restartsNext || again !== undefined };
+    this.#runs.died(how);
     this.#dead.resolve();
     this.bell.ring();
     if (again === undefined) return;
@@ -392,34 +361,24 @@ export class JupyterKernel {
     });
   }
 
-  /** When it was started anew by itself within the last minute, this time among them; undefined: it is not. */
-  #nextRestarts({ exitCode, reason }: ProcessExit): number[] | undefined {
-    const { restarts, restartedAtMs = [], closed } = this.#saved;
-    const isUnusable = exitCode === 126 || exitCode === 127;
-    const isItsOwn = reason === 'exited' || reason === 'oom';
-    if (closed || restarts === undefined || isUnusable || !isItsOwn) return undefined;
-    const nowMs = this.#owner.clock.nowMs();
-    const recent = restartedAtMs.filter((atMs) => atMs > nowMs - minuteMs && atMs <= nowMs);
-    return recent.length < restarts.perMinute ? [...recent, nowMs] : undefined;
-  }
-
   async #startAnew(restartedAtMs: number[]): Promise<void> {
     const starts = this.#saved.starts + 1;
     const startedAtMs = this.#owner.clock.nowMs();
     const { kernelId } = this.#saved;
-    const changes = { starts, startedAtMs, restartedAtMs };
+    // What was said for runs before is not said again.
+    const frame = { at: this.input.offsetOf(runsWriter), text: '' };
+    const changes = { starts, startedAtMs, restartedAtMs, frame };
     this.#saved = { ...this.#saved, ...changes };
     // Before the journal: it follows what is kept here.
     await this.#owner.save({ kernel: { kernelId, ...changes } });
-    await this.#journal.restart(starts);
+    await this.input.restart(starts);
     this.#following.abort();
     this.#following = new AbortController();
     this.#state = 'starting';
     this.#death = undefined;
     this.#end = undefined;
     this.#isEnding = false;
-    this.#reader = new RecordReader(0);
-    this.#words = new LastWords();
+    this.#reading = this.#readingFrom(0);
     this.#dead = Promise.withResolvers<void>();
     this.bell.ring();
     await this.start();
@@ -436,4 +395,17 @@ export class JupyterKernel {
     const { kernelId } = this.#saved;
     this.#owner.log.warn('a kernel could not be served', { sessionId, kernelId, error: String(error) });
   }
+}
+
+/** When it was started anew by itself within the last minute, this time among them; undefined: it is not. */
+function nextRestarts(
+  { restarts, restartedAtMs = [], closed }: SavedJupyterKernel,
+  { exitCode, reason }: ProcessExit,
+  nowMs: number,
+): number[] | undefined {
+  const isUnusable = exitCode === 126 || exitCode === 127;
+  const isItsOwn = reason === 'exited' || reason === 'oom';
+  if (closed || restarts === undefined || isUnusable || !isItsOwn) return undefined;
+  const recent = restartedAtMs.filter((atMs) => atMs > nowMs - minuteMs && atMs <= nowMs);
+  return recent.length < restarts.perMinute ? [...recent, nowMs] : undefined;
 }

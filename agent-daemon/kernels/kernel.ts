@@ -7,7 +7,6 @@ import { constants } from 'node:os';
 import type { Kernel as KernelView, Language } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Log, Timers } from '../../schema/ports.ts';
-import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { KernelItem, KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { Disk } from '../disk.ts';
@@ -16,6 +15,7 @@ import type { Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { Bell } from './bell.ts';
 import { followLog } from './follow.ts';
+import { type Ask, type RunKernel, Runs } from './runs.ts';
 import type { Offsets, SavedKernel, SavedRecord, SavedRun, SavedRunnerKernel } from './saved.ts';
 import { exitCodeOf, frameOf, nextStep, toFrame } from './steps.ts';
 
@@ -41,32 +41,25 @@ export interface KernelOwner {
   save(record: SavedRecord): Promise<void>;
 }
 
-/** How long a run that is over its time may take to heed its interrupt. */
-const heedMs = 3_000;
 const lastOutputBytes = 4096;
-/** Runs that wait, at most. */
-const maxQueued = 64;
 
-/** The run under way, as far as the log was read. */
-interface Current {
-  run: SavedRun;
+/** What was read of the step under way. */
+interface Heard {
   /** Where it ends on each stream, once that was read. */
   ends: Partial<Offsets>;
   exitCode: number | undefined;
   /** Id of the question whether the kernel is idle, if that was asked. */
   question: string | undefined;
-  ask: { at: number; prompt: string; password: boolean } | undefined;
-  isLate: boolean;
-  cancelTimer: () => void;
 }
 
-export class Kernel {
+const nothing = (): Heard => ({ ends: {}, exitCode: undefined, question: undefined });
+
+export class Kernel implements RunKernel {
   readonly #owner: KernelOwner;
-  /** Rings at everything that a reader of a run may wait for. */
   readonly bell = new Bell();
-  readonly #queue: SavedRun[] = [];
+  readonly #runs: Runs;
   #saved: SavedRunnerKernel;
-  #current: Current | undefined;
+  #heard = nothing();
   #isReady = false;
   #version: string | undefined;
   #death: KernelView['death'];
@@ -82,6 +75,18 @@ export class Kernel {
   constructor(owner: KernelOwner, saved: SavedRunnerKernel) {
     this.#owner = owner;
     this.#saved = saved;
+    const { clock, timers } = owner;
+    this.#runs = new Runs({
+      clock,
+      timers,
+      bell: this.bell,
+      save: (record) => owner.save(record),
+      isReady: () => this.#isReady,
+      death: () => this.#death,
+      give: (run) => this.#give(run),
+      signal: (name) => (name === 'kill' ? this.#signal('SIGKILL', 'session') : this.#signal('SIGINT', 'group')),
+      failed: (error) => this.#failed(error),
+    });
   }
 
   get saved(): SavedRunnerKernel {
@@ -95,7 +100,7 @@ export class Kernel {
   get state(): KernelView['state'] {
     if (this.#death !== undefined) return 'dead';
     if (!this.#isReady) return 'starting';
-    return this.#current === undefined ? 'idle' : 'busy';
+    return this.#runs.current === undefined ? 'idle' : 'busy';
   }
 
   get view(): KernelView {
@@ -107,7 +112,7 @@ export class Kernel {
       ...(this.#version === undefined ? {} : { version: this.#version }),
       starts,
       startedAtMs,
-      queued: this.#queue.length,
+      queued: this.#runs.queued,
       ...(this.#death === undefined ? {} : { death: this.#death }),
     };
   }
@@ -124,9 +129,9 @@ export class Kernel {
     const ofThisStart = runs.filter(({ begun }) => begun?.starts === this.#saved.starts);
     this.#settled = ofThisStart.findLast(({ ended }) => ended?.ends !== undefined)?.ended?.ends ?? this.#settled;
     const current = ofThisStart.find(({ ended }) => ended === undefined);
-    this.#queue.push(...runs.filter(({ begun, ended }) => begun === undefined && ended === undefined));
     this.#isReady = ofThisStart.length > 0;
-    if (current?.begun !== undefined) this.#begin(current, current.begun.atMs);
+    const waiting = runs.filter(({ begun, ended }) => begun === undefined && ended === undefined);
+    this.#runs.adopt(current, waiting);
     const { sessionId, generation } = this.#owner;
     const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
     await kept?.done();
@@ -144,29 +149,18 @@ export class Kernel {
   }
 
   /** Takes a run, behind those that wait. @throws Refusal `kernel_dead`, `kernel_busy` */
-  async take(run: SavedRun): Promise<void> {
-    if (this.#death !== undefined)
-      throw new Refusal('kernel_dead', `It ended (${this.#death.reason}). Restart it, or leave the kernel out.`);
-    if (this.#queue.length >= maxQueued)
-      throw new Refusal('kernel_busy', `${maxQueued} runs wait for it already.`, { retryAfterSeconds: 5 });
-    this.#queue.push(run);
-    await this.#owner.save({ run });
-    this.#next();
+  take(run: SavedRun): Promise<void> {
+    return this.#runs.take(run);
   }
 
-  /** How far the output of a run is known to go, on each stream. Nothing behind belongs to it. */
   reach(run: SavedRun): Offsets {
-    const current = this.#current?.run === run ? this.#current : undefined;
-    return run.ended?.ends ?? { ...this.#seen, ...current?.ends };
+    return run.ended?.ends ?? { ...this.#seen, ...(this.#runs.current === run ? this.#heard.ends : {}) };
   }
 
-  /** What a run asks for and nobody has answered. */
-  asks(run: SavedRun): Current['ask'] {
-    const current = this.#current;
-    return current?.run === run && current.ask !== undefined && current.ask.at > run.inputAt ? current.ask : undefined;
+  asks(run: SavedRun): Ask | undefined {
+    return this.#runs.asks(run);
   }
 
-  /** Answers the request for input that ends at `at`. One that was answered is left alone. @throws Refusal `kernel_input_unasked` */
   async answer(run: SavedRun, at: number, text: string): Promise<void> {
     if (at <= run.inputAt) return;
     if (this.asks(run)?.at !== at)
@@ -176,10 +170,8 @@ export class Kernel {
     this.bell.ring();
   }
 
-  /** Interrupts the run under way; `run`: only if it is that one. */
-  async interrupt(run?: SavedRun): Promise<void> {
-    if (this.#current === undefined || (run !== undefined && this.#current.run !== run)) return;
-    await this.#signal('SIGINT', 'group');
+  interrupt(run?: SavedRun): Promise<void> {
+    return this.#runs.interrupt(run);
   }
 
   /** Kills the process, and resolves when its end is known. */
@@ -226,72 +218,31 @@ export class Kernel {
   /** Lets go: the kernel goes on by itself. */
   close(): Promise<void> {
     this.#following.abort();
-    this.#current?.cancelTimer();
+    this.#runs.close();
     return Promise.resolve();
   }
 
   // ---- runs ----
 
-  #next(): void {
-    if (!this.#isReady || this.#death !== undefined || this.#current !== undefined) return;
-    const run = this.#queue.shift();
-    if (run === undefined) return;
-    const atMs = this.#owner.clock.nowMs();
-    run.begun = { starts: this.#saved.starts, from: this.#settled, atMs };
-    this.#begin(run, atMs);
+  #give(run: SavedRun): void {
+    this.#heard = nothing();
+    this.#runs.began(run, { starts: this.#saved.starts, from: this.#settled, atMs: this.#owner.clock.nowMs() });
     this.#askNext(run, this.#settled);
-    this.bell.ring();
-  }
-
-  #begin(run: SavedRun, atMs: number): void {
-    const { clock, timers } = this.#owner;
-    const leftMs = run.timeoutMs === undefined ? undefined : Math.max(0, run.timeoutMs - (clock.nowMs() - atMs));
-    const cancelTimer = leftMs === undefined ? () => undefined : timers.after(leftMs, () => this.#isOverTime(run));
-    this.#current = {
-      run,
-      ends: {},
-      exitCode: undefined,
-      question: undefined,
-      ask: undefined,
-      isLate: false,
-      cancelTimer,
-    };
-  }
-
-  #isOverTime(run: SavedRun): void {
-    const current = this.#current;
-    if (current?.run !== run) return;
-    const isLate = current.isLate;
-    current.isLate = true;
-    this.#signal(isLate ? 'SIGKILL' : 'SIGINT', isLate ? 'session' : 'group').catch(() => undefined);
-    current.cancelTimer = this.#owner.timers.after(heedMs, () => this.#isOverTime(run));
   }
 
   /** Asks for the next step of the run under way; all is done and ends there: ends it. */
   #askNext(run: SavedRun, ends: Offsets): void {
     const step = nextStep(run);
     if (step === undefined) {
-      const reason = this.#current?.isLate === true ? 'timeout' : 'finished';
-      return this.#end(run, { reason, exitCode: exitCodeOf(run) }, ends);
+      const reason = this.#runs.isLate ? 'timeout' : 'finished';
+      this.#settled = ends;
+      return this.#runs.end(run, { reason, exitCode: exitCodeOf(run) }, ends);
     }
     if (run.asked > run.answered.length) return;
     run.asked = run.answered.length + 1;
     const { runId, begun, asked, answered } = run;
     const changes = { runId, asked, answered, ...(begun === undefined ? {} : { begun }) };
     this.#ask(frameOf(run, step, this.#saved.language), changes).catch((error: unknown) => this.#failed(error));
-  }
-
-  #end(run: SavedRun, outcome: ExecuteOutcome, ends?: Offsets): void {
-    run.ended = { outcome, ...(ends === undefined ? {} : { ends }) };
-    if (this.#current?.run === run) {
-      this.#current.cancelTimer();
-      this.#current = undefined;
-    }
-    if (ends !== undefined) this.#settled = ends;
-    const { runId, ended, answered } = run;
-    this.#owner.save({ run: { runId, ended, answered } }).catch((error: unknown) => this.#failed(error));
-    this.#next();
-    this.bell.ring();
   }
 
   // ---- what the kernel says ----
@@ -324,62 +275,60 @@ export class Kernel {
     }
     const { record, end } = item;
     if (record.kind === 'ready' && !this.#isReady && stream === 'stdout') this.#ready(record.version, end);
-    const current = this.#current;
-    if (current === undefined) return;
-    if (record.kind === 'mark') this.#marked(stream, record.id, item);
-    else if (stream === 'stdout' && record.id === current.run.runId) this.#heardOfRun(current, record, end);
+    const run = this.#runs.current;
+    if (run === undefined) return;
+    if (record.kind === 'mark') this.#marked(run, stream, record.id, item);
+    else if (stream === 'stdout' && record.id === run.runId) this.#heardOfRun(run, record, end);
   }
 
   #ready(version: string, end: number): void {
     this.#isReady = true;
     this.#version = version;
     this.#settled = { stdout: end, stderr: this.#settled.stderr };
-    this.#next();
+    this.#runs.next();
   }
 
-  #heardOfRun(current: Current, record: KernelRecord, end: number): void {
-    if (record.kind === 'input') current.ask = { at: end, prompt: record.prompt, password: record.password };
+  #heardOfRun(run: SavedRun, record: KernelRecord, end: number): void {
+    if (record.kind === 'input') this.#runs.asked({ at: end, prompt: record.prompt, password: record.password });
     if (record.kind !== 'finished') return;
-    current.ends.stdout = end;
-    this.#answered(current, record.exitCode);
+    this.#heard.ends.stdout = end;
+    this.#answered(run, record.exitCode);
   }
 
-  #marked(stream: StreamName, id: string, { offset, end }: KernelItem): void {
-    const current = this.#current;
-    if (current === undefined) return;
-    if (stream === 'stderr' && id === current.run.runId) {
-      current.ends.stderr = end;
-      this.#answered(current, undefined);
+  #marked(run: SavedRun, stream: StreamName, id: string, { offset, end }: KernelItem): void {
+    const { ends, question } = this.#heard;
+    if (stream === 'stderr' && id === run.runId) {
+      ends.stderr = end;
+      this.#answered(run, undefined);
       return;
     }
-    if (stream !== 'stdout' || id !== current.question) return;
+    if (stream !== 'stdout' || id !== question) return;
     // It is idle, and what said how the run ended is missing.
-    current.ends.stdout ??= offset;
-    current.ends.stderr ??= this.#seen.stderr;
-    this.#answered(current, undefined);
+    ends.stdout ??= offset;
+    ends.stderr ??= this.#seen.stderr;
+    this.#answered(run, undefined);
   }
 
   /** A step is done when both streams say so. */
-  #answered(current: Current, exitCode: number | undefined): void {
-    const { run } = current;
-    current.exitCode = exitCode ?? current.exitCode;
-    const { stdout, stderr } = current.ends;
+  #answered(run: SavedRun, exitCode: number | undefined): void {
+    const heard = this.#heard;
+    heard.exitCode = exitCode ?? heard.exitCode;
+    const { stdout, stderr } = heard.ends;
     if (stdout === undefined || stderr === undefined) return;
     const step = nextStep(run);
     // What was done before the agent came is read again.
     if (step !== undefined && stdout > (run.answered.at(-1)?.at ?? -1))
-      run.answered = [...run.answered, { step, exitCode: current.exitCode ?? 1, at: stdout }];
-    current.ends = {};
-    current.exitCode = undefined;
+      run.answered = [...run.answered, { step, exitCode: heard.exitCode ?? 1, at: stdout }];
+    heard.ends = {};
+    heard.exitCode = undefined;
     this.#askNext(run, { stdout, stderr });
   }
 
   /** Output is missing: the kernel is asked to say when it is idle, since it may have said so there. */
   #missed(): void {
-    const current = this.#current;
-    if (current === undefined) return;
-    current.question = `-${++this.#questions}`;
-    this.#ask(toFrame('mark', current.question, ''), undefined).catch((error: unknown) => this.#failed(error));
+    if (this.#runs.current === undefined) return;
+    this.#heard.question = `-${++this.#questions}`;
+    this.#ask(toFrame('mark', this.#heard.question, ''), undefined).catch((error: unknown) => this.#failed(error));
   }
 
   #died({ exitCode, signal, reason }: ProcessExit): void {
@@ -389,9 +338,7 @@ export class Kernel {
       ...(signal === undefined ? {} : { signal }),
     };
     this.#death = { ...how, lastOutput: this.#lastOutput.toString() };
-    const current = this.#current;
-    if (current !== undefined) this.#end(current.run, current.isLate ? { ...how, reason: 'timeout' } : how, this.#seen);
-    for (const run of this.#queue.splice(0)) this.#end(run, how);
+    this.#runs.died(how, this.#seen);
     this.#dead.resolve();
     this.bell.ring();
   }

@@ -1,19 +1,29 @@
 /** Carries the log of one run to a client under its credit: what it wrote, what it asks for, and its end behind all that. */
 import { channels } from '../../schema/protocol/frame.ts';
+import type { Timers } from '../../schema/ports.ts';
 import type { ExecuteEvent } from '../../schema/protocol/execute.ts';
 import type { AgentStream } from '../dispatch.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamName } from '../output/segment.ts';
 import { type OutputItem, StreamReader } from '../output/stream-reader.ts';
-import type { Kernel } from './kernel.ts';
+import { AlignedReader } from './aligned-reader.ts';
+import { lendPatiently } from './patience.ts';
+import type { RunKernel } from './runs.ts';
 import type { Offsets, SavedRun } from './saved.ts';
 
 const names = ['stdout', 'stderr'] as const;
 
+/** A run, and the kernel that has it. */
+interface Pumped {
+  kernel: RunKernel;
+  run: SavedRun;
+  timers: Timers;
+}
+
 /** One stream of the log: what was read and not sent yet, and how far the client has it. */
 interface Side {
   name: StreamName;
-  reader: StreamReader;
+  reader: StreamReader | AlignedReader;
   item: OutputItem | undefined;
   at: number;
 }
@@ -21,7 +31,7 @@ interface Side {
 /** Sends what lies behind `after`, and what follows, until the run has ended. `open` gives the log of its process. */
 export async function pumpRun(
   stream: AgentStream,
-  { kernel, run, after }: { kernel: Kernel; run: SavedRun; after: Offsets | undefined },
+  { kernel, run, after, timers }: Pumped & { after: Offsets | undefined },
   open: (starts: number) => Promise<{ spool: ProcessSpool; done(): Promise<void> }>,
 ): Promise<void> {
   const signal = stream.closed;
@@ -35,10 +45,12 @@ export async function pumpRun(
       Math.max(from[name], Math.min(after?.[name] ?? 0, ends?.[name] ?? Number.POSITIVE_INFINITY));
     const begin = { stdout: start('stdout'), stderr: start('stderr') };
     for (const name of names) stream.seek(channels[name], begin[name]);
-    await send(stream, { kind: 'begun', kernelId: run.kernelId, from: begin });
+    const requests = kernel.requestsOf?.(run);
+    const how = requests === undefined ? {} : { requests };
+    await send(stream, { kind: 'begun', kernelId: run.kernelId, from: begin, ...how });
     const log = await open(starts);
     try {
-      await pump(stream, { kernel, run, begin, spool: log.spool });
+      await pump(stream, { kernel, run, begin, timers, spool: log.spool });
     } finally {
       await log.done();
     }
@@ -50,12 +62,13 @@ export async function pumpRun(
 
 async function pump(
   stream: AgentStream,
-  { kernel, run, begin, spool }: { kernel: Kernel; run: SavedRun; begin: Offsets; spool: ProcessSpool },
+  { kernel, run, begin, spool, timers }: Pumped & { begin: Offsets; spool: ProcessSpool },
 ): Promise<void> {
   const live = run.ended === undefined;
-  const sides = names.map((name): Side => {
-    const reader = new StreamReader(spool.log(name), begin[name], { live });
-    return { name, reader, item: undefined, at: begin[name] };
+  const isRecords = kernel.requestsOf !== undefined;
+  const sides = names.slice(0, isRecords ? 1 : 2).map((name): Side => {
+    const Reader = isRecords ? AlignedReader : StreamReader;
+    return { name, reader: new Reader(spool.log(name), begin[name], { live }), item: undefined, at: begin[name] };
   });
   const told = { step: begin.stdout, ask: 0 };
   try {
@@ -63,11 +76,12 @@ async function pump(
       const { turn } = kernel.bell;
       const reach = kernel.reach(run);
       const { ended } = run;
-      for (const side of sides) if (side.at < reach[side.name]) side.item ??= await side.reader.next();
+      for (const side of sides)
+        if (side.at < reach[side.name]) side.item ??= await nextOf(side.reader, ended && reach[side.name]);
       const [next] = sides
         .filter(({ item, at, name }) => item !== undefined && at < reach[name])
         .toSorted((a, b) => timeOf(a.item) - timeOf(b.item));
-      if (next !== undefined) await sendNext(stream, next, reach[next.name]);
+      if (next !== undefined) await sendNext(stream, next, reach[next.name], timers);
       else if (!(await tellMore(stream, { kernel, run, at: sides[0]?.at ?? 0, told }))) {
         if (ended !== undefined && sides.every(({ at, name }) => at >= reach[name])) return;
         await kernel.bell.past(turn, stream.closed);
@@ -78,10 +92,16 @@ async function pump(
   }
 }
 
+/** The next item; of a run that ended at `end`, what was dropped goes to there at most. */
+async function nextOf(reader: Side['reader'], end: number | undefined): Promise<OutputItem | undefined> {
+  const item = await reader.next();
+  return item === undefined && end !== undefined && reader instanceof AlignedReader ? reader.missingTo(end) : item;
+}
+
 /** Steps that are done and lines that are asked for where the client is now. False when there is nothing to tell. */
 async function tellMore(
   stream: AgentStream,
-  { kernel, run, at, told }: { kernel: Kernel; run: SavedRun; at: number; told: { step: number; ask: number } },
+  { kernel, run, at, told }: Omit<Pumped, 'timers'> & { at: number; told: { step: number; ask: number } },
 ): Promise<boolean> {
   const done = run.answered.find((each) => each.at > told.step && each.at <= at);
   if (done?.step === 'clean' || done?.step === 'build') {
@@ -97,8 +117,8 @@ async function tellMore(
 }
 
 /** Sends the next item of a side as far as it belongs to the run. */
-async function sendNext(stream: AgentStream, side: Side, reach: number): Promise<void> {
-  const { item, name } = side;
+async function sendNext(stream: AgentStream, side: Side, reach: number, timers: Timers): Promise<void> {
+  const { item, name, reader } = side;
   if (item === undefined) return;
   if (item.kind === 'gap') {
     const to = Math.min(item.gap.to, reach);
@@ -110,7 +130,10 @@ async function sendNext(stream: AgentStream, side: Side, reach: number): Promise
   }
   const fits = Math.min(item.bytes.byteLength, reach - item.offset);
   // The reader uses its buffer again for its next item, which is asked for when all of this one is sent.
-  await stream.lend(channels[name], item.bytes.subarray(0, fits));
+  const sent = item.bytes.subarray(0, fits);
+  const channel = channels[name];
+  if (reader instanceof AlignedReader) await lendPatiently(stream, { channel, bytes: sent, reader, timers });
+  else await stream.lend(channel, sent);
   side.at = item.offset + fits;
   const rest = item.bytes.subarray(fits);
   side.item = rest.byteLength === 0 ? undefined : { ...item, offset: side.at, bytes: rest };

@@ -27,7 +27,10 @@ export const SavedKernel = z.strictObject({
   /** How often it was started: with the id it makes the id of its process. */
   starts: count,
   startedAtMs: count,
-  /** Of one with a runner: the last frame that was to be written to its standard input, the runner itself at first. */
+  /**
+   * The last frame that was to be written to its standard input: of one with a runner, the runner itself at first; of one of
+   * Jupyter what was said for runs, at its offset of that, or nothing.
+   */
   frame: z.strictObject({ at: count, text: z.string() }).optional(),
   /** It was shut down. */
   closed: z.boolean(),
@@ -53,7 +56,9 @@ export const SavedRun = z.strictObject({
   timeoutMs: count.optional(),
   /** Of the start of the kernel by which it is run; absent while it waits. */
   begun: z.strictObject({ starts: count, from: Offsets, atMs: count }).optional(),
-  /** Requests of it that were written to the kernel: of a batch, one for each step. */
+  /** Of a kernel of Jupyter: the start that it was given to; absent while it waits. */
+  given: count.optional(),
+  /** Requests of it that were written to the kernel: of a batch one for each step, of one of Jupyter the attempts. */
   asked: count,
   /** Those that were answered: which, with what status, and where on standard output that ends. */
   answered: z.array(z.strictObject({ step: Step, exitCode: z.int(), at: count })).max(3),
@@ -64,9 +69,13 @@ export const SavedRun = z.strictObject({
 });
 export type SavedRun = z.infer<typeof SavedRun>;
 
+const kernelPart = { kernel: SavedKernel.partial().required({ kernelId: true }) };
+const runPart = { run: SavedRun.partial().required({ runId: true }) };
 const SavedRecord = z.union([
-  z.strictObject({ kernel: SavedKernel.partial().required({ kernelId: true }) }),
-  z.strictObject({ run: SavedRun.partial().required({ runId: true }) }),
+  z.strictObject(kernelPart),
+  z.strictObject(runPart),
+  /** Neither without the other. */
+  z.strictObject({ ...kernelPart, ...runPart }),
 ]);
 export type SavedRecord = z.infer<typeof SavedRecord>;
 
@@ -78,7 +87,7 @@ export function restore(records: readonly unknown[]): { kernels: SavedKernel[]; 
     const parsed = SavedRecord.safeParse(record).data;
     if (parsed === undefined) continue;
     if ('kernel' in parsed) merge(kernels, parsed.kernel.kernelId, parsed.kernel);
-    else merge(runs, parsed.run.runId, parsed.run);
+    if ('run' in parsed) merge(runs, parsed.run.runId, parsed.run);
   }
   return {
     kernels: [...kernels.values()].flatMap((each) => SavedKernel.safeParse(each).data ?? []),

@@ -6,21 +6,14 @@ import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import type { KernelRestarts, Kernel as KernelView, Kernelspec, Language } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
-import type { Clock, Log, Random, Timers } from '../../schema/ports.ts';
+import type { Log } from '../../schema/ports.ts';
 import type { executeOpen } from '../../schema/protocol/execute.ts';
 import type { z } from 'zod';
-import type { Disk } from '../disk.ts';
 import { freshId } from '../fresh-id.ts';
-import type { SpawnSpec } from '../init/messages.ts';
-import type { ProcessRecord } from '../output/process-record.ts';
-import type { Spools } from '../output/spools.ts';
-import type { Supervisor } from '../processes/supervisor.ts';
-import { derivedProcessId } from '../processes/derived-id.ts';
 import { RecordFile } from '../tunnel/record-file.ts';
 import { JupyterKernel } from './jupyter-kernel.ts';
 import { Kernel, type KernelOwner } from './kernel.ts';
-import { bridgeArgv, type FoundSpec, kernelspecsArgv, listKernelspecs, specEnv } from './kernelspecs.ts';
-import { interpreters, kernelArgv, runnerFiles, tried } from './languages.ts';
+import { interpreters, tried } from './languages.ts';
 import {
   isJupyterKernel,
   isRunnerKernel,
@@ -29,37 +22,19 @@ import {
   type SavedRecord,
   type SavedRun,
 } from './saved.ts';
+import { KernelSpawner, processIdOf, type SpawnerPorts, type SpawningOwner } from './spawner.ts';
 
 export type ExecuteOpen = z.infer<typeof executeOpen>;
 
-export interface KernelsPorts {
-  clock: Clock;
-  timers: Timers;
-  random: Random;
+export interface KernelsPorts extends SpawnerPorts {
   log: Log;
-  disk: Disk;
-  spools: Spools;
-  /** Directory of the runners. */
-  runnersPath: string;
 }
 
 /** The session. */
-export interface KernelsOwner {
-  sessionId: string;
-  generation: number;
+export interface KernelsOwner extends SpawningOwner {
   /** File of its kernels, and whether an earlier agent process left one. */
   path: string;
   wereLeft: boolean;
-  /** While the session runs. */
-  supervisor(): Supervisor | undefined;
-  /** Path of causeway-init where the processes of the session are. */
-  initPath: string;
-  /** What to start as a kernel, with which of its own variables of the environment, and what is kept of it. */
-  spawnOf(
-    processId: string,
-    argv: readonly string[],
-    env?: Readonly<Record<string, string>>,
-  ): Promise<{ spec: SpawnSpec; record: ProcessRecord }>;
 }
 
 type AnyKernel = Kernel | JupyterKernel;
@@ -69,12 +44,11 @@ const maxKernels = 16;
 /** Runs that ended and are known still, so that a client can come back to one and repeat one without harm. */
 const keptRuns = 1000;
 const compactBytes = 4 * 1024 * 1024;
-/** How long listing kernelspecs may take. */
-const listMs = 10_000;
 
 export class SessionKernels {
   readonly #ports: KernelsPorts;
   readonly #owner: KernelsOwner;
+  readonly #spawner: KernelSpawner;
   readonly #kernels = new Map<string, AnyKernel>();
   readonly #runs = new Map<string, SavedRun>();
   #file: Promise<RecordFile> | undefined;
@@ -85,6 +59,7 @@ export class SessionKernels {
   constructor(owner: KernelsOwner, ports: KernelsPorts) {
     this.#owner = owner;
     this.#ports = ports;
+    this.#spawner = new KernelSpawner(owner, ports);
   }
 
   /** Takes up what an earlier agent process left. */
@@ -112,20 +87,15 @@ export class SessionKernels {
     signal: AbortSignal,
   ): Promise<KernelView> {
     await this.#open();
-    const kernel = await this.#inTurn(async () => {
-      const known = this.#kernels.get(kernelId);
-      if (known !== undefined) return known;
-      await this.#findSpec(spec, signal);
-      const own = restarts === undefined ? { spec } : { spec, restarts };
-      return this.#begin(new JupyterKernel(this.#kernelOwner(), { ...this.#newKernel(kernelId), ...own }));
-    });
+    const start = () => this.#startSpec(kernelId, { spec, restarts }, signal);
+    const kernel = await this.#inTurn(async () => this.#kernels.get(kernelId) ?? start());
     await this.#whenStarted(kernel, signal);
     return kernel.view;
   }
 
   /** The kernelspecs that its processes see. @throws Refusal */
-  async specs(signal: AbortSignal): Promise<Kernelspec[]> {
-    return (await this.#findSpecs(signal)).map(({ spec }) => spec);
+  specs(signal: AbortSignal): Promise<Kernelspec[]> {
+    return this.#spawner.specs(signal);
   }
 
   /** The kernel of Jupyter that a client speaks to. @throws Refusal */
@@ -161,14 +131,14 @@ export class SessionKernels {
   }
 
   /** The run that a client asks for or comes back to. @throws Refusal */
-  async run(open: ExecuteOpen, signal: AbortSignal): Promise<{ run: SavedRun; kernel: Kernel }> {
+  async run(open: ExecuteOpen, signal: AbortSignal): Promise<{ run: SavedRun; kernel: AnyKernel }> {
     await this.#open();
     const { runId, request } = open;
     const known = this.#runs.get(runId) ?? (await this.#inTurn(() => this.#newRun(open, signal)));
     if (request !== undefined && known.digest !== digestOf(open))
       throw new Refusal('kernel_run_conflict', 'The run id was used with another request. Choose a new one.');
     const kernel = this.#kernels.get(known.kernelId);
-    if (!(kernel instanceof Kernel)) throw new Refusal('kernel_run_not_found');
+    if (kernel === undefined) throw new Refusal('kernel_run_not_found');
     return { run: known, kernel };
   }
 
@@ -254,11 +224,12 @@ export class SessionKernels {
   }
 
   /**
-   * The kernel that is named, or the first living one of the language, or a new one. Where none is named, the language is
-   * that of the first kernel: code for one that died is not given to another language.
+   * The kernel that is named, or the first living one of the kernelspec or the language, or a new one. Where none is named,
+   * it is one with a runner, and the language is that of the first: code for one that died is not given to another language.
    */
-  async #choose({ kernelId, language: named }: ExecuteOpen, signal: AbortSignal): Promise<Kernel> {
-    if (kernelId !== undefined) return this.#runner(kernelId);
+  async #choose({ kernelId, spec, language: named }: ExecuteOpen, signal: AbortSignal): Promise<AnyKernel> {
+    if (kernelId !== undefined) return this.#get(kernelId);
+    if (spec !== undefined) return this.#ofSpec(spec, signal);
     const runners = this.#listed.filter((kernel) => kernel instanceof Kernel);
     const language = named ?? runners[0]?.saved.language;
     const living = runners.find(({ saved, state }) => saved.language === language && state !== 'dead');
@@ -277,20 +248,29 @@ export class SessionKernels {
     throw refusal;
   }
 
-  /** The kernel that is named, if it is one that runs code by itself. @throws Refusal */
-  async #runner(kernelId: string): Promise<Kernel> {
-    const kernel = await this.#get(kernelId);
-    if (kernel instanceof Kernel) return kernel;
-    throw new Refusal(
-      'kernel_kind_wrong',
-      'It is a kernel of Jupyter. Name another one, or a language (python, node, bash ...).',
-    );
+  async #ofSpec(spec: string, signal: AbortSignal): Promise<AnyKernel> {
+    const living = this.#living.find(({ saved }) => saved.spec === spec);
+    if (living !== undefined) return living;
+    const restarts = undefined;
+    const kernel = await this.#startSpec(freshId('kernel', this.#ports), { spec, restarts }, signal);
+    await this.#whenStarted(kernel, signal);
+    return kernel;
   }
 
   async #start(kernelId: string, language: Language): Promise<Kernel> {
-    this.#running();
-    const frame = { at: 0, text: await this.#source(language) };
+    this.#spawner.supervisor();
+    const frame = { at: 0, text: await this.#spawner.runner(language) };
     return this.#begin(new Kernel(this.#kernelOwner(), { ...this.#newKernel(kernelId), language, frame }));
+  }
+
+  async #startSpec(
+    kernelId: string,
+    { spec, restarts }: { spec: string; restarts: KernelRestarts | undefined },
+    signal: AbortSignal,
+  ): Promise<JupyterKernel> {
+    await this.#spawner.find(spec, signal);
+    const own = restarts === undefined ? { spec } : { spec, restarts };
+    return this.#begin(new JupyterKernel(this.#kernelOwner(), { ...this.#newKernel(kernelId), ...own }));
   }
 
   #newKernel(kernelId: string) {
@@ -323,36 +303,6 @@ export class SessionKernels {
     throw new Refusal('kernel_language_missing', `The image has no ${interpreters[language]}.`);
   }
 
-  async #findSpec(name: string, signal: AbortSignal): Promise<FoundSpec> {
-    const specs = await this.#findSpecs(signal);
-    const found = specs.find(({ spec }) => spec.name === name);
-    if (found !== undefined) return found;
-    const those = specs.map(({ spec }) => spec.name).join(', ') || 'none';
-    throw new Refusal('kernel_spec_missing', `Those that it has: ${those}.`);
-  }
-
-  /** Asks the session's own init each time: who installs a kernel has it. */
-  #findSpecs(signal: AbortSignal): Promise<FoundSpec[]> {
-    const processId = freshId('process', this.#ports);
-    const { sessionId, generation, initPath } = this.#owner;
-    const started = this.#owner.spawnOf(processId, kernelspecsArgv(initPath));
-    return listKernelspecs(
-      { ...this.#ports, supervisor: this.#running() },
-      { sessionId, generation, processId },
-      started,
-      signal,
-    );
-  }
-
-  #running(): Supervisor {
-    const supervisor = this.#owner.supervisor();
-    if (supervisor === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
-    return supervisor;
-  }
-
-  #source = async (language: Language): Promise<string> =>
-    (await this.#ports.disk.readFile(join(this.#ports.runnersPath, runnerFiles[language]))).toString();
-
   #kernelOwner(): KernelOwner {
     const { sessionId, generation } = this.#owner;
     const { clock, timers, log, spools, disk } = this.#ports;
@@ -365,30 +315,12 @@ export class SessionKernels {
       spools,
       disk,
       inputPath: (kernelId) => `${this.#path}.${kernelId}`,
-      supervisor: () => this.#running(),
-      spawn: (kernel: SavedKernel) => this.#spawn(kernel),
-      runner: this.#source,
+      supervisor: () => this.#spawner.supervisor(),
+      spawn: (kernel: SavedKernel) => this.#spawner.spawn(kernel),
+      runner: (language: Language) => this.#spawner.runner(language),
       processId: processIdOf,
       save: (record: SavedRecord) => this.#save(record),
     };
-  }
-
-  async #spawn(kernel: SavedKernel): Promise<void> {
-    const { kernelId, starts } = kernel;
-    const processId = processIdOf(kernelId, starts);
-    const { spec, record } = await (isRunnerKernel(kernel)
-      ? this.#owner.spawnOf(processId, kernelArgv(kernel.language, Buffer.byteLength(kernel.frame.text), kernelId))
-      : this.#spawnOfSpec(processId, kernel.spec ?? ''));
-    await this.#running().spawn(spec, record);
-  }
-
-  async #spawnOfSpec(processId: string, name: string): Promise<{ spec: SpawnSpec; record: ProcessRecord }> {
-    const given = new AbortController();
-    const cancel = this.#ports.timers.after(listMs, () => given.abort());
-    const found = await this.#findSpec(name, given.signal).finally(cancel);
-    const argv = bridgeArgv(this.#owner.initPath, found);
-    const { spec } = await this.#owner.spawnOf(processId, argv);
-    return this.#owner.spawnOf(processId, argv, specEnv(found, spec.env));
   }
 
   // ---- what is kept ----
@@ -458,13 +390,9 @@ export class SessionKernels {
   }
 }
 
-function processIdOf(kernelId: string, starts: number): string {
-  return derivedProcessId(`kernel ${kernelId} ${starts}`);
-}
-
 /** What makes two requests the same one. */
-function digestOf({ kernelId, language, request, timeoutMs }: ExecuteOpen): string {
+function digestOf({ kernelId, spec, language, request, timeoutMs }: ExecuteOpen): string {
   return createHash('sha256')
-    .update(JSON.stringify([kernelId, language, request, timeoutMs]))
+    .update(JSON.stringify([kernelId, language, request, timeoutMs, ...(spec === undefined ? [] : [spec])]))
     .digest('hex');
 }

@@ -3,6 +3,7 @@
  * there: it is asked for once, and read from any offset, again after any cut.
  */
 import { Refusal } from '../../schema/errors.ts';
+import type { Timers } from '../../schema/ports.ts';
 import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { ExecuteControl } from '../../schema/protocol/execute.ts';
 import type { CallInput } from '../../schema/protocol/calls.ts';
@@ -11,8 +12,8 @@ import type { AgentStream, CallHandler, StreamHandler } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
 import type { Session } from '../sessions/session.ts';
 import { parseControl } from '../tunnel/control-message.ts';
-import type { Kernel } from './kernel.ts';
 import { pumpRun } from './pump.ts';
+import type { RunKernel } from './runs.ts';
 import type { SavedRun } from './saved.ts';
 import type { SessionKernels } from './session-kernels.ts';
 
@@ -20,15 +21,20 @@ export interface KernelsOf {
   find(sessionId: string, generation: number): Pick<Session, 'state' | 'kernels'> | undefined;
 }
 
+export interface ServedKernels extends KernelsOf {
+  timers: Timers;
+}
+
 /** Runs code, or goes on with a run. */
-export function executeStream(of: KernelsOf): StreamHandler<'execute'> {
+export function executeStream(of: ServedKernels): StreamHandler<'execute'> {
   return async ({ sessionId, generation, open }, stream) => {
     const kernels = kernelsOf(of, sessionId, generation);
     const { run, kernel } = await kernels.run(open, stream.closed);
     if (open.input !== undefined) await kernel.answer(run, open.input.at, open.input.text);
     stream.opened({});
     feed(stream, kernel, run).catch((error: unknown) => refuse(stream, error));
-    await pumpRun(stream, { kernel, run, after: open.after }, (starts) => kernels.log(run.kernelId, starts));
+    const openLog = (starts: number) => kernels.log(run.kernelId, starts);
+    await pumpRun(stream, { kernel, run, after: open.after, timers: of.timers }, openLog);
   };
 }
 
@@ -80,7 +86,7 @@ export function kernelsOf(of: KernelsOf, sessionId: string, generation: number):
 }
 
 /** Takes what the client says: lines of input, and interrupts of this run alone. */
-async function feed(stream: AgentStream, kernel: Kernel, run: SavedRun): Promise<void> {
+async function feed(stream: AgentStream, kernel: RunKernel, run: SavedRun): Promise<void> {
   for await (const { channel, bytes, end } of stream.read()) {
     if (channel !== channels.control || end) continue;
     const control = parseControl(ExecuteControl, bytes);

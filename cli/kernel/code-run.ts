@@ -4,14 +4,14 @@
  */
 import { channels } from '../../schema/protocol/frame.ts';
 import { ExecuteEvent, type ExecuteOutcome } from '../../schema/protocol/execute.ts';
-import { type KernelItem, KernelLogReader, type KernelRecord } from '../../schema/protocol/kernel-log.ts';
+import type { KernelRecord } from '../../schema/protocol/kernel-log.ts';
+import { openRunLog, type RunItem, type RunLog, type StreamName } from '../../schema/protocol/run-log.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { StreamOpen } from '../../schema/protocol/streams.ts';
 import { asFailure, passing } from '../process/follow.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
 
 export type RunRequest = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op' | 'after' | 'input'>;
-type StreamName = 'stdout' | 'stderr';
 
 export interface RunIo {
   /** Resolves when the bytes were taken, so that a slow reader slows the far end. */
@@ -116,38 +116,34 @@ export class CodeRun {
   }
 
   async #receive(stream: Stream): Promise<ExecuteOutcome> {
-    let logs: Record<StreamName, KernelLogReader> | undefined;
-    const take = async (name: StreamName, read: (log: KernelLogReader) => KernelItem[]) => {
-      if (logs === undefined || this.#after === undefined) throw new StreamOver({ code: 'tunnel_frame_invalid' });
-      for (const item of read(logs[name])) {
-        if (item.kind === 'bytes') await this.#io.write(name, item.bytes);
-        else if (name === 'stdout') await this.#io.record(item.record);
-        this.#after[name] = item.end;
+    let log: RunLog | undefined;
+    const take = async (read: (log: RunLog) => RunItem[]) => {
+      if (log === undefined || this.#after === undefined) throw new StreamOver({ code: 'tunnel_frame_invalid' });
+      for (const item of read(log)) {
+        if (item.kind === 'bytes') await this.#io.write(item.stream, item.bytes);
+        else if (item.kind === 'record') await this.#io.record(item.record);
+        else this.#io.say(item.words);
+        this.#after[item.log] = item.end;
       }
+      this.#after = { ...log.position };
     };
     for await (const { channel, offset, bytes, end } of stream.read()) {
       if (end) continue;
       if (channel !== channels.control) {
-        await take(channel === channels.stdout ? 'stdout' : 'stderr', (log) => log.push(offset, bytes));
+        await take((each) => each.push(channel === channels.stdout ? 'stdout' : 'stderr', offset, bytes));
         continue;
       }
       const event = ExecuteEvent.parse(JSON.parse(new TextDecoder().decode(bytes)));
       if (event.kind === 'begun') {
-        const { kernelId, from } = event;
-        this.#kernelId = kernelId;
-        this.#after = { ...from };
-        logs = {
-          stdout: new KernelLogReader(kernelId, from.stdout),
-          stderr: new KernelLogReader(kernelId, from.stderr),
-        };
+        this.#kernelId = event.kernelId;
+        this.#after = { ...event.from };
+        log = openRunLog(event, this.#request.runId);
       } else if (event.kind === 'gap') {
-        await take(event.stream, (log) => log.skip(event.to));
+        await take((each) => each.skip(event.stream, event.to));
         this.#io.say(`${event.to - event.from} bytes of ${event.stream} are missing (${event.reason})`);
-        if (this.#after !== undefined) this.#after[event.stream] = event.to;
       } else if (event.kind === 'waiting') this.#ask(event);
       else if (event.kind === 'finished') {
-        if (logs !== undefined)
-          for (const name of ['stdout', 'stderr'] as const) await take(name, (log) => log.flush());
+        if (log !== undefined) await take((each) => each.flush());
         return event.outcome;
       }
     }

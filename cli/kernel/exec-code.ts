@@ -1,8 +1,9 @@
 /** `causeway exec-code`: code in, output and status out, in a kernel of a session that keeps its state. */
 import { randomBytes } from 'node:crypto';
 import { createInterface, type Interface } from 'node:readline';
+import { stripVTControlCharacters } from 'node:util';
 import type { Command } from 'commander';
-import { KernelId, Language } from '../../schema/api/kernel-parts.ts';
+import { KernelId, Language, SpecName } from '../../schema/api/kernel-parts.ts';
 import { RunId } from '../../schema/protocol/execute.ts';
 import type { KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
@@ -31,7 +32,7 @@ export function registerExecCode(program: Command): void {
       '-l, --language <language>',
       'python, node, bash, ruby, perl or r (default: that of the first kernel there, else python)',
     )
-    .option('--kernel <id>', 'in this kernel')
+    .option('--kernel <kernel>', 'in this kernel: its id, or a kernelspec of the image (a kernel of Jupyter)')
     .option('--run-id <id>', 'do it once however often it is asked for under this id, and show it again')
     .argument('[code]', 'the code; without it, standard input is')
     .action(execCode);
@@ -69,12 +70,21 @@ async function execCode(given: string | undefined, options: CodeOptions): Promis
 
 /** The kernel that options name. @throws CliFailure */
 export function kernelOf({ language, kernel }: { language?: string; kernel?: string }) {
-  if (kernel !== undefined && !KernelId.safeParse(kernel).success)
-    throw refuseOption('--kernel', kernel, 'must be the id of a kernel', `krn_${'0'.repeat(26)}`);
   return {
     ...(language === undefined ? {} : { language: oneOf('--language', language, Language.options) }),
-    ...(kernel === undefined ? {} : { kernelId: kernel }),
+    ...(kernel === undefined
+      ? {}
+      : KernelId.safeParse(kernel).success
+        ? { kernelId: kernel }
+        : { spec: specOf(kernel) }),
   };
+}
+
+/** The name of a kernelspec. @throws CliFailure */
+export function specOf(kernel: string): string {
+  if (!SpecName.safeParse(kernel).success)
+    throw refuseOption('--kernel', kernel, 'must be the id of a kernel or the name of a kernelspec', 'python3');
+  return kernel;
 }
 
 /** Output to this process's streams, values as text, tracebacks to standard error. */
@@ -96,7 +106,9 @@ export function consoleIo(ask: RunIo['ask']): RunIo {
 
 /** What a person sees of a record; images by name and size. */
 function textOf(record: KernelRecord): string | undefined {
-  if (record.kind === 'error') return record.traceback;
+  // Kernels of Jupyter paint their tracebacks.
+  if (record.kind === 'error')
+    return process.stderr.isTTY ? record.traceback : stripVTControlCharacters(record.traceback);
   if (record.kind !== 'result' && record.kind !== 'display') return undefined;
   const { 'text/plain': plain, ...rest } = record.data;
   const images = Object.entries(rest).flatMap(([type, data]) =>

@@ -25,7 +25,7 @@ export function registerRepl(program: Command): void {
       '-l, --language <language>',
       'python, node, bash, ruby, perl or r (default: that of the first kernel there, else python)',
     )
-    .option('--kernel <id>', 'in this kernel')
+    .option('--kernel <kernel>', 'in this kernel: its id, or a kernelspec of the image (a kernel of Jupyter)')
     .argument('<session>', 'name or id')
     .action(repl);
 }
@@ -41,7 +41,7 @@ async function repl(name: string, options: { language?: string; kernel?: string 
 
 class Talk {
   readonly #socket: KernelSocket;
-  #which: Pick<RunRequest, 'kernelId' | 'language'>;
+  #which: Pick<RunRequest, 'kernelId' | 'spec' | 'language'>;
   #reader!: Interface;
   #current: CodeRun | undefined;
   /** Lines of what is not finished yet. */
@@ -51,7 +51,7 @@ class Talk {
   #wake: () => void = () => undefined;
   #isOver = false;
 
-  constructor(socket: KernelSocket, which: Pick<RunRequest, 'kernelId' | 'language'>) {
+  constructor(socket: KernelSocket, which: Pick<RunRequest, 'kernelId' | 'spec' | 'language'>) {
     this.#socket = socket;
     this.#which = which;
   }

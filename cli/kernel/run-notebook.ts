@@ -1,5 +1,5 @@
 /**
- * `causeway run --kernel LANGUAGE NOTEBOOK`: runs a notebook cell by cell in a kernel of its own and writes the executed
+ * `causeway run --kernel KERNEL NOTEBOOK`: runs a notebook cell by cell in a kernel of its own and writes the executed
  * one after each cell. The cells' run ids are in that file until the run is over, so `--resume` goes on exactly where it
  * was: what ran meanwhile is shown, nothing is run twice.
  */
@@ -13,7 +13,6 @@ import { newId } from '../../schema/ids.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { awaitImage } from '../instance/await-image.ts';
-import { oneOf } from '../options.ts';
 import { localIo, onInterrupts } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
 import { createSession, neverRan, newSessionBody, type SessionOptions } from '../session/new-session.ts';
@@ -21,6 +20,7 @@ import { waitForSession } from '../session/wait.ts';
 import { plain } from '../terminal/table.ts';
 import { dialSession } from '../tunnel/dial.ts';
 import { CodeRun, KernelSocket, statusOfRun } from './code-run.ts';
+import { specOf } from './exec-code.ts';
 import {
   type Cell,
   CellOutputs,
@@ -57,19 +57,19 @@ type End = { status: number } | undefined;
 
 /** Runs it; sets the exit status: 0, or that of the first cell that failed. @throws CliFailure */
 export async function runNotebook(argv: readonly string[], options: NotebookOptions): Promise<void> {
-  const language = oneOf('--kernel', options.kernel, Language.options);
+  const kind = kindOf(options.kernel);
   const [input, ...more] = argv;
   if (input === undefined || more.length > 0)
     throw new CliFailure('--kernel takes one notebook', {
       status: exitStatus.usage,
-      hint: `causeway run --kernel ${language} NOTEBOOK.ipynb`,
+      hint: `causeway run --kernel ${options.kernel} NOTEBOOK.ipynb`,
     });
   const output = options.output ?? `${input.replace(/\.ipynb$/, '')}.executed.ipynb`;
   const notebook = readNotebook(options.resume ? output : input);
   const api = new Api();
   const place = options.resume
     ? await placeOfBefore(api, notebook, output)
-    : await newPlace(api, notebook, language, options);
+    : await newPlace(api, notebook, kind, options);
   const { session, kernelId, run, isOwn } = place;
   notebook.metadata.causeway = { session: session.id, kernel: kernelId, run, own: isOwn };
   const runner = new NotebookRun(api, notebook, output, place, options);
@@ -86,6 +86,15 @@ export async function runNotebook(argv: readonly string[], options: NotebookOpti
   else await api.raw('DELETE', `/v1/sessions/${session.id}/kernels/${kernelId}`);
   process.exitCode = end.status;
   process.stdout.write(`${output}\n`);
+}
+
+/** A language, which is a kernel with a runner of ours, or a kernelspec: one that died is not to go on without its state. */
+type KernelKind = { language: Language } | { spec: string; restarts: null };
+
+/** @throws CliFailure */
+function kindOf(kernel: string): KernelKind {
+  const language = Language.safeParse(kernel).data;
+  return language === undefined ? { spec: specOf(kernel), restarts: null } : { language };
 }
 
 function comeBack(input: string, { kernel, output }: NotebookOptions): string {
@@ -109,11 +118,11 @@ function writeNotebook(path: string, notebook: Notebook): void {
   renameSync(partial, path);
 }
 
-async function newPlace(api: Api, notebook: Notebook, language: Language, options: NotebookOptions): Promise<Place> {
+async function newPlace(api: Api, notebook: Notebook, kind: KernelKind, options: NotebookOptions): Promise<Place> {
   clearOutputs(notebook);
   const session = await sessionFor(api, options);
   const isOwn = options.session === undefined;
-  const body = { id: newId('kernel', Date.now(), randomBytes(10)), language };
+  const body = { id: newId('kernel', Date.now(), randomBytes(10)), ...kind };
   try {
     const kernel = await api.json(Kernel, 'POST', `/v1/sessions/${session.id}/kernels`, { body });
     return { session, kernelId: kernel.id, run: `nb-${randomBytes(8).toString('hex')}`, isOwn };

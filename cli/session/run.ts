@@ -50,7 +50,10 @@ export function registerRun(program: Command): void {
     .option('--restartable', 'place it again on another machine when its machine is lost')
     .option('--unsafe-output', 'with -t: let through what reaches beyond the screen (clipboard, titles, any link)')
     .option('-q, --quiet', 'only the command speaks')
-    .option('--kernel <language>', 'run a notebook cell by cell: run --kernel python train.ipynb')
+    .option(
+      '--kernel <kernel>',
+      'run a notebook cell by cell, by a language or a kernelspec: run --kernel python train.ipynb',
+    )
     .option('-o, --output <file>', 'with --kernel: where the executed notebook goes (default: NAME.executed.ipynb)')
     .option('--session <session>', 'with --kernel: in this session instead of a new one')
     .option('--resume', 'with --kernel: go on with a notebook whose run was left or cut off')

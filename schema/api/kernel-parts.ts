@@ -45,7 +45,7 @@ export const Kernel = z.strictObject({
   startedAtMs: z.int().nonnegative(),
   /** What starts it anew when it ends by itself; absent: nothing. */
   restarts: KernelRestarts.optional(),
-  /** Runs that wait behind the one under way. */
+  /** Runs that wait behind the one under way; of Jupyter's clients none is counted. */
   queued: z.int().nonnegative(),
   /** How a dead one came to its end, and the last that it wrote. */
   death: z

@@ -19,8 +19,12 @@ const runOptions = {
 const which = {
   /** Makes a repeated request harmless; made up when it is left out. */
   runId: RunId.optional(),
-  /** Left out: the first living kernel of `language` (of the session's first kernel, if that is left out), else a new one. */
+  /**
+   * Left out: the first living kernel of `spec`, a kernelspec of the image, else a new one; without that too: of `language`
+   * (of the session's first kernel that has one, if that is left out).
+   */
   kernel: KernelId.optional(),
+  spec: SpecName.optional(),
   language: Language.optional(),
 };
 const noOptions = { sliceMs: 2_000 };
@@ -41,6 +45,7 @@ export const Execute = z.discriminatedUnion(
       ...which,
       options: z.strictObject(options).default(noOptions),
     }),
+    /** Not in a kernel of Jupyter. */
     z.strictObject({
       mode: z.literal('batch'),
       ...which,

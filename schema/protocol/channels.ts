@@ -16,6 +16,9 @@ export const maxMessageBytes = 32 * 1024 * 1024;
 /** Name of the channel on which the bridge speaks. */
 export const bridgeChannel = 'causeway';
 
+/** Writer of the requests of runs (`execute.ts`): it is the agent's own. */
+export const runsWriter = 'causeway-runs';
+
 export const WriterId = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, 'must be 1 to 64 letters, digits, - and _, and not begin with these');
@@ -29,7 +32,7 @@ export const channelsOpen = z.strictObject({
    * Who writes: of each writer every byte is taken once, over restarts of the kernel too. OPENED.inputOffset says from where
    * this writer sends again. A later stream of the same writer ends the earlier one. Absent: only watches.
    */
-  writer: WriterId.optional(),
+  writer: WriterId.refine((writer) => writer !== runsWriter, 'must not be that of runs').optional(),
 });
 
 /** Agent to client on the control channel. */
@@ -75,3 +78,18 @@ export const BridgeNote = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('ended'), exitCode: count.optional(), signal: count.optional() }),
 ]);
 export type BridgeNote = z.infer<typeof BridgeNote>;
+
+/** What the bridge beside the kernel says about its log, for people; undefined: nothing that they would miss. */
+export function wordsOfNote(note: BridgeNote): string | undefined {
+  switch (note.kind) {
+    case 'lost':
+      return `${note.messages} messages (${note.bytes} bytes) of the kernel are missing here`;
+    case 'too-large':
+      return `a message of ${note.bytes} bytes (${note.type || note.channel}) is too large to be carried; write it to a file`;
+    case 'ready':
+    case 'forged':
+    case 'refused':
+    case 'ended':
+      return undefined;
+  }
+}

@@ -1,9 +1,10 @@
 /**
  * The operation `execute` of the tunnel: a run of a kernel, asked for or gone on with. Its output channels carry the log of
- * the kernel (`kernel-log.ts`) from where the run begins to where it ends, at the offsets of that log; control says the rest.
+ * the kernel from where the run begins to where it ends, at the offsets of that log; control says the rest. What of the log
+ * is the run's, and how it reads, is in `run-log.ts`.
  */
 import { z } from 'zod';
-import { KernelId, Language } from '../api/kernel-parts.ts';
+import { KernelId, Language, SpecName } from '../api/kernel-parts.ts';
 import { OutputGap } from './output-gap.ts';
 
 const count = z.int().nonnegative();
@@ -44,8 +45,12 @@ export const executeOpen = z.strictObject({
   runId: RunId,
   /** Absent: only goes on with a run that is known. */
   request: ExecuteRequest.optional(),
-  /** The kernel; absent: the first living one of `language` (absent: that of the first kernel), else a new one. */
+  /**
+   * The kernel; absent: the first living one of this kernelspec, else a new one; without that too: of `language` (absent: that
+   * of the first kernel with a runner).
+   */
   kernelId: KernelId.optional(),
+  spec: SpecName.optional(),
   language: Language.optional(),
   /** From its begin; then it is interrupted, and a kernel that does not heed that is killed. */
   timeoutMs: z.int().min(1).max(86_400_000).optional(),
@@ -75,6 +80,11 @@ export const ExecuteEvent = z.discriminatedUnion('kind', [
     kind: z.literal('begun'),
     kernelId: KernelId,
     from: z.strictObject({ stdout: count, stderr: count }),
+    /**
+     * Of a kernel of Jupyter, whose log is records of messages on `stdout` alone (SPEC rule S17): those are the run's that
+     * belong to a request of which the msg_id begins so.
+     */
+    requests: z.string().max(80).optional(),
   }),
   OutputGap,
   /** It asks for a line now; sent behind all that it wrote before. */

@@ -156,6 +156,74 @@ describe.runIf(tier === 'full')('code in a session', () => {
     expect((await run(['run', '--kernel', 'python', '--resume', path])).stderr).toContain('has no run to go on with');
   });
 
+  it('is the same in a kernel of Jupyter: output, values, errors, lines, completion, a status, once', async () => {
+    const there = (text: string, more: string[] = []) => code(text, ['--kernel', 'python3', ...more]);
+    expect(await there('import sys; x = 20; print("out"); print("err", file=sys.stderr)')).toMatchObject({
+      status: 0,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    });
+    expect(await there('2 * x + 2')).toMatchObject({ status: 0, stdout: '42\n' });
+    const failed = await there('1 / 0');
+    expect(failed).toMatchObject({ status: 1, stdout: '' });
+    expect(failed.stderr).toContain('ZeroDivisionError: division by zero\n');
+    expect(failed.stderr).not.toContain('\x1b');
+    const asking = ['exec-code', '-s', 'lab', '--kernel', 'python3', 'print("hi " + input("name? "))'];
+    expect((await run(asking, 'Ada\n')).stdout).toBe('hi Ada\n');
+    const add = 'n = globals().get("n", 0) + 1; print(n)';
+    for (const _ of [1, 2]) expect((await there(add, ['--run-id', 'there-once'])).stdout).toBe('1\n');
+    expect((await there('raise SystemExit(7)')).status).toBe(7);
+    expect(await there('1', ['-l', 'cobol'])).toMatchObject({ status: 2 });
+    expect((await code('1', ['--kernel', 'cobol'])).stderr).toContain('python3');
+    const page = (await stack.client.api('GET', '/v1/sessions?name=lab')) as { items: { id: string }[] };
+    const path = `/v1/sessions/${page.items[0]!.id}`;
+    const ask = async (body: object) =>
+      (await stack.client.api('POST', `${path}/execute`, { spec: 'python3', ...body })) as Executed;
+    expect((await ask({ mode: 'complete', code: 'impor' })).completion).toMatchObject({
+      matches: expect.arrayContaining(['import']),
+      replaces: 5,
+    });
+    const waiting = await ask({ mode: 'query', code: 'print("hello " + input("who? "))' });
+    expect(waiting).toMatchObject({ status: 'waiting-input', options: { prompt: 'who? ', isPassword: false } });
+    const { runId, after } = waiting;
+    const answer = { mode: 'input', runId, after, code: 'Bob' };
+    expect((await stack.client.api('POST', `${path}/execute`, answer)) as Executed).toMatchObject({
+      status: 'finished',
+      console: [['stdout', 'hello Bob\n']],
+    });
+    const late = await ask({ mode: 'query', code: 'import time\ntime.sleep(1000)', options: { timeoutMs: 300 } });
+    expect(late).toMatchObject({ status: 'exec-timeout', exitCode: 130, error: { name: 'KeyboardInterrupt' } });
+  });
+
+  it('goes on in a kernel of Jupyter over the death of workerd, then of the agent, and every line comes once', async () => {
+    const lines = 400;
+    const text = `import time\nfor i in range(${lines}):\n    print(i, flush=True)\n    time.sleep(0.02)\n"end"`;
+    const started = cli.start(['exec-code', '-s', 'lab', '--kernel', 'python3', text], '');
+    await until(() => started.seen.stdout.includes('\n20\n'), { what: 'some lines' });
+    stack.edge.killWorkerd9();
+    await until(() => started.seen.stdout.includes('\n120\n'), { what: 'lines after the death of workerd' });
+    await stack.agents[0]!.kill9();
+    await stack.agents[0]!.start();
+    const done = await started.done;
+    expect(done.status, done.stderr).toBe(0);
+    expect(done.stdout).toBe(`${Array.from({ length: lines }, (_, i) => i).join('\n')}\n'end'\n`);
+  });
+
+  it('runs a notebook in a kernel of Jupyter that the notebook has for itself', async () => {
+    const path = join(stack.dir, 'lab.ipynb');
+    const cell = (source: string) => ({ cell_type: 'code', source, metadata: {}, outputs: [], execution_count: null });
+    const cells = [cell('n = 6'), cell('n * 7'), cell('import os\nos._exit(9)'), cell('n')];
+    writeFileSync(path, JSON.stringify({ nbformat: 4, nbformat_minor: 5, metadata: {}, cells }));
+    const done = await run(['run', '--kernel', 'python3', '--session', 'lab', path]);
+    expect(done).toMatchObject({ status: 9, stderr: expect.stringContaining('the kernel ended in cell 3') });
+    const executed = JSON.parse(readFileSync(join(stack.dir, 'lab.executed.ipynb'), 'utf8')) as {
+      cells: { outputs: Record<string, unknown>[] }[];
+    };
+    expect(executed.cells[1]!.outputs).toMatchObject([
+      { output_type: 'execute_result', data: { 'text/plain': ['42'] } },
+    ]);
+  });
+
   it('tells a death for lack of memory from others, and starts anew without the state', async () => {
     expect(await code('kept = 1')).toMatchObject({ status: 0 });
     const killed = await code('b"x" * (4 << 30)');

@@ -6,16 +6,15 @@
  */
 import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
 import type { Clock, Log, Random, Timers } from '../../../schema/ports.ts';
-import { BridgeNote, bridgeChannel, ChannelsEvent } from '../../../schema/protocol/channels.ts';
+import { BridgeNote, bridgeChannel, ChannelsEvent, wordsOfNote } from '../../../schema/protocol/channels.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
 import { closeCodes } from '../../../schema/protocol/limits.ts';
 import type { Stream } from '../../../schema/protocol/stream.ts';
 import { type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
-import type { ClientSocket } from './client-socket.ts';
+import { type ClientSocket, clientMessageBytes } from './client-socket.ts';
 import type { Executions } from './executions.ts';
 import {
-  clientMessageBytes,
   FramingError,
   joinRecord,
   type LogPosition,
@@ -23,9 +22,9 @@ import {
   type Message,
   RecordReader,
   splitMessage,
-} from './framing.ts';
+} from '../../../schema/protocol/jupyter-framing.ts';
 import { KeptInput } from './kept-input.ts';
-import { headingOf, noteOf, wordsOfNote } from './messages.ts';
+import { headingOf, noteOf } from './messages.ts';
 import type { Place } from './places.ts';
 import { Replay } from './replay.ts';
 import { scanExecutions } from './scan.ts';

@@ -1,7 +1,11 @@
 /** The WebSocket of a Jupyter client, in the dialect that it asked for. */
-import { clientMessageBytes, FramingError, type Message, splitMessage, toRecord, v1Protocol } from './framing.ts';
+import { FramingError, type Message, splitMessage, toRecord } from '../../../schema/protocol/jupyter-framing.ts';
 import { fromText, toText } from './text-dialect.ts';
 import type { Unproven } from './unproven.ts';
+
+export const v1Protocol = 'v1.kernel.websocket.jupyter.org';
+/** What a client may send, and is sent, in one message: the runtime closes the socket at 32 MiB. */
+export const clientMessageBytes = 30 * 1024 * 1024;
 
 export type Dialect = 'v1' | 'text';
 

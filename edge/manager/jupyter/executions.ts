@@ -2,7 +2,7 @@
  * The executions of a kernel as its log tells them: from the `status: busy` of a request to the `idle` behind it. So it is
  * known what a client that comes back may have missed. Pure.
  */
-import type { LogRecord, Message } from './framing.ts';
+import type { LogRecord, Message } from '../../../schema/protocol/jupyter-framing.ts';
 import { headingOf, parentOf, stateIn } from './messages.ts';
 
 export interface Execution {

@@ -1,6 +1,6 @@
 /** Messages of Jupyter that the gateway reads a little of, or says itself. Pure. */
-import { type BridgeNote, bridgeChannel } from '../../../schema/protocol/channels.ts';
-import { FramingError, type Message, textOf } from './framing.ts';
+import { bridgeChannel } from '../../../schema/protocol/channels.ts';
+import { FramingError, type Message, textOf } from '../../../schema/protocol/jupyter-framing.ts';
 
 /** What is looked at of a message that passes. */
 export interface Heading {
@@ -78,21 +78,6 @@ export function iopub(
 export function asReplay({ channel, parts }: Message): Message {
   const metadata = { ...objectOf(parts[2]), causeway: { replay: true } };
   return { channel, parts: parts.map((part, at) => (at === 2 ? encoder.encode(JSON.stringify(metadata)) : part)) };
-}
-
-/** What the bridge beside the kernel says about its log, for people; undefined: nothing that they would miss. */
-export function wordsOfNote(note: BridgeNote): string | undefined {
-  switch (note.kind) {
-    case 'lost':
-      return `${note.messages} messages (${note.bytes} bytes) of the kernel are missing here`;
-    case 'too-large':
-      return `a message of ${note.bytes} bytes (${note.type || note.channel}) is too large to be carried; write it to a file`;
-    case 'ready':
-    case 'forged':
-    case 'refused':
-    case 'ended':
-      return undefined;
-  }
 }
 
 /** The content of a message of the bridge. @throws FramingError */

@@ -11,7 +11,7 @@ import { parseJson } from '../../../schema/protocol/json.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { openStream, type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
 import { streamTarget } from '../sessions/streams.ts';
-import type { LogPosition } from './framing.ts';
+import type { LogPosition } from '../../../schema/protocol/jupyter-framing.ts';
 
 const place = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).meta({ type: 'integer' });
 export const OutputsQuery = z.strictObject({

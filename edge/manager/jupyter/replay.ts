@@ -6,7 +6,7 @@
  * behind which the execution went on) is left out. Pure.
  */
 import type { Execution } from './executions.ts';
-import type { Message } from './framing.ts';
+import type { Message } from '../../../schema/protocol/jupyter-framing.ts';
 import { asReplay, headingOf, parentOf } from './messages.ts';
 
 /** Messages of an execution that show what it did, and do nothing. */

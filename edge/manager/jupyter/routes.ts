@@ -21,7 +21,7 @@ import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
 import { reply, route, type Route, slice } from '../../http/slice.ts';
 import { atAgent } from '../sessions/ask-agent.ts';
 import { openChannels } from './connect.ts';
-import { v1Protocol } from './framing.ts';
+import { v1Protocol } from './client-socket.ts';
 import {
   endJupyterKernel,
   getJupyterKernelspec,

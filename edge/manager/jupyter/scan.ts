@@ -4,7 +4,7 @@ import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
 import type { OpenedStream } from '../../tunnel/client-stream.ts';
 import { Executions } from './executions.ts';
-import { type LogPosition, RecordReader, splitMessage } from './framing.ts';
+import { type LogPosition, RecordReader, splitMessage } from '../../../schema/protocol/jupyter-framing.ts';
 
 /** Those up to `end`, from a stream that begins with the log; ends the stream. */
 export async function scanExecutions(

@@ -3,7 +3,7 @@
  * JSON, or with buffers a binary of JSON and buffers. The values go from one form to the other as the text that they are:
  * nothing but the header is parsed, and numbers, NaN and the order of keys stay what they were. Pure.
  */
-import { FramingError, type Message, textOf } from './framing.ts';
+import { FramingError, type Message, textOf } from '../../../schema/protocol/jupyter-framing.ts';
 
 const encoder = new TextEncoder();
 const keys = ['header', 'parent_header', 'metadata', 'content'] as const;

@@ -1,7 +1,7 @@
 /** What the gateway itself says to a client, as if it were its kernel's server. */
 import type { Clock, Random } from '../../../schema/ports.ts';
 import type { ClientSocket } from './client-socket.ts';
-import { joinMessage, type Message } from './framing.ts';
+import { joinMessage, type Message } from '../../../schema/protocol/jupyter-framing.ts';
 import { iopub } from './messages.ts';
 
 export class Voice {

@@ -1,8 +1,7 @@
-/** From the log of a kernel to the items of a console, and the place behind which a client goes on. Pure. */
+/** From the log of a run to the items of a console, and the place behind which a client goes on. Pure. */
 import type { ConsoleItem } from '../../../schema/api/kernel.ts';
-import { type KernelItem, KernelLogReader, type KernelRecord } from '../../../schema/protocol/kernel-log.ts';
-
-type StreamName = 'stdout' | 'stderr';
+import type { KernelRecord } from '../../../schema/protocol/kernel-log.ts';
+import type { RunItem, RunLog, StreamName } from '../../../schema/protocol/run-log.ts';
 
 export class Console {
   readonly items: ConsoleItem[] = [];
@@ -10,30 +9,29 @@ export class Console {
   error: { name: string; message: string } | undefined;
   /** Roughly what the items take. */
   sizeBytes = 0;
-  readonly #logs: Record<StreamName, KernelLogReader>;
+  readonly #log: RunLog;
   /** The begin of a character of which the rest did not come yet. */
   readonly #rest: Record<StreamName, Uint8Array> = { stdout: new Uint8Array(0), stderr: new Uint8Array(0) };
   /** An end of a step or of the run of which the agent has not told yet: whoever goes on must meet it again. */
   #endAt: number | undefined;
 
-  constructor(kernelId: string, from: { stdout: number; stderr: number }) {
-    const log = (name: StreamName) => new KernelLogReader(kernelId, from[name]);
-    this.#logs = { stdout: log('stdout'), stderr: log('stderr') };
+  constructor(log: RunLog) {
+    this.#log = log;
   }
 
   /** Everything before is in the items. */
   get position(): { stdout: number; stderr: number } {
-    const at = (name: StreamName) => this.#logs[name].position - this.#rest[name].byteLength;
+    const at = (name: StreamName) => this.#log.position[name] - this.#rest[name].byteLength;
     return { stdout: this.#endAt ?? at('stdout'), stderr: at('stderr') };
   }
 
   push(name: StreamName, offset: number, bytes: Uint8Array): void {
-    this.#take(name, this.#logs[name].push(offset, bytes));
+    this.#take(this.#log.push(name, offset, bytes));
   }
 
   /** Bytes are missing. */
   gap(name: StreamName, { from, to, reason }: { from: number; to: number; reason: string }): void {
-    this.#take(name, this.#logs[name].skip(to));
+    this.#take(this.#log.skip(name, to));
     this.#flush(name);
     this.#add('log', `${to - from} bytes of ${name} are missing (${reason})\n`);
   }
@@ -45,10 +43,8 @@ export class Console {
 
   /** Nothing more comes. */
   finish(): void {
-    for (const name of ['stdout', 'stderr'] as const) {
-      this.#take(name, this.#logs[name].flush());
-      this.#flush(name);
-    }
+    this.#take(this.#log.flush());
+    for (const name of ['stdout', 'stderr'] as const) this.#flush(name);
     this.#endAt = undefined;
   }
 
@@ -56,17 +52,19 @@ export class Console {
     this.#add('log', text);
   }
 
-  #take(name: StreamName, items: readonly KernelItem[]): void {
+  #take(items: readonly RunItem[]): void {
     for (const item of items) {
       if (item.kind === 'bytes') {
+        const name = item.stream;
         const all = join(this.#rest[name], item.bytes);
         const whole = wholeCharacters(all);
         this.#rest[name] = all.slice(whole);
         if (whole > 0)
           this.#add(name, new TextDecoder('utf-8', { fatal: false, ignoreBOM: true }).decode(all.subarray(0, whole)));
       } else {
-        this.#flush(name);
-        if (name === 'stdout') this.#record(item.record, item.offset);
+        this.#flush(item.log);
+        if (item.kind === 'lost') this.#add('log', `${item.words}\n`);
+        else this.#record(item.record, item.offset);
       }
     }
   }

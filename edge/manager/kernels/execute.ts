@@ -12,6 +12,7 @@ import type { StreamOpen } from '../../../schema/protocol/streams.ts';
 import { openStream, toRefusal } from '../../tunnel/client-stream.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { streamTarget } from '../sessions/streams.ts';
+import { openRunLog } from '../../../schema/protocol/run-log.ts';
 import { Console } from './console.ts';
 
 /** Of console in one answer; the next one goes on. */
@@ -57,9 +58,10 @@ function toOpen(runId: string, body: Execute): StreamOpen {
   if (body.mode === 'continue') return { ...open, after: body.after };
   if (body.mode === 'input')
     return { ...open, after: body.after, input: { kind: 'input', at: body.after.stdout, text: body.code } };
-  const { kernel, language } = body;
+  const { kernel, spec, language } = body;
   const which = {
     ...(kernel === undefined ? {} : { kernelId: kernel }),
+    ...(spec === undefined ? {} : { spec }),
     ...(language === undefined ? {} : { language }),
   };
   if (body.mode === 'complete') return { ...open, ...which, request: { mode: 'complete', code: body.code } };
@@ -108,7 +110,7 @@ class Slice {
     switch (event.kind) {
       case 'begun':
         this.#kernelId = event.kernelId;
-        this.#console = new Console(event.kernelId, event.from);
+        this.#console = new Console(openRunLog(event, this.#runId));
         return true;
       case 'gap':
         this.#console?.gap(event.stream, event);

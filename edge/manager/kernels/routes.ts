@@ -31,6 +31,8 @@ export const kernels = slice('kernels', [
       errors: [
         ...unreachable,
         'kernel_language_missing',
+        'kernel_spec_missing',
+        'kernel_spec_unusable',
         'kernel_kind_wrong',
         'kernel_dead',
         'kernel_busy',
@@ -46,7 +48,7 @@ export const kernels = slice('kernels', [
   ),
   socketRoute(
     'execute',
-    'runs code in kernels of the session, or speaks to those of Jupyter, and reads their output from any offset.',
+    'runs code in kernels of the session, or speaks to those of Jupyter in their own messages, and reads their output from any offset.',
     unreachable,
   ),
   route(

@@ -14,7 +14,7 @@ import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/sess
 import type { CallInput } from '../../../schema/protocol/calls.ts';
 import { ExecuteEvent, type ExecuteInput } from '../../../schema/protocol/execute.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
-import { type KernelItem, KernelLogReader } from '../../../schema/protocol/kernel-log.ts';
+import { openRunLog, type RunItem } from '../../../schema/protocol/run-log.ts';
 import type { StreamOpen } from '../../../schema/protocol/streams.ts';
 import { until } from '../../support/wait.ts';
 import { initBinary } from '../init/harness.ts';
@@ -90,7 +90,8 @@ export class KernelBench extends InitBench {
   }
 
   execute(ask: Ask): RunReader {
-    const reader = new RunReader(ask, executeStream({ find: () => this.#session }));
+    const of = { find: () => this.#session, timers: systemTimers(this.log) };
+    const reader = new RunReader(ask, executeStream(of));
     this.#readers.push(reader);
     return reader;
   }
@@ -161,20 +162,23 @@ export class RunReader {
   get position(): { stdout: number; stderr: number } {
     const begun = this.events.find((event) => event.kind === 'begun');
     const from = begun?.kind === 'begun' ? begun.from : { stdout: 0, stderr: 0 };
-    const at = (name: 'stdout' | 'stderr') => this.#read(name).position;
-    return begun === undefined ? from : { stdout: at('stdout'), stderr: at('stderr') };
-  }
-
-  items(name: 'stdout' | 'stderr'): KernelItem[] {
-    return this.#read(name).items;
+    return begun === undefined ? from : this.#read().position;
   }
 
   text(name: 'stdout' | 'stderr' = 'stdout'): string {
-    return Buffer.concat(this.items(name).flatMap((item) => (item.kind === 'bytes' ? [item.bytes] : []))).toString();
+    const isOf = (item: RunItem) => item.kind === 'bytes' && item.stream === name;
+    return Buffer.concat(
+      this.#read().items.flatMap((item) => (isOf(item) && 'bytes' in item ? [item.bytes] : [])),
+    ).toString();
   }
 
   get records() {
-    return this.items('stdout').flatMap((item) => (item.kind === 'record' ? [item.record] : []));
+    return this.#read().items.flatMap((item) => (item.kind === 'record' ? [item.record] : []));
+  }
+
+  /** What it was told that is missing. */
+  get lost(): string[] {
+    return this.#read().items.flatMap((item) => (item.kind === 'lost' ? [item.words] : []));
   }
 
   async whenText(text: string): Promise<void> {
@@ -189,14 +193,21 @@ export class RunReader {
     return last.outcome;
   }
 
-  #read(name: 'stdout' | 'stderr'): { items: KernelItem[]; position: number } {
+  #read(): { items: RunItem[]; position: { stdout: number; stderr: number } } {
     const begun = this.events.find((event) => event.kind === 'begun');
-    if (begun?.kind !== 'begun') return { items: [], position: 0 };
-    const reader = new KernelLogReader(begun.kernelId, begun.from[name]);
-    const items: KernelItem[] = [];
-    const writes = this.stream.writes.filter(({ channel }) => channel === channels[name]);
-    for (const [index, { offset }] of writes.entries())
-      items.push(...reader.push(offset, this.stream.received[name][index]!));
+    if (begun?.kind !== 'begun') return { items: [], position: { stdout: 0, stderr: 0 } };
+    const reader = openRunLog(begun, this.runId);
+    const items: RunItem[] = [];
+    const taken = { stdout: 0, stderr: 0 };
+    const at = { ...begun.from };
+    for (const { channel, offset } of this.stream.writes) {
+      const name = channel === channels.stdout ? 'stdout' : 'stderr';
+      if (channel !== channels.stdout && channel !== channels.stderr) continue;
+      const bytes = this.stream.received[name][taken[name]++]!;
+      if (offset !== at[name]) items.push(...reader.skip(name, offset));
+      items.push(...reader.push(name, offset, bytes));
+      at[name] = offset + bytes.byteLength;
+    }
     return { items, position: reader.position };
   }
 }

@@ -17,13 +17,30 @@ export type Step =
   | { do: 'forge'; how: 'key' | 'none' | 'short' }
   /** Publishes the first half of a message, and dies. */
   | { do: 'die'; code?: number; signal?: NodeJS.Signals; inMessage?: boolean }
-  /** Asks for a line on the stdin channel, and prints it. */
-  | { do: 'ask'; prompt: string }
+  /** Asks for a line on the stdin channel, and prints it; prints `after` while it waits. */
+  | { do: 'ask'; prompt: string; after?: string }
   /** Sends so many bytes that are no frame. */
   | { do: 'garbage'; bytes: number }
   | { do: 'ping' }
+  /** A SIGINT ends it, and the cell, as an error. */
   | { do: 'sleep'; ms: number }
-  | { do: 'stderr'; text: string };
+  | { do: 'stderr'; text: string }
+  /** Publishes a message of this type on iopub. */
+  | { do: 'publish'; type: string; content: object }
+  /** Ends the cell with an error. */
+  | { do: 'fail'; name: string; value: string }
+  /** Adds one to what it counts in this process, and prints that. */
+  | { do: 'count' }
+  /** Stops its process, which hears nothing any more. */
+  | { do: 'stop' }
+  /** Says nothing more of this cell, as if that was lost. */
+  | { do: 'vanish' }
+  /** Refuses the next cells, as those behind somebody's error. */
+  | { do: 'refuse'; cells: number };
+
+/** What ends a cell. */
+class CellError extends Error {}
+class Vanished extends Error {}
 
 interface Message {
   header: Record<string, unknown>;
@@ -91,6 +108,9 @@ class FakeKernel {
   readonly #sockets = new Map<Name, Socket>();
   #isSubscribed = false;
   #count = 0;
+  #counted = 0;
+  #refuses = 0;
+  #interrupt: ((error: Error) => void) | undefined;
   #answer: ((text: string) => void) | undefined;
   #cells: Promise<void> = Promise.resolve();
 
@@ -161,13 +181,42 @@ class FakeKernel {
     } else this.#cells = this.#cells.then(() => this.#do(type, message));
   }
 
+  /** As a SIGINT does. */
+  interrupt(): void {
+    this.#interrupt?.(new CellError('KeyboardInterrupt'));
+  }
+
   async #do(type: string, { header, content, buffers }: Message): Promise<void> {
     this.#send('iopub', 'status', header, { execution_state: 'busy' });
-    const reply = { status: 'ok', execution_count: 1, buffers: buffers.map((each) => each.byteLength) };
-    if (type === 'execute_request')
-      for (const step of JSON.parse(String(content['code'])) as Step[]) await this.#step(step, header);
-    this.#send('shell', type.replace('_request', '_reply'), header, reply);
+    const ok = { status: 'ok', execution_count: 1, buffers: buffers.map((each) => each.byteLength) };
+    const reply = type === 'execute_request' ? await this.#cell(String(content['code']), header, ok) : ok;
+    if (reply === undefined) return;
+    const code = String(content['code']);
+    const found = { matches: [`${code}-completed`], cursor_start: 0, cursor_end: Number(content['cursor_pos']) };
+    const more = type === 'complete_request' ? found : {};
+    this.#send('shell', type.replace('_request', '_reply'), header, { ...reply, ...more });
     this.#send('iopub', 'status', header, { execution_state: 'idle' });
+  }
+
+  async #cell(code: string, header: object, ok: object): Promise<object | undefined> {
+    if (this.#refuses > 0) {
+      this.#refuses--;
+      return { status: 'aborted' };
+    }
+    try {
+      for (const step of JSON.parse(code) as Step[]) await this.#step(step, header);
+      return ok;
+    } catch (error) {
+      if (error instanceof Vanished) return undefined;
+      if (!(error instanceof CellError)) throw error;
+      const content = {
+        ename: error.message,
+        evalue: String(error.cause ?? ''),
+        traceback: ['\x1b[31mred\x1b[0m', 'here'],
+      };
+      this.#send('iopub', 'error', header, content);
+      return { status: 'error', ...content };
+    }
   }
 
   async #step(step: Step, parent: object): Promise<void> {
@@ -205,6 +254,7 @@ class FakeKernel {
       case 'ask': {
         const line = new Promise<string>((resolve) => (this.#answer = resolve));
         this.#send('stdin', 'input_request', parent, { prompt: step.prompt, password: false });
+        if (step.after !== undefined) this.#send('iopub', 'stream', parent, { name: 'stdout', text: step.after });
         this.#send('iopub', 'stream', parent, { name: 'stdout', text: await line });
         return;
       }
@@ -215,15 +265,38 @@ class FakeKernel {
         iopub?.write(Buffer.from('\x04\x09\x04PING\x00\x00hi', 'latin1'));
         return;
       case 'sleep':
-        await new Promise((resolve) => setTimeout(resolve, step.ms));
+        await new Promise((resolve, reject) => {
+          this.#interrupt = reject;
+          setTimeout(resolve, step.ms);
+        });
         return;
       case 'stderr':
         process.stderr.write(step.text);
+        return;
+      case 'publish':
+        this.#send('iopub', step.type, parent, step.content);
+        return;
+      case 'fail':
+        throw new CellError(step.name, { cause: step.value });
+      case 'stop':
+        process.kill(process.pid, 'SIGSTOP');
+        return;
+      case 'vanish':
+        throw new Vanished();
+      case 'count':
+        this.#send('iopub', 'stream', parent, { name: 'stdout', text: `${++this.#counted}` });
+        return;
+      case 'refuse':
+        this.#refuses = step.cells;
     }
   }
 }
 
 if (process.argv[1] === import.meta.filename) {
-  process.on('SIGINT', () => process.stderr.write('interrupted\n'));
-  new FakeKernel().serve(process.argv[2] ?? '');
+  const kernel = new FakeKernel();
+  process.on('SIGINT', () => {
+    process.stderr.write('interrupted\n');
+    kernel.interrupt();
+  });
+  kernel.serve(process.argv[2] ?? '');
 }

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { CodeRun, KernelSocket, type RunIo, statusOfRun } from '../../../cli/kernel/code-run.ts';
 import type { ExecuteEvent } from '../../../schema/protocol/execute.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
+import { joinRecord } from '../../../schema/protocol/jupyter-framing.ts';
 import type { Stream } from '../../../schema/protocol/stream.ts';
 import { farEnd, type ServeStream } from '../../support/far-end.ts';
 
@@ -50,6 +51,26 @@ it('continues the log over cuts, also within records, and gives each byte and re
   expect(outcome).toEqual({ reason: 'finished', exitCode: 3 });
   expect(seen).toEqual({ out: 'one\ntwo\n', records: ['result', 'finished'], said: [] });
   expect(run.kernelId).toBe(kernelId);
+});
+
+it('continues the messages of a kernel of Jupyter over cuts, and gives each once', async () => {
+  const said = (text: string, id = 'run.r1.1') => {
+    const parts = [{ msg_type: 'stream' }, { msg_id: id }, {}, { name: 'stdout', text }];
+    return joinRecord({ channel: 'iopub', parts: parts.map((part) => bytes(JSON.stringify(part))) });
+  };
+  const log = Buffer.concat([said('one '), said('theirs', 'other'), said('two '), said('three')]);
+  const { run, seen } = start(async (stream, open, cut) => {
+    const at = open.after?.stdout ?? 10;
+    stream.opened({});
+    await say(stream, { kind: 'begun', kernelId, from: { stdout: at, stderr: 0 }, requests: 'run.r1.' });
+    stream.seek(channels.stdout, at);
+    const piece = log.subarray(at - 10, at - 10 + 300);
+    if (piece.byteLength > 0) await stream.write(channels.stdout, piece);
+    if (at - 10 + 300 < log.byteLength) setTimeout(cut, 20);
+    else await say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 0 } });
+  });
+  expect(await run.run()).toEqual({ reason: 'finished', exitCode: 0 });
+  expect(seen).toEqual({ out: 'one two three', records: [], said: [] });
 });
 
 it('asks once for each line, answers by its place, and interrupts a run that nobody answers', async () => {

@@ -1,6 +1,7 @@
 /** The messages of a kernel through the gateway: a client's socket at one end, the agent's stream (SPEC rule S17) at the other. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { joinMessage, joinRecord, toRecord, v1Protocol } from '../../../edge/manager/jupyter/framing.ts';
+import { v1Protocol } from '../../../edge/manager/jupyter/client-socket.ts';
+import { joinMessage, joinRecord, toRecord } from '../../../schema/protocol/jupyter-framing.ts';
 import { fromText } from '../../../edge/manager/jupyter/text-dialect.ts';
 import { type JupyterKernel, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
 import { frameTypes } from '../../../schema/protocol/frame.ts';

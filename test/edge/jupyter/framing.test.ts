@@ -10,7 +10,7 @@ import {
   RecordReader,
   splitMessage,
   toRecord,
-} from '../../../edge/manager/jupyter/framing.ts';
+} from '../../../schema/protocol/jupyter-framing.ts';
 import { fromText, toText } from '../../../edge/manager/jupyter/text-dialect.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);

@@ -2,7 +2,7 @@
 import { exports } from 'cloudflare:workers';
 import { vi } from 'vitest';
 import { ControlHub } from '../../../edge/tunnel/control-hub-object.ts';
-import { joinMessage, joinRecord, type Message, splitMessage } from '../../../edge/manager/jupyter/framing.ts';
+import { joinMessage, joinRecord, type Message, splitMessage } from '../../../schema/protocol/jupyter-framing.ts';
 import type { Kernel, Kernelspec } from '../../../schema/api/kernel-parts.ts';
 import type { BridgeNote, ChannelsEvent } from '../../../schema/protocol/channels.ts';
 import { channels, frameTypes } from '../../../schema/protocol/frame.ts';

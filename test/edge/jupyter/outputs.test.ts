@@ -1,6 +1,6 @@
 /** The log of a kernel over HTTP, with the agent's streams played by the test. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { joinRecord } from '../../../edge/manager/jupyter/framing.ts';
+import { joinRecord } from '../../../schema/protocol/jupyter-framing.ts';
 import { call, send } from '../client.ts';
 import { Gateway, type KernelStream, stream } from './gateway.ts';
 

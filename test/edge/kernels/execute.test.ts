@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Executed } from '../../../schema/api/kernel.ts';
 import type { ExecuteEvent } from '../../../schema/protocol/execute.ts';
 import { channels, frameTypes } from '../../../schema/protocol/frame.ts';
+import { joinRecord } from '../../../schema/protocol/jupyter-framing.ts';
 import { ControlHub } from '../../../edge/tunnel/control-hub-object.ts';
 import { bootstrapped, call } from '../client.ts';
 import { BenchAgent } from '../scheduler/bench-agent.ts';
@@ -47,9 +48,9 @@ async function ask(body: object) {
     asked: value['open'] as Record<string, unknown>,
     answer,
     tell,
-    begin: (from = { stdout: 0, stderr: 0 }) => {
+    begin: (from = { stdout: 0, stderr: 0 }, more: { requests?: string } = {}) => {
       at = { ...from };
-      tell({ kind: 'begun', kernelId, from });
+      tell({ kind: 'begun', kernelId, from, ...more });
     },
     write: (channel: typeof stdout | typeof stderr, text: string | Uint8Array) => {
       const said = typeof text === 'string' ? bytes(text) : text;
@@ -135,6 +136,46 @@ describe('a run', () => {
     third.write(stdout, finished);
     third.tell({ kind: 'finished', outcome: { reason: 'finished', exitCode: 0 }, ends: at });
     expect((await third.answer).body).toMatchObject({ status: 'finished', exitCode: 0, console: [] });
+  });
+
+  it('on a kernel of Jupyter is read from its messages, and goes on behind a whole one', async () => {
+    const said = (text: string, id = 'run.j1.1') => {
+      const parts = [{ msg_type: 'stream' }, { msg_id: id }, {}, { name: 'stdout', text }];
+      return joinRecord({ channel: 'iopub', parts: parts.map((part) => bytes(JSON.stringify(part))) });
+    };
+    const requests = 'run.j1.';
+    const first = await ask({ mode: 'query', runId: 'j1', code: '6 * 7', spec: 'python3', options: { sliceMs: 300 } });
+    expect(first.asked).toEqual({
+      op: 'execute',
+      runId: 'j1',
+      spec: 'python3',
+      request: { mode: 'query', code: '6 * 7' },
+    });
+    first.begin({ stdout: 1000, stderr: 0 }, { requests });
+    first.write(stdout, said('one '));
+    first.write(stdout, said('theirs', 'other'));
+    const { stdout: behind } = at;
+    first.write(stdout, said('two').subarray(0, 40));
+    const half = (await first.answer).body;
+    expect(half).toMatchObject({ status: 'continued', kernel: kernelId, console: [['stdout', 'one ']] });
+    expect(half.after).toEqual({ stdout: behind, stderr: 0 });
+    const second = await ask({ mode: 'continue', runId: 'j1', after: half.after });
+    second.begin(half.after, { requests });
+    second.write(stdout, said('two'));
+    second.tell({ kind: 'waiting', at: at.stdout, prompt: '? ', password: false });
+    expect((await second.answer).body).toMatchObject({
+      status: 'waiting-input',
+      console: [['stdout', 'two']],
+      after: at,
+    });
+    const third = await ask({ mode: 'continue', runId: 'j1', after: at });
+    third.begin(at, { requests });
+    third.write(stdout, bytes('no record'.repeat(9)));
+    third.tell({ kind: 'finished', outcome: { reason: 'finished', exitCode: 0 }, ends: at });
+    expect((await third.answer).body).toMatchObject({
+      status: 'finished',
+      console: [['log', expect.stringContaining('can not be read')]],
+    });
   });
 
   it('that waits for others is answered so, without a kernel', async () => {

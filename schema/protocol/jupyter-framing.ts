@@ -1,16 +1,20 @@
 /**
  * Jupyter's messages as bytes, without reading what is in them. Pure.
  *
- *   v1 (`v1.kernel.websocket.jupyter.org`, also in the tunnel's records): u64 LE number of offsets, the offsets (u64 LE, from
+ *   v1 (`v1.kernel.websocket.jupyter.org`, in the tunnel's records): u64 LE number of offsets, the offsets (u64 LE, from
  *       the begin of the message, the last is its end), then channel name, header, parent header, metadata, content, buffers
  *   binary of the older dialect, for messages with buffers: u32 BE number of parts, their offsets (u32 BE), then JSON and buffers
  *   record of the tunnel: u32 BE length, a v1 message
  */
-import { maxMessageBytes } from '../../../schema/protocol/channels.ts';
+import { maxMessageBytes } from './channels.ts';
 
-export const v1Protocol = 'v1.kernel.websocket.jupyter.org';
-/** What a client may send, and is sent, in one message: the runtime closes the socket at 32 MiB. */
-export const clientMessageBytes = 30 * 1024 * 1024;
+// Every runtime has them; the library of the language does not.
+declare const TextEncoder: new () => { encode(text: string): Uint8Array };
+declare const TextDecoder: new (
+  label: string,
+  options: { fatal: boolean; ignoreBOM: boolean },
+) => { decode(bytes: Uint8Array): string };
+
 /** Buffers of one message. */
 const maxBuffers = 65_536;
 const word = 8;

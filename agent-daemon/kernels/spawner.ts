@@ -1,0 +1,113 @@
+/** How the kernels of one session are started: by a runner in an interpreter of the image, or by a kernelspec behind its bridge. */
+import { join } from 'node:path';
+import type { Kernelspec, Language } from '../../schema/api/kernel-parts.ts';
+import { Refusal } from '../../schema/errors.ts';
+import type { Clock, Random, Timers } from '../../schema/ports.ts';
+import type { Disk } from '../disk.ts';
+import { freshId } from '../fresh-id.ts';
+import type { SpawnSpec } from '../init/messages.ts';
+import type { ProcessRecord } from '../output/process-record.ts';
+import type { Spools } from '../output/spools.ts';
+import { derivedProcessId } from '../processes/derived-id.ts';
+import type { Supervisor } from '../processes/supervisor.ts';
+import { bridgeArgv, type FoundSpec, kernelspecsArgv, listKernelspecs, specEnv } from './kernelspecs.ts';
+import { kernelArgv, runnerFiles } from './languages.ts';
+import { isRunnerKernel, type SavedKernel } from './saved.ts';
+
+export interface SpawnerPorts {
+  clock: Clock;
+  timers: Timers;
+  random: Random;
+  disk: Disk;
+  spools: Spools;
+  /** Directory of the runners. */
+  runnersPath: string;
+}
+
+/** The session, in as far as processes are started in it. */
+export interface SpawningOwner {
+  sessionId: string;
+  generation: number;
+  /** While the session runs. */
+  supervisor(): Supervisor | undefined;
+  /** Path of causeway-init where the processes of the session are. */
+  initPath: string;
+  /** What to start as a kernel, with which of its own variables of the environment, and what is kept of it. */
+  spawnOf(
+    processId: string,
+    argv: readonly string[],
+    env?: Readonly<Record<string, string>>,
+  ): Promise<{ spec: SpawnSpec; record: ProcessRecord }>;
+}
+
+/** How long listing kernelspecs may take. */
+const listMs = 10_000;
+
+/** The process of a kernel at one of its starts. */
+export function processIdOf(kernelId: string, starts: number): string {
+  return derivedProcessId(`kernel ${kernelId} ${starts}`);
+}
+
+export class KernelSpawner {
+  readonly #ports: SpawnerPorts;
+  readonly #owner: SpawningOwner;
+
+  constructor(owner: SpawningOwner, ports: SpawnerPorts) {
+    this.#owner = owner;
+    this.#ports = ports;
+  }
+
+  /** @throws Refusal when the session does not run */
+  supervisor(): Supervisor {
+    const supervisor = this.#owner.supervisor();
+    if (supervisor === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
+    return supervisor;
+  }
+
+  /** The source of the runner of a language. */
+  async runner(language: Language): Promise<string> {
+    return (await this.#ports.disk.readFile(join(this.#ports.runnersPath, runnerFiles[language]))).toString();
+  }
+
+  /** The kernelspecs that the processes of the session see. @throws Refusal */
+  async specs(signal: AbortSignal): Promise<Kernelspec[]> {
+    return (await this.#findAll(signal)).map(({ spec }) => spec);
+  }
+
+  /** The kernelspec of this name. @throws Refusal `kernel_spec_missing`, `kernel_spec_unusable` */
+  async find(name: string, signal: AbortSignal): Promise<FoundSpec> {
+    const specs = await this.#findAll(signal);
+    const found = specs.find(({ spec }) => spec.name === name);
+    if (found !== undefined) return found;
+    const those = specs.map(({ spec }) => spec.name).join(', ') || 'none';
+    throw new Refusal('kernel_spec_missing', `Those that it has: ${those}.`);
+  }
+
+  /** Starts the process of a kernel, or finds it started. @throws Refusal */
+  async spawn(kernel: SavedKernel): Promise<void> {
+    const { kernelId, starts } = kernel;
+    const processId = processIdOf(kernelId, starts);
+    const { spec, record } = await (isRunnerKernel(kernel)
+      ? this.#owner.spawnOf(processId, kernelArgv(kernel.language, Buffer.byteLength(kernel.frame.text), kernelId))
+      : this.#ofSpec(processId, kernel.spec ?? ''));
+    await this.supervisor().spawn(spec, record);
+  }
+
+  async #ofSpec(processId: string, name: string): Promise<{ spec: SpawnSpec; record: ProcessRecord }> {
+    const given = new AbortController();
+    const cancel = this.#ports.timers.after(listMs, () => given.abort());
+    const found = await this.find(name, given.signal).finally(cancel);
+    const argv = bridgeArgv(this.#owner.initPath, found);
+    const { spec } = await this.#owner.spawnOf(processId, argv);
+    return this.#owner.spawnOf(processId, argv, specEnv(found, spec.env));
+  }
+
+  /** Asks the session's own init each time: who installs a kernel has it. */
+  #findAll(signal: AbortSignal): Promise<FoundSpec[]> {
+    const processId = freshId('process', this.#ports);
+    const { sessionId, generation, initPath } = this.#owner;
+    const supervisor = this.supervisor();
+    const started = this.#owner.spawnOf(processId, kernelspecsArgv(initPath));
+    return listKernelspecs({ ...this.#ports, supervisor }, { sessionId, generation, processId }, started, signal);
+  }
+}
