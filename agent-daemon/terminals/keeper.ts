@@ -30,6 +30,8 @@ export interface KeeperOwner {
   /** Its sizes, the first at 0, in order; those before the kept screen are taken away. */
   readonly sizes: Size[];
   isWatched(): boolean;
+  /** It wrote something just now. */
+  wrote(): void;
   /** Types the answer to a question of the program. */
   answer(text: string): void;
   /** Everything is drawn that the terminal ever wrote. */
@@ -184,7 +186,10 @@ export class Keeper implements Follower {
       // The reader uses its buffer again, and the screen takes what it is given.
       const answer = await screen.write(new Uint8Array(bytes.subarray(from, to)));
       this.#drawn = offset + to;
-      if (answer !== '' && offset + from >= this.#answerFrom) this.#owner.answer(answer);
+      if (offset + from >= this.#answerFrom) {
+        this.#owner.wrote();
+        if (answer !== '') this.#owner.answer(answer);
+      }
       from = to;
     }
   }

@@ -3,7 +3,7 @@
  * goes on. It knows nothing of clients.
  */
 import { createHash } from 'node:crypto';
-import type { Terminal as TerminalView, TerminalRequest } from '../../schema/api/terminal-parts.ts';
+import { shellOf, type Terminal as TerminalView, type TerminalRequest } from '../../schema/api/terminal-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { ProcessSpawn } from '../../schema/protocol/streams.ts';
@@ -37,8 +37,6 @@ const spoolBytes = 8 * 1024 * 1024;
 /** Ended ones that are listed still; the oldest go first. */
 const maxEnded = 16;
 const compactBytes = 1024 * 1024;
-/** The shell of the image: bash, or whatever its `sh` is. */
-const shell = ['/bin/sh', '-c', 'if command -v bash >/dev/null 2>&1; then exec bash; fi; exec /bin/sh'];
 
 export class SessionTerminals {
   readonly #ports: TerminalPorts;
@@ -68,7 +66,7 @@ export class SessionTerminals {
   /** Makes a terminal under an id of the caller's, or finds it. @throws Refusal */
   async start(terminalId: string, request: TerminalRequest): Promise<TerminalView> {
     await this.#open();
-    const whole = { ...request, argv: request.argv ?? shell };
+    const whole = { ...request, argv: request.argv ?? shellOf() };
     const digest = digestOf(whole);
     const terminal = await this.#inTurn(async () => {
       const known = this.#terminals.get(terminalId);
@@ -128,10 +126,14 @@ export class SessionTerminals {
   async #start(terminalId: string, request: KeptTerminal['saved']['request'], digest: string): Promise<Terminal> {
     const supervisor = this.#owner.supervisor();
     if (supervisor === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
-    const running = await Promise.all(this.#listed.map((each) => each.isRunning().catch(() => false)));
+    const listed = this.#listed;
+    const running = await Promise.all(listed.map((each) => each.isRunning().catch(() => false)));
     if (running.filter(Boolean).length >= limits.terminalsPerSession)
       throw new Refusal('terminal_limit', `A session has at most ${limits.terminalsPerSession}.`);
-    const ended = this.#listed.filter((_, index) => running[index] === false);
+    const { name } = request;
+    if (name !== undefined && listed.some(({ saved }, at) => running[at] === true && saved.request.name === name))
+      throw new Refusal('terminal_conflict', 'A terminal of the session that runs has this name.');
+    const ended = listed.filter((_, index) => running[index] === false);
     for (const old of ended.slice(0, Math.max(0, ended.length - maxEnded + 1))) await this.#forget(old);
     const { argv, env, cwd, window } = request;
     const spawn: ProcessSpawn = {
@@ -235,8 +237,8 @@ function processIdOf(terminalId: string): string {
 }
 
 /** What makes two requests the same one: not the window, which a client may have changed meanwhile. */
-function digestOf({ argv, env, cwd, exclusive, closeAfterMs }: TerminalRequest): string {
+function digestOf({ name, argv, env, cwd, exclusive, closeAfterMs }: TerminalRequest): string {
   return createHash('sha256')
-    .update(JSON.stringify([argv, env, cwd, exclusive, closeAfterMs]))
+    .update(JSON.stringify([argv, env, cwd, exclusive, closeAfterMs, ...(name === undefined ? [] : [name])]))
     .digest('hex');
 }

@@ -60,6 +60,7 @@ export class Terminal {
   #opened: Promise<{ spool: ProcessSpool; done(): Promise<void> }> | undefined;
   #keeper: Promise<Keeper> | undefined;
   #cancelClose: () => void = () => undefined;
+  #activeAtMs: number | undefined;
 
   constructor(owner: TerminalOwner, ports: TerminalPorts, { saved, sizes, turns }: KeptTerminal) {
     this.#owner = owner;
@@ -90,7 +91,7 @@ export class Terminal {
 
   async view(): Promise<TerminalView> {
     const { terminalId: id, request, startedAtMs } = this.saved;
-    const { exclusive, closeAfterMs } = request;
+    const { name, exclusive, closeAfterMs } = request;
     const { record, totals } = (await this.#open()).spool;
     const { exitCode, signal, reason = '' } = record.exit ?? {};
     const exit = {
@@ -100,6 +101,7 @@ export class Terminal {
     };
     return {
       id,
+      ...(name === undefined ? {} : { name }),
       argv: shortArgv(request.argv),
       state: record.exit === undefined ? 'running' : 'ended',
       window: this.window,
@@ -108,6 +110,7 @@ export class Terminal {
       exclusive,
       ...(closeAfterMs === undefined ? {} : { closeAfterMs }),
       startedAtMs,
+      ...(this.#activeAtMs === undefined ? {} : { activeAtMs: this.#activeAtMs }),
       outputBytes: totals.stdout,
       ...(record.exit === undefined ? {} : { exit }),
     };
@@ -159,7 +162,9 @@ export class Terminal {
 
   /** Resolves when the terminal has taken the bytes. @throws Refusal, InitRefusal */
   async type({ stream, writer }: Viewer, offset: number, bytes: Uint8Array): Promise<void> {
-    if (writer !== undefined) await (await this.#known(stream.closed)).write(writer, offset, bytes);
+    if (writer === undefined) return;
+    this.#activeAtMs = this.#ports.clock.nowMs();
+    await (await this.#known(stream.closed)).write(writer, offset, bytes);
   }
 
   /** The terminal gets the size of the window of who typed last. */
@@ -230,6 +235,7 @@ export class Terminal {
     return {
       sizes: this.sizes,
       isWatched: () => this.#viewers.size > 0,
+      wrote: () => (this.#activeAtMs = this.#ports.clock.nowMs()),
       answer: (text: string) => void this.#answer(text).catch(() => undefined),
       ended: () => this.bell.ring(),
     };

@@ -7,7 +7,7 @@ import { Terminal, terminalBounds, type TerminalWindow } from '../../schema/api/
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { statusOf } from '../process/follow.ts';
-import { InputLog } from '../process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import { filterFor, readLocalInput, windowSize } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
 import { dialSession } from '../tunnel/dial.ts';

@@ -38,11 +38,6 @@ describe('the server', () => {
       identity: { username: gateway.userId, name: 'admin' },
     });
     expect((await ask('GET', '/jupyter/api/status?1700000000000')).body).toMatchObject({ kernels: 0, connections: 0 });
-    expect((await ask('GET', '/jupyter/api/terminals')).body).toEqual([]);
-    expect(await ask('POST', '/jupyter/api/terminals')).toMatchObject({
-      status: 404,
-      body: { code: 'jupyter_terminals_missing' },
-    });
   });
 
   it('refuses in the form that its clients read', async () => {

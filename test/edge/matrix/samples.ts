@@ -97,6 +97,7 @@ function jupyterSamples(base: string, waits: boolean): Record<string, Sample> {
     return [`${method} ${base}/${tail}`, sample];
   };
   const ofAgent = waits ? 409 : 200;
+  const ofTerminal = waits ? 409 : 404;
   const [kernel, session] = ['api/kernels/{kernelId}', 'api/sessions/{sessionId}'];
   const body = (name: string) => ({ body: jupyterBodies[name] });
   return Object.fromEntries([
@@ -118,8 +119,11 @@ function jupyterSamples(base: string, waits: boolean): Record<string, Sample> {
     plainly(404, `GET ${session}`, 'api/sessions/none'),
     plainly(404, `PATCH ${session}`, 'api/sessions/none', { body: {} }),
     plainly(404, `DELETE ${session}`, 'api/sessions/none'),
-    plainly(200, 'GET api/terminals', 'api/terminals'),
-    plainly(404, 'POST api/terminals', 'api/terminals'),
+    plainly(ofAgent, 'GET api/terminals', 'api/terminals'),
+    plainly(409, 'POST api/terminals', 'api/terminals', { body: {} }),
+    plainly(ofTerminal, 'GET api/terminals/{name}', 'api/terminals/none'),
+    plainly(ofTerminal, 'DELETE api/terminals/{name}', 'api/terminals/none'),
+    plainly(ofTerminal, 'GET terminals/websocket/{name}', 'terminals/websocket/none', { headers: upgrade }),
   ]);
 }
 
