@@ -124,6 +124,8 @@ export const remedies = {
   terminal_conflict: 'Choose a new id for another terminal.',
   terminal_busy: 'Look at it without typing, or wait until the other client has left.',
   terminal_limit: 'Close those that are not needed.',
+  terminal_link_not_found: 'It was never made, or is of another terminal: list those that there are.',
+  terminal_link_limit: 'Revoke those that nobody needs; each ends by itself when its time is over.',
   terminal_screen_lost: 'Open it again; the terminal and what runs in it go on.',
   tunnel_frame_invalid: bug,
   tunnel_stream_unknown: 'Open the stream again and go on at your offset.',

@@ -129,6 +129,8 @@ export const errors = {
   terminal_conflict: { status: 409, title: 'The terminal id was used with another request' },
   terminal_busy: { status: 409, title: 'Another client types in this terminal' },
   terminal_limit: { status: 429, title: 'The session has too many terminals' },
+  terminal_link_not_found: { status: 404, title: 'No such link to the terminal' },
+  terminal_link_limit: { status: 429, title: 'The terminal has too many links' },
   terminal_screen_lost: { status: 503, title: 'The screen of the terminal can not be drawn now' },
 
   // tunnel

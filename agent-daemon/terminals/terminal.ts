@@ -145,6 +145,9 @@ export class Terminal {
       throw new Refusal('terminal_busy', 'It was made for one writer at a time.');
     if (this.#viewers.size >= limits.terminalViewers)
       throw new Refusal('tunnel_stream_limit', `A terminal has at most ${limits.terminalViewers} viewers.`);
+    // Whoever has a link to it must not keep those out who may type.
+    if (writer === undefined && this.#viewers.size - this.#writers.length >= limits.terminalLookers)
+      throw new Refusal('tunnel_stream_limit', `At most ${limits.terminalLookers} may only look at a terminal.`);
     this.#viewers.add(viewer);
     this.#viewersChanged();
   }

@@ -22,6 +22,9 @@ export const TerminalName = z
   .string()
   .regex(/^(?!trm_)[A-Za-z0-9_]{1,64}$/, 'must be 1 to 64 of A-Z, a-z, 0-9 and _, and no id');
 
+/** The name of the terminal of a session's main process; no other may have it. */
+export const mainTerminalName = 'main';
+
 /** The shell of the image: bash, or whatever its `sh` is. `cwd`: where it begins, if there is such a directory. */
 export function shellOf(cwd?: string): string[] {
   const shell = 'if command -v bash >/dev/null 2>&1; then exec bash; fi; exec /bin/sh';

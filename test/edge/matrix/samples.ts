@@ -6,7 +6,7 @@ import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { call, password } from '../client.ts';
 import { passMs } from '../boot-clock.ts';
 import { capacity, Host, hostInfo, newJoinToken, upgrade } from '../agents/host.ts';
-import { type Caller, tokenOf, type World } from './world.ts';
+import { type Caller, linkedTerminal, tokenOf, type World } from './world.ts';
 
 export interface SampleRequest {
   path: string;
@@ -350,6 +350,23 @@ export const samples: Record<string, Sample> = {
   'GET /v1/sessions/{id}/terminals/{terminalId}': onSession(409, `/terminals/${noId('trm')}`, {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),
+  'POST /v1/sessions/{id}/terminals/{terminalId}/links': onSession(409, `/terminals/${noId('trm')}/links`, {
+    body: {},
+  }),
+  'GET /v1/sessions/{id}/terminals/{terminalId}/links': onSession(200, `/terminals/${noId('trm')}/links`),
+  'DELETE /v1/sessions/{id}/terminals/{terminalId}/links/{linkId}': {
+    ok: 404,
+    belongsTo: 'project',
+    request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}/terminals/${noId('trm')}/links/${noId('tok')}` }),
+    missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1/terminals/${noId('trm')}/links/${noId('tok')}` }),
+  },
+  'GET /v1/shared-terminals/{terminalId}': {
+    ok: 409,
+    request: () => ({
+      path: `/v1/shared-terminals/${linkedTerminal}`,
+      headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+    }),
+  },
   'DELETE /v1/sessions/{id}/terminals/{terminalId}': {
     ok: 409,
     belongsTo: 'project',
