@@ -29,6 +29,8 @@ export interface KeeperPorts {
 export interface KeeperOwner {
   /** Its sizes, the first at 0, in order; those before the kept screen are taken away. */
   readonly sizes: Size[];
+  /** Its log is the session's, with a policy of its own. */
+  readonly isMain: boolean;
   isWatched(): boolean;
   /** It wrote something just now. */
   wrote(): void;
@@ -93,6 +95,15 @@ export class Keeper implements Follower {
   /** For the log: what it may let go of. */
   get position(): number {
     return this.#keptAt;
+  }
+
+  get holds(): boolean {
+    return this.#owner.isMain;
+  }
+
+  /** The log is full. */
+  wanted(): void {
+    this.#bell.ring();
   }
 
   /** Draws until the terminal has ended, or `signal` aborts. Never rejects. */
@@ -160,7 +171,8 @@ export class Keeper implements Follower {
             return;
           }
           await this.#answer(screen);
-          if (this.#drawn - this.#keptAt >= keepQuietBytes) await this.#keep(screen);
+          const unkeptBytes = this.#drawn - this.#keptAt;
+          if (unkeptBytes >= (this.#log.isBlocked ? 1 : keepQuietBytes)) await this.#keep(screen);
           if (await this.#isIdle(turn, signal)) return await this.#keep(screen);
         } else if (item.kind === 'gap') {
           await screen.write(cancel);

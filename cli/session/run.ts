@@ -109,7 +109,8 @@ async function attachMain(
   }
   const abandoned = new AbortController();
   const leave = () => {
-    if (!quiet) process.stderr.write(`causeway: ${created.name} goes on; see it: causeway logs -f ${created.name}\n`);
+    const look = options.tty ? 'attach' : 'logs -f';
+    if (!quiet) process.stderr.write(`causeway: ${created.name} goes on; see it: causeway ${look} ${created.name}\n`);
     abandoned.abort();
   };
   const ask = () => {

@@ -32,7 +32,7 @@ async function startKernel(): Promise<{ id: string; sessionId: string; kernelId:
 }
 
 describe('the server', () => {
-  it('says what it is, who asks, and what there is, and that there are no terminals', async () => {
+  it('says what it is, who asks, and what there is', async () => {
     expect((await ask('GET', '/jupyter/api')).body).toEqual({ version: '2.15.0' });
     expect((await ask('GET', '/jupyter/api/me?permissions=%7B%7D')).body).toMatchObject({
       identity: { username: gateway.userId, name: 'admin' },
