@@ -118,11 +118,14 @@ export const remedies = {
   jupyter_session_not_found: 'It was ended, or its kernel was: start another one.',
   jupyter_start_waits:
     '`message` says what it waited for. Choose a smaller kernel, end what you do not need, or try again.',
-  jupyter_terminals_missing: 'Open a terminal with `causeway exec -it` or `causeway ssh`.',
+  jupyter_session_required:
+    'Start a kernel first: the terminal opens in its session. Or use the Jupyter server of one session, `/v1/sessions/{id}/jupyter`.',
   terminal_not_found: list,
   terminal_conflict: 'Choose a new id for another terminal.',
   terminal_busy: 'Look at it without typing, or wait until the other client has left.',
   terminal_limit: 'Close those that are not needed.',
+  terminal_link_not_found: 'It was never made, or is of another terminal: list those that there are.',
+  terminal_link_limit: 'Revoke those that nobody needs; each ends by itself when its time is over.',
   terminal_screen_lost: 'Open it again; the terminal and what runs in it go on.',
   tunnel_frame_invalid: bug,
   tunnel_stream_unknown: 'Open the stream again and go on at your offset.',

@@ -123,12 +123,14 @@ export const errors = {
   jupyter_kernelspec_missing: { status: 404, title: 'No such kernelspec' },
   jupyter_session_not_found: { status: 404, title: 'No such session of Jupyter' },
   jupyter_start_waits: { status: 503, title: 'The kernel found no resources in time' },
-  jupyter_terminals_missing: { status: 404, title: 'Terminals are not served here' },
+  jupyter_session_required: { status: 409, title: 'There is no session for a terminal' },
   // terminals
   terminal_not_found: { status: 404, title: 'No such terminal in the session' },
   terminal_conflict: { status: 409, title: 'The terminal id was used with another request' },
   terminal_busy: { status: 409, title: 'Another client types in this terminal' },
   terminal_limit: { status: 429, title: 'The session has too many terminals' },
+  terminal_link_not_found: { status: 404, title: 'No such link to the terminal' },
+  terminal_link_limit: { status: 429, title: 'The terminal has too many links' },
   terminal_screen_lost: { status: 503, title: 'The screen of the terminal can not be drawn now' },
 
   // tunnel

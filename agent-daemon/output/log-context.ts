@@ -38,4 +38,8 @@ export interface StreamLogContext {
 /** A live reader that a full log waits for. */
 export interface Follower {
   readonly position: number;
+  /** Whatever the policy: nothing behind its position goes, and that it has passed lets nothing go. */
+  readonly holds?: boolean;
+  /** The log is full: what is before its position could go. */
+  wanted?(): void;
 }

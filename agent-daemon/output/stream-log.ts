@@ -87,6 +87,11 @@ export class StreamLog {
     return this.#final && this.#pending.length === 0 && this.#writing === undefined;
   }
 
+  /** True while it is full and takes nothing. */
+  get isBlocked(): boolean {
+    return this.#blocked;
+  }
+
   /** Bytes before `end` that are not kept. */
   get missing(): number {
     return this.#stored - this.#segments.reduce((sum, segment) => sum + segment.end - segment.start, 0);
@@ -372,8 +377,12 @@ export class StreamLog {
   }
 
   #mayDrop(oldest: Segment): boolean {
-    if (this.#policy.onFull === 'drop' || this.#blockExpired) return true;
-    return this.#followers.size > 0 && [...this.#followers].every((follower) => follower.position >= oldest.end);
+    if (this.#blockExpired) return true;
+    const followers = [...this.#followers];
+    if (followers.some(({ holds, position }) => holds === true && position < oldest.end)) return false;
+    if (this.#policy.onFull === 'drop') return true;
+    const readers = followers.filter(({ holds }) => holds !== true);
+    return readers.length > 0 && readers.every(({ position }) => position >= oldest.end);
   }
 
   async #dropOldest(): Promise<void> {
@@ -398,6 +407,7 @@ export class StreamLog {
     this.#releaseWriters();
     this.#progressAtMs = this.#context.clock.bootMs();
     this.#waitForProgress(this.#policy.blockMs);
+    for (const follower of this.#followers) follower.wanted?.();
   }
 
   /** The oldest goes after all when nobody took anything away for `blockMs`. */

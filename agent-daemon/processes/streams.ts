@@ -18,6 +18,7 @@ import type { Session } from '../sessions/session.ts';
 import { parseControl } from '../tunnel/control-message.ts';
 import { signalNumber } from './exit.ts';
 import { pumpOutput, send } from './pump.ts';
+import { boundedWindow, type Terminal, type Viewer } from '../terminals/terminal.ts';
 import { toSpawn } from './spawn-spec.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -44,10 +45,23 @@ export function processStream(of: StreamsOf): StreamHandler<'process'> {
       const supervisor = spool.record.exit === undefined ? session?.supervisor : undefined;
       if (input && supervisor === undefined && spool.record.exit === undefined) refuseUntilTakenOver(session);
       if (input) await supervisor?.whenKnown(processId, stream.closed);
-      stream.opened({ inputOffset: supervisor?.inputOffset(processId) ?? 0, keptFrom: keptFrom(spool, after) });
-      const feeding = supervisor === undefined ? Promise.resolve() : feed(stream, supervisor, processId, input);
-      feeding.catch((error: unknown) => refuse(stream, error));
-      await pumpOutput(stream, spool, { from: after, follow: true });
+      const terminal = supervisor === undefined ? undefined : await session?.terminals.mainOf(processId);
+      const typist = input ? await terminal?.enterAsProcess(stream) : undefined;
+      try {
+        const inputOffset = typist?.inputOffset ?? supervisor?.inputOffset(processId) ?? 0;
+        stream.opened({ inputOffset, keptFrom: keptFrom(spool, after) });
+        const fed = supervisor && {
+          supervisor,
+          processId,
+          takesInput: input,
+          keys: terminal ? keysOf(terminal, typist?.viewer ?? onlyLooking(stream)) : plainKeys(supervisor, processId),
+        };
+        const feeding = fed === undefined ? Promise.resolve() : feed(stream, fed);
+        feeding.catch((error: unknown) => refuse(stream, error));
+        await pumpOutput(stream, spool, { from: after, follow: true });
+      } finally {
+        if (typist !== undefined) terminal?.leave(typist.viewer);
+      }
     });
   };
 }
@@ -154,13 +168,45 @@ async function spawnFor(of: StreamsOf, session: Session | undefined, processId: 
   await session.supervisor.spawn(spec, recordOf(spec, session.placement.spec.output, of.nowMs()));
 }
 
+/** Where input and sizes of a client go. */
+interface Keys {
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  resize(rows: number, columns: number): Promise<void>;
+}
+
+function plainKeys(supervisor: Supervisor, processId: string): Keys {
+  return {
+    write: (offset, bytes) => supervisor.writeInput(processId, offset, bytes),
+    resize: (rows, columns) => supervisor.link.resize(processId, clampWindow(rows), clampWindow(columns)),
+  };
+}
+
+/** To the main process by its terminal, into which others type too. */
+function keysOf(terminal: Terminal, viewer: Viewer): Keys {
+  return {
+    write: (offset, bytes) => terminal.type(viewer, offset, bytes),
+    resize: (rows, columns) => terminal.resize(viewer, boundedWindow(rows, columns)),
+  };
+}
+
+function onlyLooking(stream: AgentStream): Viewer {
+  return { stream, writer: undefined, window: undefined };
+}
+
+interface Fed {
+  supervisor: Supervisor;
+  processId: string;
+  takesInput: boolean;
+  keys: Keys;
+}
+
 /** Takes what the client sends: input in order, signals and window sizes. */
-async function feed(stream: AgentStream, supervisor: Supervisor, processId: string, takesInput: boolean) {
+async function feed(stream: AgentStream, { supervisor, processId, takesInput, keys }: Fed) {
   for await (const { channel, offset, bytes, end } of stream.read()) {
     try {
-      if (channel === channels.control && !end) await control(supervisor, processId, bytes);
+      if (channel === channels.control && !end) await control(supervisor, processId, keys, bytes);
       if (channel !== channels.input || !takesInput) continue;
-      if (!end) await supervisor.writeInput(processId, offset, bytes);
+      if (!end) await keys.write(offset, bytes);
       else await endInput(stream, supervisor, processId, offset);
     } catch (error) {
       if (!(error instanceof InitRefusal)) throw error;
@@ -185,13 +231,10 @@ async function endInput(stream: AgentStream, supervisor: Supervisor, processId: 
   await send(stream, { kind: 'inputEnded', offset });
 }
 
-async function control(supervisor: Supervisor, processId: string, bytes: Uint8Array): Promise<void> {
+async function control(supervisor: Supervisor, processId: string, keys: Keys, bytes: Uint8Array): Promise<void> {
   const message = parseControl(ProcessControl, bytes);
-  if (message.kind === 'resize') {
-    await supervisor.link.resize(processId, clampWindow(message.rows), clampWindow(message.columns));
-  } else {
-    await supervisor.link.signal(processId, signalNumber(message.signal));
-  }
+  if (message.kind === 'resize') await keys.resize(message.rows, message.columns);
+  else await supervisor.link.signal(processId, signalNumber(message.signal));
 }
 
 /** A size of a window as the init takes it. */

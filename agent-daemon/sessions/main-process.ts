@@ -17,6 +17,11 @@ export function mainProcessId(sessionId: string, generation: number): string {
   return derivedProcessId(`main ${sessionId} ${generation}`);
 }
 
+/** Whether a session has a main process: an interactive one without a command has none. */
+export function hasMain({ type, command }: KernelSpec): boolean {
+  return type === 'batch' || (command?.length ?? 0) > 0;
+}
+
 /**
  * Argv of the main process; undefined for a session that has none (interactive, without a command).
  * @throws Refusal `session_image_invalid` when a batch session's image has no command of its own

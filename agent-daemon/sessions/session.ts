@@ -14,7 +14,7 @@ import { Deadline, pause } from '../deadline.ts';
 import { type EndCause, endOfContainer, endOfMain, reasonOfExit } from './end.ts';
 import type { SessionHost } from './host.ts';
 import { findOrPull } from './image-step.ts';
-import { mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
+import { hasMain, mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
 import type { SessionKernels } from '../kernels/session-kernels.ts';
@@ -251,6 +251,7 @@ export class Session {
     await this.#running.whenConnected();
     await this.#armDeadlines();
     const spool = await main?.spawn();
+    if (main !== undefined) await this.terminals.openMain({ isNew: true });
     // Not waited for: until it is on the disk a restarted agent takes the same steps again and finds them done.
     this.#started = this.#record.save({ startedAtMs: host.clock.nowMs(), startedBootMs: host.clock.bootMs() });
     this.#started.catch(() => undefined);
@@ -302,8 +303,7 @@ export class Session {
   }
 
   get #hasMain(): boolean {
-    const { spec } = this.placement;
-    return spec.type === 'batch' || (spec.command?.length ?? 0) > 0;
+    return hasMain(this.placement.spec);
   }
 
   #onLeaseExpired(): void {

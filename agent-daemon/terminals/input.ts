@@ -47,6 +47,11 @@ export class TerminalInput {
     else if (turn.to !== kept.to || turn.at !== kept.at) this.#mended.push(turn);
   }
 
+  /** How many bytes were typed in all. */
+  get at(): number {
+    return this.#at;
+  }
+
   get turns(): Turn[] {
     return [...this.#turns.values()];
   }

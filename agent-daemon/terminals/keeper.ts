@@ -29,7 +29,11 @@ export interface KeeperPorts {
 export interface KeeperOwner {
   /** Its sizes, the first at 0, in order; those before the kept screen are taken away. */
   readonly sizes: Size[];
+  /** Its log is the session's, with a policy of its own. */
+  readonly isMain: boolean;
   isWatched(): boolean;
+  /** It wrote something just now. */
+  wrote(): void;
   /** Types the answer to a question of the program. */
   answer(text: string): void;
   /** Everything is drawn that the terminal ever wrote. */
@@ -91,6 +95,15 @@ export class Keeper implements Follower {
   /** For the log: what it may let go of. */
   get position(): number {
     return this.#keptAt;
+  }
+
+  get holds(): boolean {
+    return this.#owner.isMain;
+  }
+
+  /** The log is full. */
+  wanted(): void {
+    this.#bell.ring();
   }
 
   /** Draws until the terminal has ended, or `signal` aborts. Never rejects. */
@@ -158,7 +171,8 @@ export class Keeper implements Follower {
             return;
           }
           await this.#answer(screen);
-          if (this.#drawn - this.#keptAt >= keepQuietBytes) await this.#keep(screen);
+          const unkeptBytes = this.#drawn - this.#keptAt;
+          if (unkeptBytes >= (this.#log.isBlocked ? 1 : keepQuietBytes)) await this.#keep(screen);
           if (await this.#isIdle(turn, signal)) return await this.#keep(screen);
         } else if (item.kind === 'gap') {
           await screen.write(cancel);
@@ -184,7 +198,10 @@ export class Keeper implements Follower {
       // The reader uses its buffer again, and the screen takes what it is given.
       const answer = await screen.write(new Uint8Array(bytes.subarray(from, to)));
       this.#drawn = offset + to;
-      if (answer !== '' && offset + from >= this.#answerFrom) this.#owner.answer(answer);
+      if (offset + from >= this.#answerFrom) {
+        this.#owner.wrote();
+        if (answer !== '') this.#owner.answer(answer);
+      }
       from = to;
     }
   }

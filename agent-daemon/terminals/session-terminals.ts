@@ -3,7 +3,12 @@
  * goes on. It knows nothing of clients.
  */
 import { createHash } from 'node:crypto';
-import type { Terminal as TerminalView, TerminalRequest } from '../../schema/api/terminal-parts.ts';
+import {
+  mainTerminalName,
+  shellOf,
+  type Terminal as TerminalView,
+  TerminalRequest,
+} from '../../schema/api/terminal-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { ProcessSpawn } from '../../schema/protocol/streams.ts';
@@ -22,6 +27,8 @@ export interface TerminalsOwner {
   /** File of its terminals, and whether an earlier agent process left one. */
   path: string;
   wereLeft: boolean;
+  /** The session's main process, where that has a terminal: it is one of these. */
+  mainProcessId: string | undefined;
   /** While the session runs. */
   supervisor(): Supervisor | undefined;
   /** What to start, and what is kept of it. */
@@ -37,14 +44,13 @@ const spoolBytes = 8 * 1024 * 1024;
 /** Ended ones that are listed still; the oldest go first. */
 const maxEnded = 16;
 const compactBytes = 1024 * 1024;
-/** The shell of the image: bash, or whatever its `sh` is. */
-const shell = ['/bin/sh', '-c', 'if command -v bash >/dev/null 2>&1; then exec bash; fi; exec /bin/sh'];
 
 export class SessionTerminals {
   readonly #ports: TerminalPorts;
   readonly #owner: TerminalsOwner;
   readonly #terminals = new Map<string, Terminal>();
   #file: Promise<RecordFile> | undefined;
+  #mainOpened: Promise<void> | undefined;
   /** Two are not made at a time. */
   #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
@@ -57,6 +63,39 @@ export class SessionTerminals {
   /** Takes up what an earlier agent process left. */
   async adopt(): Promise<void> {
     if (this.#owner.wereLeft) await this.#open();
+    await this.openMain({ isNew: false });
+  }
+
+  /** The main process was started, by now or by an earlier agent process: its terminal is shown. Never rejects. */
+  async openMain({ isNew }: { isNew: boolean }): Promise<void> {
+    const terminalId = this.#mainId;
+    if (terminalId === undefined) return;
+    this.#mainOpened ??= this.#openMain(terminalId, isNew);
+    await this.#mainOpened;
+  }
+
+  /** The terminal of a process, if that is the session's main one with a terminal; while the session runs. */
+  async mainOf(processId: string): Promise<Terminal | undefined> {
+    const terminalId = this.#mainId;
+    if (terminalId === undefined || processId !== this.#owner.mainProcessId) return undefined;
+    await this.openMain({ isNew: false });
+    return this.#terminals.get(terminalId);
+  }
+
+  async #openMain(terminalId: string, isNew: boolean): Promise<void> {
+    try {
+      await this.#open();
+      if (this.#terminals.has(terminalId)) return;
+      const request = { ...TerminalRequest.parse({ name: mainTerminalName }), argv: [mainTerminalName] };
+      const saved = { terminalId, request, digest: '', startedAtMs: this.#ports.clock.nowMs(), closed: false };
+      const terminal = this.#make({ saved, sizes: [], turns: [] });
+      await terminal.start({ isNew });
+      this.#terminals.set(terminalId, terminal);
+      await this.#save({ terminal: saved });
+    } catch (error) {
+      // The process goes on, and its output is kept.
+      this.#ports.log.warn('the terminal of a main process can not be shown', { error: String(error) });
+    }
   }
 
   async list(): Promise<TerminalView[]> {
@@ -68,7 +107,7 @@ export class SessionTerminals {
   /** Makes a terminal under an id of the caller's, or finds it. @throws Refusal */
   async start(terminalId: string, request: TerminalRequest): Promise<TerminalView> {
     await this.#open();
-    const whole = { ...request, argv: request.argv ?? shell };
+    const whole = { ...request, argv: request.argv ?? shellOf() };
     const digest = digestOf(whole);
     const terminal = await this.#inTurn(async () => {
       const known = this.#terminals.get(terminalId);
@@ -90,13 +129,16 @@ export class SessionTerminals {
   /** Hangs it up; it is not listed any more. */
   async close(terminalId: string, signal: AbortSignal): Promise<TerminalView> {
     const terminal = await this.get(terminalId);
+    if (terminalId === this.#mainId && (await terminal.isRunning()))
+      throw new Refusal('terminal_conflict', 'It is that of the main process: end the session instead.');
     await terminal.close(signal);
     await this.#forget(terminal);
     return terminal.view();
   }
 
-  /** True for a process that is a terminal: it is typed into by its own streams alone. */
+  /** True for a process that is a terminal beside the main one: it is typed into by its own streams alone. */
   owns(processId: string): boolean {
+    if (processId === this.#owner.mainProcessId) return false;
     return [...this.#terminals.values()].some((terminal) => terminal.processId === processId);
   }
 
@@ -114,6 +156,13 @@ export class SessionTerminals {
     await this.#ports.disk.rm(this.#owner.path, { force: true });
   }
 
+  /** The id of the main process's terminal: always the same for a placement. */
+  get #mainId(): string | undefined {
+    const { mainProcessId } = this.#owner;
+    if (mainProcessId === undefined) return undefined;
+    return `trm_${derivedProcessId(`terminal of ${mainProcessId}`).slice('prc_'.length)}`;
+  }
+
   /** That were not closed. */
   get #listed(): Terminal[] {
     return [...this.#terminals.values()].filter(({ saved }) => !saved.closed);
@@ -128,10 +177,15 @@ export class SessionTerminals {
   async #start(terminalId: string, request: KeptTerminal['saved']['request'], digest: string): Promise<Terminal> {
     const supervisor = this.#owner.supervisor();
     if (supervisor === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
-    const running = await Promise.all(this.#listed.map((each) => each.isRunning().catch(() => false)));
+    const listed = this.#listed.filter(({ saved }) => saved.terminalId !== this.#mainId);
+    const running = await Promise.all(listed.map((each) => each.isRunning().catch(() => false)));
     if (running.filter(Boolean).length >= limits.terminalsPerSession)
       throw new Refusal('terminal_limit', `A session has at most ${limits.terminalsPerSession}.`);
-    const ended = this.#listed.filter((_, index) => running[index] === false);
+    const { name } = request;
+    if (name === mainTerminalName) throw new Refusal('terminal_conflict', 'The name is kept for the main process.');
+    if (name !== undefined && listed.some(({ saved }, at) => running[at] === true && saved.request.name === name))
+      throw new Refusal('terminal_conflict', 'A terminal of the session that runs has this name.');
+    const ended = listed.filter((_, index) => running[index] === false);
     for (const old of ended.slice(0, Math.max(0, ended.length - maxEnded + 1))) await this.#forget(old);
     const { argv, env, cwd, window } = request;
     const spawn: ProcessSpawn = {
@@ -159,8 +213,11 @@ export class SessionTerminals {
   #make(kept: KeptTerminal): Terminal {
     const { sessionId, generation } = this.#owner;
     const { terminalId } = kept.saved;
+    const isMain = terminalId === this.#mainId;
+    const processId = (isMain ? this.#owner.mainProcessId : undefined) ?? processIdOf(terminalId);
     const owner = {
-      ref: { sessionId, generation, processId: processIdOf(terminalId) },
+      ref: { sessionId, generation, processId },
+      isMain,
       supervisor: () => this.#owner.supervisor(),
       save: (record: SavedRecord) => this.#save(record),
     };
@@ -235,8 +292,8 @@ function processIdOf(terminalId: string): string {
 }
 
 /** What makes two requests the same one: not the window, which a client may have changed meanwhile. */
-function digestOf({ argv, env, cwd, exclusive, closeAfterMs }: TerminalRequest): string {
+function digestOf({ name, argv, env, cwd, exclusive, closeAfterMs }: TerminalRequest): string {
   return createHash('sha256')
-    .update(JSON.stringify([argv, env, cwd, exclusive, closeAfterMs]))
+    .update(JSON.stringify([argv, env, cwd, exclusive, closeAfterMs, ...(name === undefined ? [] : [name])]))
     .digest('hex');
 }

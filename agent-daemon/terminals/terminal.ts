@@ -3,7 +3,7 @@
  * It goes on without them, without the agent and without the engine. It holds no output: that is the log of its process.
  */
 import { constants } from 'node:os';
-import type { Terminal as TerminalView, TerminalWindow } from '../../schema/api/terminal-parts.ts';
+import { type Terminal as TerminalView, terminalBounds, type TerminalWindow } from '../../schema/api/terminal-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import type { Clock } from '../../schema/ports.ts';
 import { limits } from '../../schema/protocol/limits.ts';
@@ -13,7 +13,6 @@ import { Bell } from '../kernels/bell.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
-import { shortArgv } from '../output/process-record.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { TerminalInput } from './input.ts';
 import { Keeper, type KeeperPorts, type ScreenAt } from './keeper.ts';
@@ -27,6 +26,8 @@ export interface TerminalPorts extends KeeperPorts {
 /** The session. */
 export interface TerminalOwner {
   ref: SpoolRef;
+  /** It is that of the session's main process. */
+  isMain: boolean;
   /** While the session runs. */
   supervisor(): Supervisor | undefined;
   save(record: SavedRecord): Promise<void>;
@@ -41,10 +42,18 @@ export interface Viewer {
 
 /** The agent itself types: answers to what programs ask a terminal. */
 const answerer = 'terminal';
+/** Whoever types by the operation `process`, which knows of no writers: together they are one, and answer what is asked. */
+const processWriter = 'process';
 /** What hears of a hang-up and stays is killed after so long. */
 const hangUpMs = 2_000;
 /** Sizes since the kept screen that are remembered. */
 const maxSizes = 512;
+
+/** A size as far as a terminal can have it. */
+export function boundedWindow(rows: number, columns: number): TerminalWindow {
+  const between = (least: number, size: number, most: number) => Math.min(most, Math.max(least, size));
+  return { rows: between(1, rows, terminalBounds.rows), columns: between(2, columns, terminalBounds.columns) };
+}
 
 export class Terminal {
   readonly saved: SavedTerminal;
@@ -60,6 +69,7 @@ export class Terminal {
   #opened: Promise<{ spool: ProcessSpool; done(): Promise<void> }> | undefined;
   #keeper: Promise<Keeper> | undefined;
   #cancelClose: () => void = () => undefined;
+  #activeAtMs: number | undefined;
 
   constructor(owner: TerminalOwner, ports: TerminalPorts, { saved, sizes, turns }: KeptTerminal) {
     this.#owner = owner;
@@ -90,7 +100,7 @@ export class Terminal {
 
   async view(): Promise<TerminalView> {
     const { terminalId: id, request, startedAtMs } = this.saved;
-    const { exclusive, closeAfterMs } = request;
+    const { name, exclusive, closeAfterMs } = request;
     const { record, totals } = (await this.#open()).spool;
     const { exitCode, signal, reason = '' } = record.exit ?? {};
     const exit = {
@@ -100,7 +110,8 @@ export class Terminal {
     };
     return {
       id,
-      argv: shortArgv(request.argv),
+      ...(name === undefined ? {} : { name }),
+      argv: record.argv,
       state: record.exit === undefined ? 'running' : 'ended',
       window: this.window,
       viewers: this.#viewers.size,
@@ -108,6 +119,7 @@ export class Terminal {
       exclusive,
       ...(closeAfterMs === undefined ? {} : { closeAfterMs }),
       startedAtMs,
+      ...(this.#activeAtMs === undefined ? {} : { activeAtMs: this.#activeAtMs }),
       outputBytes: totals.stdout,
       ...(record.exit === undefined ? {} : { exit }),
     };
@@ -134,7 +146,7 @@ export class Terminal {
     const { writer } = viewer;
     // The same client again: its former stream is half open at most.
     for (const former of this.#writers) {
-      if (former.writer !== writer) continue;
+      if (former.writer !== writer || writer === processWriter) continue;
       former.stream.reset('terminal_busy', 'The same writer came by another stream.');
       this.#viewers.delete(former);
     }
@@ -142,6 +154,9 @@ export class Terminal {
       throw new Refusal('terminal_busy', 'It was made for one writer at a time.');
     if (this.#viewers.size >= limits.terminalViewers)
       throw new Refusal('tunnel_stream_limit', `A terminal has at most ${limits.terminalViewers} viewers.`);
+    // Whoever has a link to it must not keep those out who may type.
+    if (writer === undefined && this.#viewers.size - this.#writers.length >= limits.terminalLookers)
+      throw new Refusal('tunnel_stream_limit', `At most ${limits.terminalLookers} may only look at a terminal.`);
     this.#viewers.add(viewer);
     this.#viewersChanged();
   }
@@ -149,6 +164,20 @@ export class Terminal {
   leave(viewer: Viewer): void {
     this.#viewers.delete(viewer);
     this.#viewersChanged();
+  }
+
+  /** A client of the operation `process` comes to type; `inputOffset`: where it goes on. It `leave`s. @throws Refusal */
+  async enterAsProcess(stream: AgentStream): Promise<{ viewer: Viewer; inputOffset: number }> {
+    const viewer = { stream, writer: processWriter, window: undefined };
+    this.enter(viewer);
+    try {
+      const input = await this.#known(stream.closed);
+      // What was typed before there were writers was typed by it.
+      return { viewer, inputOffset: await input.begin(processWriter, input.turns.length === 0 ? input.at : 0) };
+    } catch (error) {
+      this.leave(viewer);
+      throw error;
+    }
   }
 
   /** Where this writer goes on; `from`: if it is not known. Waits until it is known how the process stands. @throws Refusal */
@@ -159,7 +188,9 @@ export class Terminal {
 
   /** Resolves when the terminal has taken the bytes. @throws Refusal, InitRefusal */
   async type({ stream, writer }: Viewer, offset: number, bytes: Uint8Array): Promise<void> {
-    if (writer !== undefined) await (await this.#known(stream.closed)).write(writer, offset, bytes);
+    if (writer === undefined) return;
+    this.#activeAtMs = this.#ports.clock.nowMs();
+    await (await this.#known(stream.closed)).write(writer, offset, bytes);
   }
 
   /** The terminal gets the size of the window of who typed last. */
@@ -229,13 +260,16 @@ export class Terminal {
   #keeperOwner() {
     return {
       sizes: this.sizes,
+      isMain: this.#owner.isMain,
       isWatched: () => this.#viewers.size > 0,
+      wrote: () => (this.#activeAtMs = this.#ports.clock.nowMs()),
       answer: (text: string) => void this.#answer(text).catch(() => undefined),
       ended: () => this.bell.ring(),
     };
   }
 
   async #answer(text: string): Promise<void> {
+    if (this.#writers.some(({ writer }) => writer === processWriter)) return;
     await (await this.#known(this.#stopping.signal)).append(answerer, Buffer.from(text, 'latin1'));
   }
 

@@ -16,6 +16,7 @@ const hints: Partial<Record<ErrorCode, string>> = {
   session_not_running: 'causeway ps -a',
   session_ended: 'causeway logs SESSION   (its output is kept for a while)',
   terminal_not_found: 'causeway terminals SESSION',
+  terminal_link_not_found: 'causeway terminals links SESSION',
   project_not_found: 'causeway whoami   (lists your projects)',
   project_required: 'name one with --project; causeway whoami lists yours',
   agent_not_found: 'causeway agent list',

@@ -13,7 +13,7 @@ import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure } from '../exit.ts';
 import { hintFor } from '../http/hints.ts';
 import type { Dialler } from '../tunnel/dial.ts';
-import type { InputLog } from './input-log.ts';
+import type { InputLog } from '../../schema/protocol/input-log.ts';
 
 export interface ProcessEnd {
   exitCode: number | undefined;

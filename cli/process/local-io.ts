@@ -4,7 +4,7 @@
  */
 import { OutputFilter } from '../../schema/terminal/filter.ts';
 import type { ProcessFollower, ProcessIo } from './follow.ts';
-import type { InputLog } from './input-log.ts';
+import type { InputLog } from '../../schema/protocol/input-log.ts';
 
 const answerMs = 100;
 /** Ctrl-P Ctrl-Q leaves a terminal session without ending it. */

@@ -7,7 +7,7 @@ import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { refuseOption } from '../options.ts';
 import { ProcessFollower, processTarget, statusOf } from '../process/follow.ts';
-import { InputLog } from '../process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import {
   answersRead,
   filterFor,

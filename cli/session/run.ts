@@ -7,7 +7,7 @@ import { awaitImage } from '../instance/await-image.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { answersRead, filterFor, followWindow, localIo, onInterrupts, readLocalInput } from '../process/local-io.ts';
-import { InputLog } from '../process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import { ProcessFollower, processTarget, statusOf, type ProcessEnd } from '../process/follow.ts';
 import { dialSession } from '../tunnel/dial.ts';
 import { createSession, neverRan, newSessionBody, type SessionOptions } from './new-session.ts';
@@ -112,7 +112,8 @@ async function attachMain(
   }
   const abandoned = new AbortController();
   const leave = () => {
-    if (!quiet) process.stderr.write(`causeway: ${created.name} goes on; see it: causeway logs -f ${created.name}\n`);
+    const look = options.tty ? 'attach' : 'logs -f';
+    if (!quiet) process.stderr.write(`causeway: ${created.name} goes on; see it: causeway ${look} ${created.name}\n`);
     abandoned.abort();
   };
   const ask = () => {

@@ -2,19 +2,21 @@
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import type { Session } from '../../schema/api/session.ts';
-import { TerminalList } from '../../schema/api/terminal.ts';
 import { Terminal, terminalBounds, type TerminalWindow } from '../../schema/api/terminal-parts.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { statusOf } from '../process/follow.ts';
-import { InputLog } from '../process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import { filterFor, readLocalInput, windowSize } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
-import { dialSession } from '../tunnel/dial.ts';
+import { type Dialler, dialLink, dialSession } from '../tunnel/dial.ts';
+import { pickTerminal, terminalsOf, usualTerminal } from './find.ts';
+import { parseLink } from './link.ts';
 import { emptyScreen, lastLine, leftScreen } from './modes.ts';
 import { TerminalViewer, type ViewerIo } from './viewer.ts';
 
 interface AttachOptions {
+  link?: string;
   terminal?: string;
   new?: boolean;
   readOnly?: boolean;
@@ -27,74 +29,99 @@ export function registerAttach(program: Command): void {
     .command('attach')
     .description('look at a terminal of a session, and type into it; Ctrl-P Ctrl-Q leaves it, and it goes on')
     .passThroughOptions()
-    .option('--terminal <id>', 'this one (default: the newest that runs, else a new one with a shell)')
+    .option(
+      '--terminal <id>',
+      'this one, by name or id (default: the main one, else the newest that runs, else a new shell)',
+    )
+    .option('--link <url>', 'the one that somebody shared, only to look at')
     .option('--new', 'a new one')
     .option('--read-only', 'only look')
     .option('--unsafe-output', 'let through what reaches beyond the screen (clipboard, titles, any link)')
-    .argument('<session>', 'name or id')
+    .argument('[session]', 'name or id')
     .argument('[command...]', 'what to run in a new one; a shell if left out')
     .action(attach);
 }
 
-async function attach(name: string, command: string[], options: AttachOptions): Promise<void> {
+async function attach(name: string | undefined, command: string[], options: AttachOptions): Promise<void> {
   const argv = command[0] === '--' ? command.slice(1) : command;
+  const isMade = options.new === true || argv.length > 0;
+  if (options.link !== undefined) return attachByLink(options.link, name === undefined && !isMade, options);
+  if (name === undefined)
+    throw new CliFailure('attach needs a session', { status: exitStatus.usage, hint: 'causeway attach SESSION' });
   const isReadOnly = options.readOnly === true;
   if (!process.stdin.isTTY && !isReadOnly)
     throw new CliFailure('attach needs a terminal on standard input', {
       status: exitStatus.usage,
       hint: '--read-only',
     });
-  if (isReadOnly && (options.new === true || argv.length > 0))
-    throw new CliFailure('--read-only can not make a terminal', { status: exitStatus.usage });
-  if (options.terminal !== undefined && (options.new === true || argv.length > 0))
+  if (isReadOnly && isMade) throw new CliFailure('--read-only can not make a terminal', { status: exitStatus.usage });
+  if (options.terminal !== undefined && isMade)
     throw new CliFailure('--terminal names one that is there', { status: exitStatus.usage, hint: 'leave it out' });
   const api = new Api();
   const session = await findSession(api, name);
   const terminal = await choose(api, session, argv, options);
-  const input = new InputLog();
-  const typing = { log: input, writer: randomBytes(12).toString('base64url') };
+  const dial = dialSession(api, session.id, `terminals/${terminal.id}`);
+  const input = isReadOnly ? undefined : new InputLog();
+  const { missedBytes, hasLeft } = await look(dial, terminal.id, input, options).catch((error: unknown) => {
+    if (input === undefined || !(error instanceof CliFailure) || error.code !== 'access_denied') throw error;
+    process.stderr.write('causeway: you may look at it, and not type; Ctrl-C leaves it\n');
+    return look(dial, terminal.id, undefined, options);
+  });
+  tellMissed(missedBytes);
+  if (hasLeft)
+    process.stderr.write(
+      `causeway: the terminal goes on; see it: causeway attach --terminal ${terminal.id.slice(-6)} ${session.name}\n`,
+    );
+}
+
+/** Whoever has a link needs nothing else, and is signed in nowhere. */
+async function attachByLink(link: string, isAlone: boolean, options: AttachOptions): Promise<void> {
+  if (!isAlone || options.terminal !== undefined)
+    throw new CliFailure('--link names the terminal: nothing else does', { status: exitStatus.usage });
+  const { context, terminalId } = parseLink(link);
+  const { missedBytes } = await look(dialLink(new Api(context), terminalId), terminalId, undefined, options);
+  tellMissed(missedBytes);
+}
+
+/** Shows a terminal until it ends or is left. `input`: what is typed; undefined: nothing is. */
+async function look(
+  dial: Dialler,
+  terminalId: string,
+  input: InputLog | undefined,
+  options: AttachOptions,
+): Promise<{ missedBytes: number; hasLeft: boolean }> {
   const filter = () => filterFor({ unsafe: options.unsafeOutput === true, queries: false });
+  const typing = input && { log: input, writer: randomBytes(12).toString('base64url') };
   const viewer = new TerminalViewer(
-    dialSession(api, session.id, `terminals/${terminal.id}`),
-    { terminalId: terminal.id, window: boundedWindow, ...(isReadOnly ? {} : { typing }) },
+    dial,
+    { terminalId, window: boundedWindow, ...(typing === undefined ? {} : { typing }) },
     localView(filter),
   );
   const leave = () => viewer.leave();
-  const endInput = isReadOnly ? readToLeave(leave) : readLocalInput(input, { raw: true, onDetach: leave });
+  const endInput = input === undefined ? readToLeave(leave) : readLocalInput(input, { raw: true, onDetach: leave });
   const resized = () => viewer.resized();
   process.stdout.on('resize', resized);
   process.on('SIGTERM', leave).on('SIGHUP', leave);
   try {
     const end = await viewer.run();
     process.exitCode = end === undefined ? 0 : statusOf(end);
-    if (process.stdout.isTTY) process.stdout.write(leftScreen);
-    tell(session, terminal, viewer, end === undefined);
-  } catch (error) {
-    if (process.stdout.isTTY) process.stdout.write(leftScreen);
-    throw error;
+    return { missedBytes: viewer.missedBytes, hasLeft: end === undefined };
   } finally {
+    if (process.stdout.isTTY) process.stdout.write(leftScreen);
     process.stdout.off('resize', resized);
     process.off('SIGTERM', leave).off('SIGHUP', leave);
     endInput();
   }
 }
 
-/** `causeway attach NAME`: the newest that runs, else a new one. */
+/** `causeway attach NAME`: the main one or the newest that runs, else a new one. */
 async function choose(api: Api, session: Session, argv: string[], options: AttachOptions): Promise<Terminal> {
   const path = `/v1/sessions/${session.id}/terminals`;
   if (options.new !== true && argv.length === 0) {
-    const { items } = await api.json(TerminalList, 'GET', path);
+    const items = await terminalsOf(api, session);
     const { terminal: wanted } = options;
-    const found =
-      wanted === undefined
-        ? items.filter(({ state }) => state === 'running').toSorted((a, b) => b.startedAtMs - a.startedAtMs)
-        : items.filter(({ id }) => id === wanted || id.endsWith(wanted));
-    if (wanted !== undefined && found.length !== 1)
-      throw new CliFailure(
-        found.length === 0 ? `${session.name} has no terminal ${wanted}` : `${found.length} terminals end in ${wanted}`,
-        { hint: `causeway terminals ${session.name}`, code: 'terminal_not_found' },
-      );
-    if (found[0] !== undefined) return found[0];
+    const found = wanted === undefined ? usualTerminal(items) : pickTerminal(items, session, wanted);
+    if (found !== undefined) return found;
     if (options.readOnly === true)
       throw new CliFailure(`${session.name} has no terminal that runs`, { hint: `causeway attach ${session.name}` });
   }
@@ -148,11 +175,6 @@ function readToLeave(leave: () => void): () => void {
   };
 }
 
-function tell(session: Session, terminal: Terminal, viewer: TerminalViewer, hasLeft: boolean): void {
-  if (viewer.missedBytes > 0)
-    process.stderr.write(`causeway: ${viewer.missedBytes} bytes went by unseen; the screen was right at any time\n`);
-  if (hasLeft)
-    process.stderr.write(
-      `causeway: the terminal goes on; see it: causeway attach --terminal ${terminal.id.slice(-6)} ${session.name}\n`,
-    );
+function tellMissed(bytes: number): void {
+  if (bytes > 0) process.stderr.write(`causeway: ${bytes} bytes went by unseen; the screen was right at any time\n`);
 }

@@ -1,10 +1,10 @@
 /** `causeway terminals`: the terminals of a session in a table, or as JSON; closes one. */
 import type { Command } from 'commander';
-import { TerminalList } from '../../schema/api/terminal.ts';
 import type { Terminal } from '../../schema/api/terminal-parts.ts';
-import { CliFailure } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { findSession } from '../session/find.ts';
+import { pickTerminal, terminalsOf } from './find.ts';
+import { registerSharing } from './share.ts';
 import { bytesText, durationText, plain, printTable } from '../terminal/table.ts';
 
 interface TerminalsOptions {
@@ -14,32 +14,24 @@ interface TerminalsOptions {
 
 /** Registers `terminals`. */
 export function registerTerminals(program: Command): void {
-  program
+  const terminals = program
     .command('terminals')
+    .helpCommand(false)
     .description('list terminals of a session')
-    .option('--close <id>', 'hang this one up; the last characters of its id will do')
+    .option('--close <id>', 'hang this one up: its name, or the last characters of its id')
     .option('--json', 'as JSON')
     .argument('<session>', 'name or id')
     .action(listTerminals);
+  registerSharing(terminals);
 }
 
 async function listTerminals(name: string, options: TerminalsOptions): Promise<void> {
   const api = new Api();
   const session = await findSession(api, name);
-  const path = `/v1/sessions/${session.id}/terminals`;
-  const { items } = await api.json(TerminalList, 'GET', path);
+  const items = await terminalsOf(api, session);
   if (options.close === undefined) return print(items, options.json === true);
-  const { close } = options;
-  const found = items.filter(({ id }) => id.endsWith(close));
-  if (found.length !== 1)
-    throw new CliFailure(
-      `${found.length === 0 ? 'no terminal' : `${found.length} terminals`} of ${session.name} end in ${close}`,
-      {
-        hint: `causeway terminals ${session.name}`,
-        code: 'terminal_not_found',
-      },
-    );
-  await api.raw('DELETE', `${path}/${found[0]!.id}`);
+  const { id } = pickTerminal(items, session, options.close);
+  await api.raw('DELETE', `/v1/sessions/${session.id}/terminals/${id}`);
 }
 
 function print(items: readonly Terminal[], asJson: boolean): void {
@@ -48,9 +40,10 @@ function print(items: readonly Terminal[], asJson: boolean): void {
     return;
   }
   printTable(
-    ['ID', 'STATE', 'SIZE', 'VIEWERS', 'OUTPUT', 'AGE', 'COMMAND'],
-    items.map(({ id, state, exit, window, viewers, outputBytes, startedAtMs, argv }) => [
+    ['ID', 'NAME', 'STATE', 'SIZE', 'VIEWERS', 'OUTPUT', 'AGE', 'COMMAND'],
+    items.map(({ id, name, state, exit, window, viewers, outputBytes, startedAtMs, argv }) => [
       id,
+      name ?? '',
       state === 'running' ? state : `ended (${exit?.exitCode ?? exit?.signal ?? exit?.reason ?? ''})`,
       `${window.columns}x${window.rows}`,
       String(viewers),

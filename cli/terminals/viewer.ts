@@ -3,14 +3,14 @@
  * was shown, after a longer one with the exact screen. What is typed meanwhile arrives, each byte once.
  */
 import { channels } from '../../schema/protocol/frame.ts';
-import { parseJson } from '../../schema/protocol/json.ts';
+import type { InputLog } from '../../schema/protocol/input-log.ts';
 import type { StreamItem } from '../../schema/protocol/inbox.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
-import { type TerminalControl, TerminalEvent } from '../../schema/protocol/terminal.ts';
+import type { TerminalControl } from '../../schema/protocol/terminal.ts';
+import { TerminalReader } from '../../schema/protocol/terminal-reader.ts';
 import type { TerminalWindow } from '../../schema/api/terminal-parts.ts';
 import { CliFailure } from '../exit.ts';
 import { asFailure, passing, type ProcessEnd } from '../process/follow.ts';
-import type { InputLog } from '../process/input-log.ts';
 import type { Dialler } from '../tunnel/dial.ts';
 
 export interface ViewerIo {
@@ -41,10 +41,7 @@ export class TerminalViewer {
   readonly #terminal: ViewedTerminal;
   readonly #io: ViewerIo;
   readonly #left = new AbortController();
-  /** Offset behind what is shown; undefined: nothing that can be gone on with. */
-  #after: number | undefined;
-  /** Bytes of the screen that is being drawn, and where the output goes on behind it. */
-  #screen: { left: number; at: number } | undefined;
+  readonly #reader = new TerminalReader();
   #stream: Stream | undefined;
   #end: ProcessEnd | undefined;
   #missedBytes = 0;
@@ -98,8 +95,8 @@ export class TerminalViewer {
   }
 
   #showCut(): void {
-    if (this.#after === undefined) return;
-    this.#after = undefined;
+    if (this.#reader.after === undefined) return;
+    this.#reader.forget();
     this.#io.cut();
   }
 
@@ -108,16 +105,17 @@ export class TerminalViewer {
     const over = new AbortController();
     try {
       const { terminalId, typing, window } = this.#terminal;
+      const { after } = this.#reader;
       const stream = socket.open({
         op: 'terminal',
         terminalId,
         ...(typing === undefined
           ? {}
           : { input: { writer: typing.writer, from: typing.log.sentBytes }, window: window() }),
-        ...(this.#after === undefined ? {} : { after: this.#after }),
+        ...(after === undefined ? {} : { after }),
       });
       this.#stream = stream;
-      this.#screen = undefined;
+      this.#reader.begin();
       const { inputOffset } = await stream.whenOpened;
       opened();
       if (typing !== undefined && inputOffset !== undefined) {
@@ -137,47 +135,22 @@ export class TerminalViewer {
     }
   }
 
-  async #take({ channel, offset, bytes, end }: StreamItem): Promise<void> {
-    if (end) return;
-    if (channel === channels.control) return this.#hear(TerminalEvent.parse(parseJson(bytes)));
-    if (channel === channels.stderr) return this.#draw(bytes);
-    if (offset !== this.#after)
-      throw broken(`Byte ${offset} of the output came where ${this.#after ?? 'a screen'} was to come.`);
-    await this.#io.write(bytes);
-    this.#after = offset + bytes.byteLength;
-  }
-
-  async #draw(bytes: Uint8Array): Promise<void> {
-    if (this.#screen === undefined || bytes.byteLength > this.#screen.left) throw broken('A screen came unannounced.');
-    await this.#io.write(bytes);
-    this.#screen.left -= bytes.byteLength;
-    if (this.#screen.left === 0) this.#after = this.#screen.at;
-  }
-
-  async #hear(event: TerminalEvent): Promise<void> {
-    switch (event.kind) {
-      case 'screen': {
-        const { at, bytes, rows, columns } = event;
-        this.#screen = { left: bytes, at };
-        this.#after = bytes === 0 ? at : undefined;
-        return this.#io.clear({ rows, columns });
-      }
-      case 'gap':
-        this.#missedBytes += event.to - event.from;
+  async #take(item: StreamItem): Promise<void> {
+    const shown = this.#reader.take(item);
+    switch (shown?.kind) {
+      case 'clear':
+        return this.#io.clear(shown.window);
+      case 'bytes':
+        return this.#io.write(shown.bytes);
+      case 'missed':
+        this.#missedBytes += shown.bytes;
         return;
-      case 'exit':
-        if (this.#after !== event.end) throw broken(`The end came at ${this.#after}, and belongs at ${event.end}.`);
-        this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason };
+      case 'end':
+        this.#end = shown.end;
         return;
-      case 'window':
-      case 'inputEnded':
-        return;
+      case undefined:
     }
   }
-}
-
-function broken(detail: string): StreamOver {
-  return new StreamOver({ code: 'tunnel_frame_invalid', detail });
 }
 
 function isPassing(error: unknown): boolean {

@@ -58,7 +58,16 @@ export function dialSession(
   sessionId: string,
   kind: 'exec' | 'logs' | 'execute' | 'ssh' | 'ports' | `terminals/${string}`,
 ): Dialler {
-  const url = api.url(`/v1/sessions/${sessionId}/${kind}`);
+  return dialPath(api, `/v1/sessions/${sessionId}/${kind}`);
+}
+
+/** A dialler for the one terminal that a link is of; `api` is the link's. */
+export function dialLink(api: Api, terminalId: string): Dialler {
+  return dialPath(api, `/v1/shared-terminals/${terminalId}`);
+}
+
+function dialPath(api: Api, path: string): Dialler {
+  const url = api.url(path);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   return (signal) => dial(url, api.way, api.context.token, signal);
 }

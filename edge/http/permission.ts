@@ -1,5 +1,6 @@
 /** May this actor call a route with that permission? Pure; about the object itself the service decides. */
 import type { ProjectRole } from '../../schema/api/account.ts';
+import { parseViewScope } from '../../schema/api/terminal-link.ts';
 import { type ErrorCode, Refusal } from '../../schema/errors.ts';
 import type { Actor, UserActor } from './context.ts';
 import type { Permission } from './slice.ts';
@@ -62,6 +63,8 @@ function isAllowed(actor: Actor, permission: Permission): boolean {
       return actor.kind === 'bootstrap';
     case 'metrics':
       return actor.kind === 'user' && actor.scopes.includes('metrics:read');
+    case 'terminal:view':
+      return actor.kind === 'user' && actor.scopes.some((scope) => parseViewScope(scope) !== undefined);
     default:
       return actor.kind === 'user' && actor.scopes.length === 0 && isUserAllowed(actor, permission);
   }
@@ -69,7 +72,7 @@ function isAllowed(actor: Actor, permission: Permission): boolean {
 
 function isUserAllowed(
   actor: UserActor,
-  permission: Exclude<Permission, 'public' | 'agent' | 'bootstrap' | 'metrics'>,
+  permission: Exclude<Permission, 'public' | 'agent' | 'bootstrap' | 'metrics' | 'terminal:view'>,
 ): boolean {
   switch (permission) {
     case 'authenticated':

@@ -20,6 +20,7 @@ import type { AgentActor, AnonymousActor, BootstrapActor, Ctx, UserActor } from 
  * - `public` nobody needs to be known; `authenticated` any token without scopes
  * - `project:read|write|admin` at least viewer, member, project-admin of some project, or an administrator
  * - `domain:admin` a domain's administrator or a superadmin; `superadmin` that alone
+ * - `terminal:view` the link to a terminal: a token with a scope that names it
  * - `metrics` a token with the scope `metrics:read`; `agent` a verified agent; `bootstrap` CAUSEWAY_BOOTSTRAP
  */
 export const permissions = [
@@ -31,6 +32,7 @@ export const permissions = [
   'domain:admin',
   'superadmin',
   'metrics',
+  'terminal:view',
   'agent',
   'bootstrap',
 ] as const;

@@ -82,6 +82,8 @@ export interface ClientSocketClaim {
   principal: Required<Principal>;
   /** When the request that opens the socket was last seen to be allowed, Unix ms. */
   checkedAtMs: number;
+  /** When the token ends, Unix ms: nothing passes after that. */
+  expiresAtMs?: number;
   /** Operations of `StreamOpen` that the route allows. */
   ops: readonly string[];
   /** May write input and spawn. */

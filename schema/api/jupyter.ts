@@ -137,6 +137,36 @@ export const JupyterStatus = z.object({
   kernels: z.int().nonnegative(),
 });
 
+const terminalWord = '\\w{1,64}';
+const globalTerminal = new RegExp(`^(ses_${body}_${numbers})_(${terminalWord})$`);
+
+/** At `/jupyter`, where terminals are of many sessions: what jupyter-server takes for a name, and says which session. */
+export function toJupyterTerminalName(sessionId: string, name: string): string {
+  return `${sessionId}_${name}`;
+}
+
+/** The session and the terminal in it; undefined when the name is none of ours. */
+export function parseJupyterTerminalName(text: string): { sessionId: string; name: string } | undefined {
+  const [, sessionId, name] = globalTerminal.exec(text) ?? [];
+  if (sessionId === undefined || name === undefined) return undefined;
+  return SessionId.safeParse(sessionId).success ? { sessionId, name } : undefined;
+}
+
+export const JupyterTerminal = z
+  .object({ name: z.string(), last_activity: z.iso.datetime() })
+  .meta({ id: 'JupyterTerminal' });
+export type JupyterTerminal = z.infer<typeof JupyterTerminal>;
+export const JupyterTerminals = z.array(JupyterTerminal);
+export const NewJupyterTerminal = z.looseObject({
+  name: z
+    .string()
+    .regex(/^\w{1,128}$/, 'must be 1 to 128 of A-Z, a-z, 0-9 and _')
+    .nullish(),
+  /** Where its shell begins, from the home on; where there is no such directory: the home. */
+  cwd: z.string().max(4096).nullish(),
+});
+export type NewJupyterTerminal = z.infer<typeof NewJupyterTerminal>;
+
 /** `session_id`: who comes back under it goes on where it was. */
 export const JupyterChannelsQuery = z.looseObject({
   session_id: z

@@ -17,8 +17,24 @@ export const TerminalWindow = z.strictObject({
 });
 export type TerminalWindow = z.infer<typeof TerminalWindow>;
 
+/** By which people and Jupyter know a terminal, beside its id: unique among those of a session that run. */
+export const TerminalName = z
+  .string()
+  .regex(/^(?!trm_)[A-Za-z0-9_]{1,64}$/, 'must be 1 to 64 of A-Z, a-z, 0-9 and _, and no id');
+
+/** The name of the terminal of a session's main process; no other may have it. */
+export const mainTerminalName = 'main';
+
+/** The shell of the image: bash, or whatever its `sh` is. `cwd`: where it begins, if there is such a directory. */
+export function shellOf(cwd?: string): string[] {
+  const shell = 'if command -v bash >/dev/null 2>&1; then exec bash; fi; exec /bin/sh';
+  if (cwd === undefined) return ['/bin/sh', '-c', shell];
+  return ['/bin/sh', '-c', `cd -- "$1" 2>/dev/null; ${shell}`, 'sh', cwd];
+}
+
 /** What is asked for when a terminal is made. */
 export const TerminalRequest = z.strictObject({
+  name: TerminalName.optional(),
   /** Left out: the shell of the image, bash or else sh. */
   argv: z.array(z.string().max(131_072)).min(1).max(1024).optional(),
   env: z.record(EnvName, z.string().max(32_768)).optional(),
@@ -33,6 +49,7 @@ export type TerminalRequest = z.infer<typeof TerminalRequest>;
 
 export const Terminal = z.strictObject({
   id: TerminalId,
+  name: TerminalName.optional(),
   argv: z.array(z.string()),
   state: z.enum(['running', 'ended']),
   window: TerminalWindow,
@@ -42,6 +59,8 @@ export const Terminal = z.strictObject({
   exclusive: z.boolean(),
   closeAfterMs: count.optional(),
   startedAtMs: count,
+  /** When it last wrote, or was typed into; not known over the death of its agent. */
+  activeAtMs: count.optional(),
   /** Bytes that it has written so far. */
   outputBytes: count,
   exit: z

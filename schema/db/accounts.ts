@@ -1,4 +1,5 @@
 /** D1 tables of accounts: who there is, what they may, and where sessions may run. */
+import { sql } from 'drizzle-orm';
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core';
 
 export const domains = sqliteTable('domains', {
@@ -71,7 +72,12 @@ export const tokens = sqliteTable(
     expiresAtMs: integer('expires_at_ms'),
     revokedAtMs: integer('revoked_at_ms'),
   },
-  (table) => [index('tokens_by_user').on(table.userId, table.id)],
+  (table) => [
+    index('tokens_by_user').on(table.userId, table.id),
+    index('tokens_by_scopes')
+      .on(table.scopes, table.id)
+      .where(sql`scopes <> '[]'`),
+  ],
 );
 
 export const resourceGroups = sqliteTable('resource_groups', {

@@ -35,9 +35,10 @@ export const limits = {
   sshUnreadBytes: 4 * 1024 * 1024,
   /** Connections to ports of one session at once. */
   portConnectionsPerSession: 256,
-  /** Of terminals: running ones of a session, clients at one, and names of writers that one remembers. */
+  /** Of terminals: running ones of a session, clients at one, of them such as only look, and names of writers that one remembers. */
   terminalsPerSession: 16,
   terminalViewers: 64,
+  terminalLookers: 48,
   terminalWriters: 256,
   pingEveryMs: 10_000,
   /** A socket silent this long is dead, at either end. */

@@ -4,7 +4,7 @@
  */
 import { isTerminal } from '../../schema/api/session-parts.ts';
 import { dialSession } from '../../cli/tunnel/dial.ts';
-import { InputLog } from '../../cli/process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import { ProcessFollower, processTarget } from '../../cli/process/follow.ts';
 import { busyboxImage } from '../support/images.ts';
 import type { Witness } from '../support/invariants.ts';

@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pack } from 'tar-stream';
 import { CliFailure } from '../../cli/exit.ts';
-import { InputLog } from '../../cli/process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import { ProcessFollower, processTarget } from '../../cli/process/follow.ts';
 import { dialSession } from '../../cli/tunnel/dial.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';

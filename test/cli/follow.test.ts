@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { type ProcessIo, ProcessFollower, processTarget, statusOf } from '../../cli/process/follow.ts';
-import { InputLog } from '../../cli/process/input-log.ts';
+import { InputLog } from '../../schema/protocol/input-log.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { farEnd as farEndOf, type ServeStream } from '../support/far-end.ts';
 

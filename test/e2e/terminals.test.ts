@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Terminal } from '../../schema/api/terminal-parts.ts';
 import { Cli, type Running } from '../support/cli.ts';
+import { openTerminals } from '../support/jupyter-terminals.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { busyboxImage } from '../support/images.ts';
 import { type Stack, startStack } from '../support/stack.ts';
@@ -128,4 +129,94 @@ it('lets nothing of a program reach beyond the screen of who looks', async () =>
   const attached = await cli.terminal(['attach', 'desk', '--', 'sh', '-c', attack]).done;
   expect(attached.stdout).toMatch(/abcd(\x1b\[0;31m|\x1b\[31m)red/);
   expect(attached.stdout).not.toContain(']52;');
+});
+
+it('shows the main process of run -it to who attaches, who types beside it, over the death of the agent', async () => {
+  const image = ['--image', busyboxImage, '--cpu', '0.1', '--mem', '64m'];
+  const owner = cli.terminal(['run', '-it', '--name', 'main', ...image, '--', 'sh']);
+  await says(owner, '$ ');
+  owner.type('word=kept; echo one-$((20 + 1))\n');
+  await says(owner, 'one-21');
+  const guest = cli.terminal(['attach', 'main']);
+  await says(guest, 'one-21');
+  guest.type('echo two-$((20 + 2))-$word\n');
+  await Promise.all([says(owner, 'two-22-kept'), says(guest, 'two-22-kept')]);
+  expect((await cli.run(['terminals', 'main'])).stdout).toMatch(/trm_\w+ +main +running /);
+  expect((await cli.run(['terminals', '--close', 'main', 'main'])).status).not.toBe(0);
+  await stack.agents[0]!.kill9();
+  await stack.agents[0]!.start();
+  owner.type('echo three-$((20 + 3))-$word\n');
+  await Promise.all([says(owner, 'three-23-kept'), says(guest, 'three-23-kept')]);
+  owner.type('\x10\x11');
+  expect((await owner.done).stdout).toContain('see it: causeway attach main');
+  guest.type('exit 6\n');
+  expect((await guest.done).status).toBe(6);
+});
+
+it('is seen by whoever has a link, until it is taken back', async () => {
+  const host = cli.terminal(['attach', '--new', 'desk']);
+  await says(host, '$ ');
+  host.type('echo shown-$((20 + 1))\n');
+  await says(host, 'shown-21');
+  const { stdout, stderr } = await cli.run(['terminals', 'share', 'desk', '--ttl', '10m']);
+  const link = stdout.trim();
+  expect(link).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/v1\/shared-terminals\/trm_\w+#cwt_/);
+  // Signed in nowhere.
+  const stranger = new Cli('http://127.0.0.1:9', 'none', join(stack.dir, 'stranger'));
+  const guest = stranger.terminal(['attach', '--link', link]);
+  await says(guest, 'shown-21');
+  guest.type('echo typed-$((20 + 1))\n');
+  host.type('echo later-$((20 + 2))\n');
+  await says(guest, 'later-22');
+  expect(host.seen.stdout).not.toContain('typed-');
+  const token = link.split('#')[1]!;
+  const asked = await fetch(`${stack.url}/v1/sessions`, { headers: { authorization: `Bearer ${token}` } });
+  expect(asked.status).toBe(403);
+  expect((await cli.run(['terminals', 'links', 'desk'])).stdout).toMatch(/tok_\w+ /);
+  const id = /unshare desk (\w{6})/.exec(stderr)![1]!;
+  expect((await cli.run(['terminals', 'unshare', 'desk', id])).status).toBe(0);
+  host.type('while :; do date; sleep 1; done\n');
+  expect((await guest.done).status).not.toBe(0);
+  expect((await stranger.terminal(['attach', '--link', link]).done).status).not.toBe(0);
+  host.type('\x03');
+  host.type('exit\n');
+  await host.done;
+});
+
+it('is a terminal of JupyterLab, which comes back to its exact screen after the death of workerd', async () => {
+  const lab = openTerminals({
+    url: `${stack.url}${path.replace(/terminals$/, 'jupyter/')}`,
+    token: stack.client.token!,
+  });
+  try {
+    const page = await lab.start({ name: 'lab', cwd: '/proc' });
+    expect(await lab.names()).toContain('lab');
+    page.size(30, 100);
+    page.type('pwd; stty size\r');
+    await page.shows(/\/proc[^]*30 100/);
+    page.type('printf "\\342\\202\\254-%s\\n" $((40 + 2))\r');
+    await page.shows(/€-42/);
+    // Another page, and the CLI, are at the same one.
+    const other = lab.connect('lab');
+    await other.shows(/€-42/);
+    const attached = cli.terminal(['attach', '--terminal', 'lab', 'desk']);
+    await says(attached, '€-42');
+    attached.type('echo three-$((1 + 2))\n');
+    await Promise.all([page.shows(/three-3/), other.shows(/three-3/)]);
+    await left(attached);
+    stack.edge.killWorkerd9();
+    await until(() => page.resets() > 1, { what: 'the page to come back', timeoutMs: 60_000 });
+    await page.shows(/€-42[^]*three-3/);
+    page.type('echo back-$((1 + 1))\r');
+    await page.shows(/back-2/);
+    page.type('exit\r');
+    await until(() => page.isOver(), { what: 'its end' });
+    expect(await lab.names()).not.toContain('lab');
+    const last = await lab.start({});
+    expect(last.name).toBe('1');
+    await lab.shutdown('1');
+    await until(() => last.isOver(), { what: 'its end' });
+  } finally {
+    lab.stop();
+  }
 });

@@ -3,6 +3,7 @@
  * asked about at the user's `Access` object when the last check is older than 2 s; older than 3 s they pass nothing.
  */
 import type { ProjectRole } from '../../../schema/api/account.ts';
+import { parseViewScope } from '../../../schema/api/terminal-link.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { limits } from '../../../schema/protocol/limits.ts';
 import { checkAccess } from '../../http/access.ts';
@@ -120,12 +121,17 @@ function toActor({
     domainId: user.domainId,
     domainNumber: domain.number,
     role: narrowed ? undefined : (user.role ?? undefined),
-    projects: token.scopes.length > 0 ? [] : reached.map((each) => ({ ...each, role: cap(each.role) })),
+    projects: keepsProjects(token) ? reached.map((each) => ({ ...each, role: cap(each.role) })) : [],
     projectId: token.projectId ?? undefined,
     tokenRole: token.role ?? undefined,
     scopes: token.scopes,
     tokenExpiresAtMs: token.expiresAtMs ?? undefined,
   };
+}
+
+/** A link to a terminal shows what its maker may see; other scopes are of no project. */
+function keepsProjects({ scopes, projectId }: TokenOwner['token']): boolean {
+  return scopes.length === 0 || (projectId !== null && scopes.every((scope) => parseViewScope(scope) !== undefined));
 }
 
 function reachedByToken(

@@ -7,9 +7,9 @@ import type { UserActor, UserCtx } from '../../http/context.ts';
 import { parseCursor, toPage } from '../../http/page.ts';
 import { lowerRole, roleIn } from '../../http/permission.ts';
 import { database } from '../../platform/database.ts';
-import { audited, chainOf } from '../audit/record.ts';
+import { audited, chainOf, type Note } from '../audit/record.ts';
 import { requireProject, revokeTokenOf } from './service.ts';
-import { findTokenAndOwner, findUser, listTokens, putToken, type TokenRow } from './store.ts';
+import { findTokenAndOwner, findUser, listTokens, listTokensOfScope, putToken, type TokenRow } from './store.ts';
 import { makeToken } from './tokens.ts';
 
 export function toToken(row: TokenRow): Token {
@@ -74,11 +74,16 @@ export async function createTokenFor(
   return insertTokenFor(ctx, user, input, await narrowing(ctx, input));
 }
 
-async function insertTokenFor(
+/**
+ * Writes a token of a user, narrowed so, with its entry in the audit. One that a narrowed token makes lives no longer than
+ * that. Whoever calls has judged that the actor may.
+ */
+export async function insertTokenFor(
   ctx: UserCtx,
   user: { id: string; domainId: string },
-  input: z.infer<typeof NewToken>,
+  input: Pick<z.infer<typeof NewToken>, 'name' | 'ttlSeconds'>,
   narrowed: Pick<TokenRow, 'projectId' | 'role' | 'scopes'>,
+  note: Pick<Note, 'action' | 'details'> = { action: 'token.create' },
 ): Promise<z.infer<typeof TokenCreated>> {
   const nowMs = ctx.clock.nowMs();
   const { text, prefix, hash } = makeToken(ctx.config.keys, ctx.random);
@@ -100,8 +105,8 @@ async function insertTokenFor(
     revokedAtMs: null,
   };
   const chain = await chainOf(ctx, user.domainId);
-  const details = { user: user.id, prefix, project: narrowed.projectId, role: narrowed.role };
-  const write = audited(ctx, { chain, action: 'token.create', objectId: row.id, details });
+  const details = { user: user.id, prefix, project: narrowed.projectId, role: narrowed.role, ...note.details };
+  const write = audited(ctx, { chain, action: note.action, objectId: row.id, details });
   await putToken(database(ctx.env), write, row);
   return { ...toToken(row), token: text };
 }
@@ -130,4 +135,27 @@ export async function revokeToken(ctx: UserCtx, id: string): Promise<void> {
   const own = found?.owner.id === actor.userId && (!isNarrowed(actor) || id === actor.tokenId);
   if (!found || !(own || isAdminOf(actor, found.owner))) throw new Refusal('token_not_found');
   await revokeTokenOf(ctx, found.owner, id, 'token.revoke');
+}
+
+/** The tokens of a project with this scope alone that are good still, oldest first, and whose they are. */
+export async function listTokensWith(
+  ctx: UserCtx,
+  projectId: string,
+  scope: string,
+): Promise<{ token: Token; userId: string; email: string }[]> {
+  const rows = await listTokensOfScope(database(ctx.env), { projectId, scope, nowMs: ctx.clock.nowMs() });
+  return rows.map(({ token, email }) => ({ token: toToken(token), userId: token.userId, email }));
+}
+
+/** Revokes a token that has the scope, whosever it is: whoever calls has judged that the actor may. False: it has not. */
+export async function revokeTokenWith(
+  ctx: UserCtx,
+  scope: string,
+  id: string,
+  action: 'terminal.unshare',
+): Promise<boolean> {
+  const found = await findTokenAndOwner(database(ctx.env), id);
+  if (!found?.token.scopes.includes(scope)) return false;
+  await revokeTokenOf(ctx, found.owner, id, action);
+  return true;
 }

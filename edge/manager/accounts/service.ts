@@ -83,7 +83,7 @@ export async function revokeTokenOf(
   ctx: UserCtx,
   user: { id: string; domainId: string },
   tokenId: string,
-  action: 'auth.logout' | 'token.revoke',
+  action: 'auth.logout' | 'token.revoke' | 'terminal.unshare',
 ): Promise<void> {
   const chain = await chainOf(ctx, user.domainId);
   const write = audited(ctx, { chain, action, objectId: tokenId, details: { user: user.id } });

@@ -87,6 +87,30 @@ export function listTokens(db: Database, userId: string, after: string, limit: n
     .limit(limit);
 }
 
+/** Tokens of a project with this scope alone that are good at `nowMs`, oldest first, and whose they are. */
+export function listTokensOfScope(
+  db: Database,
+  { projectId, scope, nowMs }: { projectId: string; scope: string; nowMs: number },
+): Promise<{ token: TokenRow; email: string }[]> {
+  return db
+    .select({ token: tokens, email: users.email })
+    .from(tokens)
+    .innerJoin(users, eq(users.id, tokens.userId))
+    .where(
+      and(
+        // The index holds tokens with scopes alone, and says so in these words.
+        sql`${tokens.scopes} <> '[]'`,
+        sql`${tokens.scopes} = ${JSON.stringify([scope])}`,
+        eq(tokens.projectId, projectId),
+        isNull(tokens.revokedAtMs),
+        gt(tokens.expiresAtMs, nowMs),
+        eq(users.active, true),
+      ),
+    )
+    .orderBy(asc(tokens.id))
+    .limit(1000);
+}
+
 export interface FirstAccount {
   domainId: string;
   projectId: string;

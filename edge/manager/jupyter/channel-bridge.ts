@@ -23,6 +23,7 @@ import {
   RecordReader,
   splitMessage,
 } from '../../../schema/protocol/jupyter-framing.ts';
+import { heals } from './heals.ts';
 import { KeptInput } from './kept-input.ts';
 import { headingOf, noteOf } from './messages.ts';
 import type { Place } from './places.ts';
@@ -75,21 +76,6 @@ const pausesMs = [100, 200, 400, 800, 1_500, 3_000, 5_000] as const;
 const missingWords = (bytes: number) =>
   `${bytes} bytes of the kernel's messages are missing here: more were said than are kept`;
 const inputChannels = new Set(['shell', 'control', 'stdin']);
-
-/** What passes by itself: the stream is opened again. */
-const heals = new Set<ErrorCode>([
-  'agent_unreachable',
-  'agent_replaced',
-  'agent_busy',
-  'tunnel_closed',
-  'tunnel_deadline',
-  'tunnel_stream_limit',
-  'session_not_running',
-  'session_generation_stale',
-  'edge_overloaded',
-  'deploy_overlap',
-  'kernel_dead',
-]);
 
 /** What is said of the client, not of the kernel: its close codes. */
 const faults: Partial<Record<ErrorCode, number>> = {

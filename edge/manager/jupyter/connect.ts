@@ -11,13 +11,18 @@ import { type BridgeMemory, ChannelBridge } from './channel-bridge.ts';
 import { ClientSocket, dialectOf, v1Protocol } from './client-socket.ts';
 import type { LogPosition } from '../../../schema/protocol/jupyter-framing.ts';
 import { type FoundKernel, requireKernel } from './kernels.ts';
-import { countSocket, executionsOf, findPlace, isRestarted, keepExecutions, keepPlace, socketsOf } from './places.ts';
+import {
+  countSocket,
+  executionsOf,
+  findPlace,
+  isRestarted,
+  keepExecutions,
+  keepPlace,
+  requireRoomForSocket,
+} from './places.ts';
 import { Replay } from './replay.ts';
 import { startMainKernel, whyEnded } from './start.ts';
 import { Unproven, unprovenLimits } from './unproven.ts';
-
-/** Sockets that one person may have open in this isolate. */
-const maxSockets = 256;
 
 /** Takes the socket, and answers for it until one of its ends is gone. @throws Refusal as `requireKernel` */
 export async function openChannels(
@@ -28,8 +33,7 @@ export async function openChannels(
 ): Promise<Response> {
   const kernel = await requireKernel(ctx, scope, id);
   const { userId } = ctx.actor;
-  if (socketsOf(userId) >= maxSockets)
-    throw new Refusal('tunnel_stream_limit', `You have ${maxSockets} sockets to kernels open: close some.`);
+  requireRoomForSocket(userId);
   const { 0: theirs, 1: ours } = new WebSocketPair();
   ours.binaryType = 'arraybuffer';
   ours.accept();

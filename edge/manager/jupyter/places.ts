@@ -2,6 +2,7 @@
  * How far clients and kernels are, in this isolate's memory. What is forgotten here costs a client of Jupyter what it
  * missed and nobody the log: `outputs` reads that from any place.
  */
+import { Refusal } from '../../../schema/errors.ts';
 import { Executions } from './executions.ts';
 
 /** A client by its `session_id`, at one kernel. */
@@ -52,6 +53,27 @@ export function noteRestart(kernelId: string, nowMs: number): void {
 export function isRestarted(kernelId: string, nowMs: number): boolean {
   const atMs = restarted.get(kernelId);
   return atMs !== undefined && nowMs - atMs < restartMs;
+}
+
+/** Names of terminals by session, as they were listed last. */
+const terminals = new Map<string, string[]>();
+
+/** What a client must not take for closed while the agent can not be asked. */
+export function knownTerminals(sessionId: string): readonly string[] | undefined {
+  return terminals.get(sessionId);
+}
+
+export function keepTerminals(sessionId: string, names: string[]): void {
+  remember(terminals, sessionId, names, maxKernels);
+}
+
+/** Sockets to kernels and terminals that one person may have open in this isolate. */
+const maxSockets = 256;
+
+/** @throws Refusal `tunnel_stream_limit` when a person has too many */
+export function requireRoomForSocket(userId: string): void {
+  if (socketsOf(userId) < maxSockets) return;
+  throw new Refusal('tunnel_stream_limit', `You have ${maxSockets} sockets to kernels and terminals open: close some.`);
 }
 
 /** Open sockets, by kernel and by person. */

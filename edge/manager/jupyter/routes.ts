@@ -42,6 +42,7 @@ import {
 } from './sessions.ts';
 import { statusOf, whoami } from './server.ts';
 import { jupyterSurface } from './surface.ts';
+import { terminalRoutesAt } from './terminal-routes.ts';
 
 /** Of the REST API of jupyter-server that this is like. */
 const version = '2.15.0';
@@ -341,34 +342,7 @@ function routesAt(base: '/jupyter' | '/v1/sessions/{id}/jupyter'): Route[] {
         return reply(204);
       },
     ),
-    route(
-      {
-        method: 'get',
-        path: `${base}/api/terminals`,
-        summary: `Jupyter: terminals${where}. There are none.`,
-        permission: 'project:write',
-        surface,
-        request: { params: Scope },
-        responses: { 200: { description: 'An empty list.', schema: z.array(z.unknown()) } },
-      },
-      () => reply(200, []),
-    ),
-    route(
-      {
-        method: 'post',
-        path: `${base}/api/terminals`,
-        summary: `Jupyter: a terminal${where}. They are not served here.`,
-        permission: 'project:write',
-        surface,
-        idempotent: 'none',
-        request: { params: Scope },
-        responses: { 200: { description: 'Never.' } },
-        errors: ['jupyter_terminals_missing'],
-      },
-      () => {
-        throw new Refusal('jupyter_terminals_missing');
-      },
-    ),
+    ...terminalRoutesAt(base),
   ];
 }
 

@@ -4,7 +4,9 @@ import type { Terminal } from '../../../schema/api/terminal-parts.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { newId } from '../../../schema/ids.ts';
 import type { UserCtx } from '../../http/context.ts';
+import type { StreamOpen } from '../../../schema/protocol/streams.ts';
 import { dataHubObject } from '../../platform/objects.ts';
+import { openStream, type OpenedStream } from '../../tunnel/client-stream.ts';
 import { type ClientSocketClaim, toHub } from '../../tunnel/rpc.ts';
 import { askAgent } from '../sessions/ask-agent.ts';
 import { streamTarget } from '../sessions/streams.ts';
@@ -35,6 +37,16 @@ export async function closeTerminal(ctx: UserCtx, sessionId: string, terminalId:
 export async function openTerminalSocket(ctx: UserCtx, sessionId: string, terminalId: string): Promise<Response> {
   const { hub, claim } = await terminalTarget(ctx, sessionId, terminalId);
   return dataHubObject(ctx.env, hub).fetch(toHub(ctx.request, 'client', claim));
+}
+
+/** A stream to a terminal for the Worker itself, as somebody who may type. */
+export async function openTerminalStream(
+  ctx: UserCtx,
+  sessionId: string,
+  open: Extract<StreamOpen, { op: 'terminal' }>,
+): Promise<OpenedStream> {
+  const { hub, claim } = await streamTarget(ctx, sessionId, 'project:write', [open.op]);
+  return openStream(ctx.env, hub, { ...claim, terminalId: open.terminalId }, open);
 }
 
 /** Where the streams to a terminal go: who may write in the project may type, who may read it may look. */

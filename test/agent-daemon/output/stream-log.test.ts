@@ -184,6 +184,30 @@ it('blocks a full log until a reader has taken the oldest away, and says where t
   await reader.close();
 });
 
+it('lets nothing go that one who holds it has not passed, whatever the policy, and lets nothing go for its sake', async () => {
+  const holder = { position: 0, holds: true, wanted: 0 };
+  const follower = {
+    holds: true,
+    get position() {
+      return holder.position;
+    },
+    wanted: () => void holder.wanted++,
+  };
+  for (const onFull of ['drop', 'block'] as const) {
+    const bench = new Bench({ onFull, spoolBytes: 64 * 1024 });
+    const log = await bench.open();
+    Object.assign(holder, { position: 0, wanted: 0 });
+    log.follow(follower);
+    for (let at = 0; at < 128 * 1024; at += 4096) void log.append(at, 1, bytesFrom(at, 4096));
+    await log.settled();
+    expect([log.isBlocked, holder.wanted]).toEqual([true, 1]);
+    expect(log.keptFrom()).toBe(0);
+    holder.position = log.end;
+    log.followerMoved();
+    expect(log.isBlocked).toBe(onFull === 'block');
+  }
+});
+
 it('lets the oldest go after all when nobody read for blockMs', async () => {
   const bench = new Bench({ onFull: 'block', blockMs: 0, spoolBytes: 64 * 1024 });
   const log = await bench.open();

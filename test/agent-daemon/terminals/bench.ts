@@ -3,7 +3,8 @@
  */
 import { existsSync } from 'node:fs';
 import { systemRandom } from '../../../agent-daemon/platform.ts';
-import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
+import { processStream } from '../../../agent-daemon/processes/streams.ts';
+import { mainProcessId, recordOf } from '../../../agent-daemon/sessions/main-process.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
 import { ScreenPool } from '../../../agent-daemon/terminals/screen-pool.ts';
 import { ScreenThread } from '../../../agent-daemon/terminals/screen-thread.ts';
@@ -28,6 +29,8 @@ export class TerminalBench extends InitBench {
   /** Small, so that a test fills it soon; more than what is drawn between two kept screens. */
   readonly spoolBytes = 2 * 1024 * 1024;
   terminals!: SessionTerminals;
+  /** Of a main process with a terminal. */
+  mainProcessId: string | undefined;
   #viewers: TestViewer[] = [];
 
   constructor() {
@@ -36,12 +39,16 @@ export class TerminalBench extends InitBench {
 
   protected async begin(): Promise<void> {
     const output = { onFull: 'block', blockMs: 86_400_000 } as const;
+    const mainProcess = () => this.mainProcessId;
     this.terminals = new SessionTerminals(
       {
         sessionId,
         generation: 1,
         path: `${this.dir.path}/terminals`,
         wereLeft: existsSync(`${this.dir.path}/terminals`),
+        get mainProcessId() {
+          return mainProcess();
+        },
         supervisor: () => this.supervisor,
         spawnOf: (processId, { argv, env, tty }) => {
           const cwd = `${this.dir.path}/home`;
@@ -76,6 +83,42 @@ export class TerminalBench extends InitBench {
     const request = TerminalRequest.parse({ argv: ['/bin/bash', '--norc', '-c', script], ...more });
     await this.act(id, { kind: 'start', request });
     return id;
+  }
+
+  /** Starts the main process of the session with a terminal, as `run -it` has it. */
+  async startMain(script: string): Promise<void> {
+    const processId = mainProcessId(sessionId, 1);
+    const cwd = `${this.dir.path}/home`;
+    const env = { PATH: process.env['PATH'] ?? '', HOME: cwd, TERM: 'xterm-256color' };
+    const policy = { onFull: 'drop', blockMs: 60_000 } as const;
+    const spec = {
+      processId,
+      argv: ['/bin/bash', '--norc', '-c', script],
+      env,
+      cwd,
+      tty: { rows: 24, cols: 80 },
+      stdin: 'open' as const,
+      output: policy,
+    };
+    await this.supervisor.spawn(spec, recordOf(spec, { ...policy, spoolBytes: this.spoolBytes }, Date.now()));
+    this.mainProcessId = processId;
+    await this.terminals.openMain({ isNew: true });
+  }
+
+  /** A client of the operation `process` at the main process. */
+  follow(more: { input?: boolean; after?: { stdout: number; stderr: number } } = {}): TestStream {
+    const stream = new TestStream();
+    const session = {
+      ...this.#session,
+      sessionId,
+      generation: 1,
+      supervisor: this.supervisor,
+      kernels: { owns: () => false },
+    } as unknown as Session;
+    const of = { find: () => session, spools: this.spools, nowMs: () => Date.now() };
+    const open = { op: 'process' as const, processId: 'main', ...more };
+    processStream(of)({ sessionId, generation: 1, actorId: 'usr_test', open }, stream).catch(() => undefined);
+    return stream;
   }
 
   async list(): Promise<Terminal[]> {

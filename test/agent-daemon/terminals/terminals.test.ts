@@ -125,6 +125,33 @@ describe('a terminal', () => {
     await expect(bench.view(id).done).rejects.toMatchObject({ code: 'terminal_not_found' });
   });
 
+  it('has a name that no other one has while it runs, and says when it was busy last', async () => {
+    const before = Date.now();
+    const id = await bench.open(`echo up; ${echo}`, { name: 'build' });
+    await bench.view(id).whenText('up');
+    await expect(bench.open('true', { name: 'build' })).rejects.toMatchObject({ code: 'terminal_conflict' });
+    await expect(bench.open('true', { name: 'main' })).rejects.toMatchObject({ code: 'terminal_conflict' });
+    const shown = async () => (await bench.list()).find((each) => each.id === id)!;
+    expect((await shown()).name).toBe('build');
+    const active = await until(async () => (await shown()).activeAtMs, { what: 'it to have been busy' });
+    expect(active).toBeGreaterThanOrEqual(before);
+    await bench.restart();
+    expect((await shown()).name).toBe('build');
+    await bench.act(id, { kind: 'close' });
+    await bench.act(await bench.open(echo, { name: 'build' }), { kind: 'close' });
+  });
+
+  it('keeps room for who may type, however many only look', async () => {
+    const id = await bench.open(echo);
+    const lookers = Array.from({ length: 48 }, () => bench.view(id));
+    await Promise.all(lookers.map((each) => each.event('screen')));
+    await expect(bench.view(id).done).rejects.toMatchObject({ code: 'tunnel_stream_limit' });
+    const typist = bench.view(id, typing());
+    await typist.event('screen');
+    for (const { stream } of [...lookers, typist]) stream.cut();
+    await bench.act(id, { kind: 'close' });
+  });
+
   it('is hung up when nobody has looked for so long, and its end is told', async () => {
     const id = await bench.open('cat', { closeAfterMs: 1000 });
     const viewer = bench.view(id);

@@ -1,6 +1,6 @@
 /** A terminal looked at against a far end made of the real stream engine, cut at chosen moments. */
 import { expect, it } from 'vitest';
-import { InputLog } from '../../../cli/process/input-log.ts';
+import { InputLog } from '../../../schema/protocol/input-log.ts';
 import { TerminalViewer } from '../../../cli/terminals/viewer.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { Stream } from '../../../schema/protocol/stream.ts';

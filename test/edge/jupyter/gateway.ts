@@ -2,6 +2,7 @@
 import { exports } from 'cloudflare:workers';
 import { vi } from 'vitest';
 import { ControlHub } from '../../../edge/tunnel/control-hub-object.ts';
+import type { CallOutcome } from '../../../edge/tunnel/rpc.ts';
 import { joinMessage, joinRecord, type Message, splitMessage } from '../../../schema/protocol/jupyter-framing.ts';
 import type { Kernel, Kernelspec } from '../../../schema/api/kernel-parts.ts';
 import type { BridgeNote, ChannelsEvent } from '../../../schema/protocol/channels.ts';
@@ -211,6 +212,8 @@ export class Gateway {
   readonly asked: { op: string; input: Record<string, unknown> }[] = [];
   kernels: Kernel[] = [];
   specs: Kernelspec[] = [python3];
+  /** Answers before anything else does. */
+  answers: (op: string, input: Record<string, unknown>) => CallOutcome | undefined = () => undefined;
   #dataHub = '';
   #seen = 0;
 
@@ -237,7 +240,9 @@ export class Gateway {
     this.#seen = 0;
   }
 
-  #answer(op: string, input: Record<string, unknown>) {
+  #answer(op: string, input: Record<string, unknown>): CallOutcome {
+    const own = this.answers(op, input);
+    if (own) return own;
     if (op === 'kernels') return { ok: true as const, result: { kernels: this.kernels } };
     if (op === 'kernelspecs') return { ok: true as const, result: { specs: this.specs } };
     const id = String(input['kernelId']);

@@ -32,17 +32,12 @@ async function startKernel(): Promise<{ id: string; sessionId: string; kernelId:
 }
 
 describe('the server', () => {
-  it('says what it is, who asks, and what there is, and that there are no terminals', async () => {
+  it('says what it is, who asks, and what there is', async () => {
     expect((await ask('GET', '/jupyter/api')).body).toEqual({ version: '2.15.0' });
     expect((await ask('GET', '/jupyter/api/me?permissions=%7B%7D')).body).toMatchObject({
       identity: { username: gateway.userId, name: 'admin' },
     });
     expect((await ask('GET', '/jupyter/api/status?1700000000000')).body).toMatchObject({ kernels: 0, connections: 0 });
-    expect((await ask('GET', '/jupyter/api/terminals')).body).toEqual([]);
-    expect(await ask('POST', '/jupyter/api/terminals')).toMatchObject({
-      status: 404,
-      body: { code: 'jupyter_terminals_missing' },
-    });
   });
 
   it('refuses in the form that its clients read', async () => {

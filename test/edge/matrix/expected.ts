@@ -17,6 +17,7 @@ const users: Record<string, readonly Caller[]> = {
   'domain:admin': from('domain admin'),
   superadmin: from('superadmin'),
   metrics: ['metrics token'],
+  'terminal:view': ['terminal link'],
 };
 /** Callers whose credential is no user's token. */
 const strangers: readonly Caller[] = ['nobody', 'bad token', 'agent', 'supervisor'];

@@ -6,7 +6,7 @@ import { clientProtocol } from '../../../schema/protocol/limits.ts';
 import { call, password } from '../client.ts';
 import { passMs } from '../boot-clock.ts';
 import { capacity, Host, hostInfo, newJoinToken, upgrade } from '../agents/host.ts';
-import { type Caller, tokenOf, type World } from './world.ts';
+import { type Caller, linkedTerminal, tokenOf, type World } from './world.ts';
 
 export interface SampleRequest {
   path: string;
@@ -97,6 +97,7 @@ function jupyterSamples(base: string, waits: boolean): Record<string, Sample> {
     return [`${method} ${base}/${tail}`, sample];
   };
   const ofAgent = waits ? 409 : 200;
+  const ofTerminal = waits ? 409 : 404;
   const [kernel, session] = ['api/kernels/{kernelId}', 'api/sessions/{sessionId}'];
   const body = (name: string) => ({ body: jupyterBodies[name] });
   return Object.fromEntries([
@@ -118,8 +119,11 @@ function jupyterSamples(base: string, waits: boolean): Record<string, Sample> {
     plainly(404, `GET ${session}`, 'api/sessions/none'),
     plainly(404, `PATCH ${session}`, 'api/sessions/none', { body: {} }),
     plainly(404, `DELETE ${session}`, 'api/sessions/none'),
-    plainly(200, 'GET api/terminals', 'api/terminals'),
-    plainly(404, 'POST api/terminals', 'api/terminals'),
+    plainly(ofAgent, 'GET api/terminals', 'api/terminals'),
+    plainly(409, 'POST api/terminals', 'api/terminals', { body: {} }),
+    plainly(ofTerminal, 'GET api/terminals/{name}', 'api/terminals/none'),
+    plainly(ofTerminal, 'DELETE api/terminals/{name}', 'api/terminals/none'),
+    plainly(ofTerminal, 'GET terminals/websocket/{name}', 'terminals/websocket/none', { headers: upgrade }),
   ]);
 }
 
@@ -346,6 +350,23 @@ export const samples: Record<string, Sample> = {
   'GET /v1/sessions/{id}/terminals/{terminalId}': onSession(409, `/terminals/${noId('trm')}`, {
     headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
   }),
+  'POST /v1/sessions/{id}/terminals/{terminalId}/links': onSession(409, `/terminals/${noId('trm')}/links`, {
+    body: {},
+  }),
+  'GET /v1/sessions/{id}/terminals/{terminalId}/links': onSession(200, `/terminals/${noId('trm')}/links`),
+  'DELETE /v1/sessions/{id}/terminals/{terminalId}/links/{linkId}': {
+    ok: 404,
+    belongsTo: 'project',
+    request: ({ sessionId }) => ({ path: `/v1/sessions/${sessionId}/terminals/${noId('trm')}/links/${noId('tok')}` }),
+    missing: () => ({ path: `/v1/sessions/${noId('ses')}_1_1/terminals/${noId('trm')}/links/${noId('tok')}` }),
+  },
+  'GET /v1/shared-terminals/{terminalId}': {
+    ok: 409,
+    request: () => ({
+      path: `/v1/shared-terminals/${linkedTerminal}`,
+      headers: { ...upgrade, 'sec-websocket-protocol': clientProtocol },
+    }),
+  },
   'DELETE /v1/sessions/{id}/terminals/{terminalId}': {
     ok: 409,
     belongsTo: 'project',

@@ -1,4 +1,10 @@
 /** Every kind of caller, and one object of each kind that routes are about. */
+import { env } from 'cloudflare:workers';
+import { makeToken } from '../../../edge/manager/accounts/tokens.ts';
+import { readConfig } from '../../../edge/platform/config.ts';
+import { systemRandom } from '../../../edge/platform/random.ts';
+import { toViewScope } from '../../../schema/api/terminal-link.ts';
+import { newId } from '../../../schema/ids.ts';
 import { bootstrapSecret, call } from '../client.ts';
 import { makePeople, makePerson, type People, type Person } from '../accounts/people.ts';
 import { Host, newJoinToken } from '../agents/host.ts';
@@ -10,6 +16,7 @@ export const callers = [
   'agent',
   'supervisor',
   'metrics token',
+  'terminal link',
   'viewer',
   'member',
   'project admin',
@@ -23,6 +30,8 @@ export type Caller = (typeof callers)[number];
 export interface World extends People {
   foreignAdmin: Person;
   metricsToken: string;
+  /** Of a member of the project, to a terminal of its session. */
+  linkToken: string;
   host: Host;
   /** A member that samples take out of the project. */
   leaver: Person;
@@ -59,10 +68,37 @@ export async function makeWorld(): Promise<World> {
     ...people,
     foreignAdmin: { userId: foreign['id']!, token: foreignToken['token']! },
     metricsToken: metrics['token']!,
+    linkToken: await makeLink(people, session['id']!),
     host,
     leaver: await makePerson(admin, 'leaver'),
     sessionId: session['id']!,
   };
+}
+
+/** The terminal of the link, which no agent has. */
+export const linkedTerminal = `trm_${'0'.repeat(26)}`;
+
+/** As the service writes it for a terminal that runs. */
+async function makeLink({ projectId, member }: People, sessionId: string): Promise<string> {
+  const { text, prefix, hash } = makeToken(readConfig(env).keys, systemRandom);
+  const nowMs = Date.now();
+  const scopes = JSON.stringify([toViewScope(sessionId, linkedTerminal)]);
+  await env.DB.prepare(
+    `INSERT INTO tokens (id, user_id, name, prefix, hash, project_id, role, scopes, created_at_ms, expires_at_ms)
+      VALUES (?, ?, 'view', ?, ?, ?, 'viewer', ?, ?, ?)`,
+  )
+    .bind(
+      newId('token', nowMs, systemRandom.bytes(10)),
+      member.userId,
+      prefix,
+      hash,
+      projectId,
+      scopes,
+      nowMs,
+      nowMs + 3_600_000,
+    )
+    .run();
+  return text;
 }
 
 /** What a caller puts into `authorization`. */
@@ -83,6 +119,8 @@ export function tokenOf(world: World, caller: Caller): string | undefined {
       return bootstrapSecret;
     case 'metrics token':
       return world.metricsToken;
+    case 'terminal link':
+      return world.linkToken;
     case 'viewer':
       return world.viewer.token;
     case 'member':

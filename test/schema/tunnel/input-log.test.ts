@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { InputLog } from '../../cli/process/input-log.ts';
+import { InputLog } from '../../../schema/protocol/input-log.ts';
 
 const never = new AbortController().signal;
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -10,22 +10,30 @@ it('hands out what was read, in order, and then its end', async () => {
   log.push(bytes('one '), () => {});
   log.push(bytes('two'), () => {});
   log.end();
-  expect([text(await log.next(never)), text(await log.next(never)), await log.next(never)]).toEqual([
-    'one ',
-    'two',
-    undefined,
-  ]);
+  expect([text(await log.next(never)), await log.next(never)]).toEqual(['one two', undefined]);
   expect(log.exhausted).toBe(true);
 });
 
 it('goes on from any offset that the far end names, in the middle of a piece too', async () => {
   const log = new InputLog();
   log.push(bytes('abcdef'), () => {});
-  log.push(bytes('ghi'), () => {});
   await log.next(never);
+  log.push(bytes('ghi'), () => {});
   expect(log.rewind(4)).toBe(true);
-  expect([text(await log.next(never)), text(await log.next(never))]).toEqual(['ef', 'ghi']);
+  expect(text(await log.next(never))).toBe('efghi');
   expect(log.rewind(10)).toBe(false);
+});
+
+it('keeps what was typed key by key as blocks, and gives it back as it was', async () => {
+  const log = new InputLog();
+  const typed = Uint8Array.from({ length: 200_000 }, (_, at) => (at * 31) % 251);
+  for (let at = 0; at < typed.byteLength; at++) log.push(typed.subarray(at, at + 1), () => {});
+  expect(log.unsentBytes).toBe(typed.byteLength);
+  expect(log.rewind(100_000)).toBe(true);
+  const pieces: Uint8Array[] = [];
+  while (log.unsentBytes > 0) pieces.push((await log.next(never))!);
+  expect(pieces.map(({ byteLength }) => byteLength)).toEqual([31_072, 65_536, 3_392]);
+  expect(Buffer.concat(pieces).equals(typed.subarray(100_000))).toBe(true);
 });
 
 it('pauses the reader at 1 MiB unsent and calls it back when there is room', async () => {

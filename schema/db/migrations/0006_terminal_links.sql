@@ -1,0 +1,1 @@
+CREATE INDEX `tokens_by_scopes` ON `tokens` (`scopes`,`id`) WHERE scopes <> '[]';
