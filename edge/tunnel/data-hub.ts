@@ -7,6 +7,7 @@ import { encodeFrames, FrameError, frameTypes } from '../../schema/protocol/fram
 import { JsonJoiner, jsonFrames } from '../../schema/protocol/json.ts';
 import { closeCodes, limits } from '../../schema/protocol/limits.ts';
 import { Rebind, Reset } from '../../schema/protocol/messages.ts';
+import type { AgentOpen, UploadedKey } from '../../schema/protocol/streams.ts';
 import type { Random } from '../../schema/ports.ts';
 import { AccessGate, type AccessGatePorts } from './access-gate.ts';
 import type { Cursor } from './cursor.ts';
@@ -31,6 +32,8 @@ import { TalkBudget } from './talk-budget.ts';
 export interface DataHubPorts extends AccessGatePorts, DiallerPorts {
   clock: Clock;
   random: Random;
+  /** Keys of a user that may sign in to SSH servers now. */
+  uploadedKeys(userId: string): Promise<UploadedKey[]>;
   /** The epoch of a ticket for this hub and agent, if it is genuine. */
   ticketEpoch(ticket: string, agentId: string): number | undefined;
 }
@@ -214,14 +217,38 @@ export class DataHub {
       purpose,
       agent: undefined,
       agentId: 0,
-      queue: [encodeFrames(jsonFrames(frameTypes.open, 0, { sessionId, generation, actorId, open }))],
+      queue: [],
       toAgent: new Lane(true),
       toClient: new Lane(true),
       endedByClient: 0,
       endedByAgent: 0,
     };
     client.flows.set(opening.clientId, opening);
-    this.#dialler.bindSoon(opening);
+    const wrapped: AgentOpen = { sessionId, generation, actorId, open };
+    if (open.op === 'ssh') void this.#openSsh(opening, wrapped);
+    else this.#openAtAgent(opening, wrapped);
+  }
+
+  /** Puts OPEN before whatever the client has sent behind it. */
+  #openAtAgent(flow: Flow, wrapped: AgentOpen): void {
+    flow.queue.unshift(encodeFrames(jsonFrames(frameTypes.open, 0, wrapped)));
+    this.#dialler.bindSoon(flow);
+  }
+
+  /** Adds the keys that the user has uploaded (S16). They are read behind the client's access: who takes one away closes its socket. */
+  async #openSsh(flow: Flow, wrapped: AgentOpen): Promise<void> {
+    const isOver = (): boolean => flow.client.flows.get(flow.clientId) !== flow;
+    try {
+      const uploadedKeys = await this.#ports.uploadedKeys(wrapped.actorId);
+      if (isOver()) return;
+      const { open } = wrapped;
+      if (uploadedKeys.length > 0) this.#openAtAgent(flow, { ...wrapped, uploadedKeys });
+      else if (open.op === 'ssh' && open.publicKey !== undefined) this.#openAtAgent(flow, wrapped);
+      else this.#reset(flow, 'ssh_key_not_found', 'You have uploaded no key.');
+    } catch (error) {
+      this.#ports.log.warn('uploaded keys could not be read', { error: String(error) });
+      if (!isOver()) this.#reset(flow, 'tunnel_closed', 'The uploaded keys could not be read.');
+    }
   }
 
   #closeClient(client: ClientLink, code: number, reason: string): void {
