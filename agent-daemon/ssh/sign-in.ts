@@ -42,6 +42,8 @@ export class SignIn {
       this.#keys.add(key);
     }
     for (const { publicKey, validForMs } of uploadedKeys) {
+      // A timer of no time at all may come behind a signature.
+      if (validForMs === 0) continue;
       const key = parseSignInKey(utils, publicKey);
       if (key === undefined) {
         of.log.warn('an uploaded key of SSH can not be used', { type: publicKey.split(' ')[0] });
