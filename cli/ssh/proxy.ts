@@ -14,6 +14,7 @@ import { localIo } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
 import { waitForSession } from '../session/wait.ts';
 import { dialSession } from '../tunnel/dial.ts';
+import { carriesFiles, wordsOfParent } from './errand.ts';
 import { hostSuffix, knowHost, makeHosts, makeIdentity, publicKey } from './identity.ts';
 
 /** Until the server has spoken nothing is lost by another try. */
@@ -56,7 +57,7 @@ async function openStream(api: Api, sessionId: string, key: { publicKey?: string
   for (let attempt = 0; ; attempt++) {
     try {
       const socket = await dialSession(api, sessionId, 'ssh')(new AbortController().signal);
-      const stream = socket.open({ op: 'ssh', ...key });
+      const stream = socket.open({ op: 'ssh', ...key, ...(carriesFiles(wordsOfParent()) ? { bulk: true } : {}) });
       const { hostKey } = await stream.whenOpened;
       if (hostKey === undefined) throw new CliFailure('the agent told no key of its SSH server');
       return { stream, hostKey, close: () => socket.close() };

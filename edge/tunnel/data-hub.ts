@@ -7,7 +7,7 @@ import { encodeFrames, FrameError, frameTypes } from '../../schema/protocol/fram
 import { JsonJoiner, jsonFrames } from '../../schema/protocol/json.ts';
 import { closeCodes, limits } from '../../schema/protocol/limits.ts';
 import { Rebind, Reset } from '../../schema/protocol/messages.ts';
-import type { AgentOpen, UploadedKey } from '../../schema/protocol/streams.ts';
+import type { AgentOpen, StreamOpen, UploadedKey } from '../../schema/protocol/streams.ts';
 import type { Random } from '../../schema/ports.ts';
 import { AccessGate, type AccessGatePorts } from './access-gate.ts';
 import type { Cursor } from './cursor.ts';
@@ -37,6 +37,8 @@ export interface DataHubPorts extends AccessGatePorts, DiallerPorts {
   /** The epoch of a ticket for this hub and agent, if it is genuine. */
   ticketEpoch(ticket: string, agentId: string): number | undefined;
 }
+
+type OpenOf<Op extends StreamOpen['op']> = Extract<StreamOpen, { op: Op }>;
 
 /** Messages that a client may have sent while its access is checked. */
 const maxStalled = 64;
@@ -224,9 +226,9 @@ export class DataHub {
       endedByAgent: 0,
     };
     client.flows.set(opening.clientId, opening);
-    const wrapped: AgentOpen = { sessionId, generation, actorId, open };
-    if (open.op === 'ssh') void this.#openSsh(opening, wrapped);
-    else this.#openAtAgent(opening, wrapped);
+    const envelope = { sessionId, generation, actorId };
+    if (open.op === 'ssh') void this.#openSsh(opening, open, envelope);
+    else this.#openAtAgent(opening, { ...envelope, open });
   }
 
   /** Puts OPEN before whatever the client has sent behind it. */
@@ -236,14 +238,15 @@ export class DataHub {
   }
 
   /** Adds the keys that the user has uploaded (S16). They are read behind the client's access: who takes one away closes its socket. */
-  async #openSsh(flow: Flow, wrapped: AgentOpen): Promise<void> {
+  async #openSsh(flow: Flow, { op, publicKey }: OpenOf<'ssh'>, envelope: Omit<AgentOpen, 'open'>): Promise<void> {
     const isOver = (): boolean => flow.client.flows.get(flow.clientId) !== flow;
+    const own = publicKey === undefined ? {} : { publicKey };
     try {
-      const uploadedKeys = await this.#ports.uploadedKeys(wrapped.actorId);
+      const uploadedKeys = await this.#ports.uploadedKeys(envelope.actorId);
       if (isOver()) return;
-      const { open } = wrapped;
-      if (uploadedKeys.length > 0) this.#openAtAgent(flow, { ...wrapped, uploadedKeys });
-      else if (open.op === 'ssh' && open.publicKey !== undefined) this.#openAtAgent(flow, wrapped);
+      const more = uploadedKeys.length > 0 ? { uploadedKeys } : {};
+      if (publicKey !== undefined || uploadedKeys.length > 0)
+        this.#openAtAgent(flow, { ...envelope, open: { op, ...own }, ...more });
       else this.#reset(flow, 'ssh_key_not_found', 'You have uploaded no key.');
     } catch (error) {
       this.#ports.log.warn('uploaded keys could not be read', { error: String(error) });

@@ -97,6 +97,8 @@ export const StreamOpen = z.discriminatedUnion('op', [
      * Who opens it was judged by the edge.
      */
     publicKey: SshPublicKey.optional(),
+    /** Rides the bulk socket: files go by it, and nobody types. Of the hub alone; the agent is not told. */
+    bulk: z.boolean().optional(),
   }),
   /** A connection from within the session's container to its own loopback. */
   z.strictObject({ op: z.literal('connect'), port: z.int().min(1).max(65_535) }),
