@@ -45,9 +45,9 @@ async function rsync(...args: string[]): Promise<number> {
     socket.once('data', (line: Buffer) => {
       socket.pause();
       void exec(client, JSON.parse(line.toString())).then((channel) => {
+        socket.write('go');
         socket.pipe(channel).pipe(socket);
         channel.stderr.pipe(process.stderr);
-        socket.write('go');
       });
     });
   });
@@ -58,7 +58,11 @@ async function rsync(...args: string[]): Promise<number> {
     `import { connect } from 'node:net';
 const socket = connect({ path: process.argv[2], allowHalfOpen: true });
 socket.write(JSON.stringify(process.argv.slice(4).join(' ')));
-socket.once('data', () => { process.stdin.pipe(socket); socket.pipe(process.stdout); });
+socket.once('data', (bytes) => {
+  process.stdout.write(bytes.subarray(2));
+  process.stdin.pipe(socket);
+  socket.pipe(process.stdout).on('unpipe', () => process.exit());
+});
 `,
   );
   const said = await runToEnd('rsync', ['--stats', '-e', `${process.execPath} ${shell} ${path}`, ...args]);
