@@ -11,7 +11,7 @@ export interface Linked {
 export function parseLinked(text: string): Linked | undefined {
   const found: Linked = { loader: undefined, libraries: [] };
   for (const line of text.split('\n')) {
-    if (/=> not found$/.test(line.trim())) return undefined;
+    if (line.trim().endsWith('=> not found')) return undefined;
     const [, name = '', path = ''] = /^\s*(\S+) => (\/\S+)(?: \(0x[0-9a-f]+\))?$/.exec(line) ?? [];
     const loader = /^\s*(\/\S+) \(0x[0-9a-f]+\)$/.exec(line)?.[1];
     if (loader !== undefined) found.loader = loader;

@@ -83,12 +83,6 @@ describe.each(['production', 'machine'] as const)('a data hub in the layout of %
     await openStream(client, bulk, 2, { op: 'logs', processId: 'main', streams: 'both', follow: true });
     await openStream(client, bulk, 3);
     await openStream(client, interactive, 4, { op: 'echo', interactive: true });
-    const shell = await dialClient(hub, { agentId, ops: ['ssh'] });
-    const publicKey = `ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI${'A'.repeat(43)}`;
-    await openStream(shell, interactive, 1, { op: 'ssh', publicKey });
-    await openStream(shell, bulk, 2, { op: 'ssh', publicKey, bulk: true });
-    // Of the hub alone: an agent of before would not know the word.
-    expect(bulk.jsonOf(open).at(-1)!.value['open']).toEqual({ op: 'ssh', publicKey });
   });
 
   it('keeps two agents and their sessions apart', async () => {
