@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { arch, availableParallelism, cpus, hostname, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { gatherRsync } from './toolbox/gather.ts';
 
 export interface Host {
   hostname: string;
@@ -22,6 +23,8 @@ export interface Host {
   initPath: string;
   /** Directory of the runners of kernels. */
   runnersPath: string;
+  /** Copies rsync of this machine below a directory, and answers where; undefined when there is none (`toolbox/gather.ts`). */
+  gatherRsync(root: string): Promise<string | undefined>;
   /** The routing table, as `/proc/net/route` has it. */
   readRoutes(): Promise<string>;
   /** What the hardware calls itself, and no copy of a disk takes along; undefined where it says nothing of use. */
@@ -49,6 +52,7 @@ export function thisHost(): Host {
     memoryBytes: totalmem(),
     initPath: fileURLToPath(new URL(`./init/bin/causeway-init-${initArch}`, import.meta.url).href),
     runnersPath: fileURLToPath(new URL('./kernels/runners/', import.meta.url).href),
+    gatherRsync,
     readRoutes: () => readFile('/proc/net/route', 'utf8'),
     readHardwareId,
     iptables,

@@ -21,6 +21,7 @@ import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from './kerne
 import { HostGuard } from './networks/guard.ts';
 import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
+import type { Log } from '../schema/ports.ts';
 import { Spools } from './output/spools.ts';
 import { connectStream } from './forward/streams.ts';
 import { linesStream } from './processes/lines.ts';
@@ -120,6 +121,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
   let networks: Networks | undefined;
   let probe: TransportProbe | undefined;
   const runRoot = join(stateDir, 'run');
+  const toolsRoot = join(stateDir, 'toolbox');
   const stopping = new AbortController();
 
   const engine = new EngineWatch({
@@ -199,7 +201,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
 
   const freshProcessId = () => freshId('process', { clock, random });
   const attended = { ...streams, log, freshProcessId };
-  const ssh = new SshConnections({ ...attended, timers });
+  const ssh = new SshConnections({ ...attended, timers, gatherRsync: gatheringRsync(host, toolsRoot, log) });
 
   return {
     workload: {
@@ -297,6 +299,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         runnersPath: host.runnersPath,
         screenPool: new ScreenPool(screens),
         runRoot,
+        toolsRoot,
         transport: () => asked.transport(),
         uploads,
       });
@@ -350,4 +353,19 @@ function imageArch({ arch }: Host): string {
 function hostOf(engine: EngineWatch, host: Host) {
   if (engine.info !== undefined) return hostInfo(engine.info, host);
   return hostInfo({ os: 'Linux', kernel: host.kernel, description: 'none that answers' }, host);
+}
+
+/** One look at a time; who asks meanwhile gets the same answer. */
+function gatheringRsync(host: Host, toolsRoot: string, log: Log): () => Promise<string | undefined> {
+  let looking: Promise<string | undefined> | undefined;
+  return () => {
+    looking ??= host
+      .gatherRsync(toolsRoot)
+      .catch((error: unknown) => {
+        log.warn('rsync of this machine could not be copied', { error: String(error) });
+        return undefined;
+      })
+      .finally(() => (looking = undefined));
+    return looking;
+  };
 }

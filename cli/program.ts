@@ -167,6 +167,11 @@ const groups: Record<string, Verb[]> = {
       load: async () => (await import('./account/password.ts')).registerAccount,
     },
     {
+      name: 'ssh-key',
+      summary: 'public keys by which you sign in over ssh',
+      load: async () => (await import('./ssh/keys.ts')).registerSshKey,
+    },
+    {
       name: 'audit',
       summary: 'who did what, and whether the record is whole',
       load: async () => (await import('./account/audit.ts')).registerAudit,

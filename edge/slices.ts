@@ -16,6 +16,7 @@ import { recovery } from './manager/recovery/routes.ts';
 import { releases } from './manager/releases/routes.ts';
 import { sessions } from './manager/sessions/routes.ts';
 import { sessionStreams } from './manager/sessions/stream-routes.ts';
+import { sshKeys } from './manager/ssh-keys/routes.ts';
 import { terminals } from './manager/terminals/routes.ts';
 import { machine } from './tunnel/drain.ts';
 
@@ -35,6 +36,7 @@ const features: readonly Slice[] = [
   releases,
   sessions,
   sessionStreams,
+  sshKeys,
   terminals,
   machine,
 ];

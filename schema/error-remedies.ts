@@ -50,6 +50,11 @@ export const remedies = {
   token_not_found: list,
   group_not_found: list,
   account_name_taken: 'Choose another name.',
+  ssh_key_not_found: '`causeway ssh-key list` shows yours; `causeway ssh-key add` uploads one.',
+  ssh_key_invalid:
+    'Send one line as `ssh-keygen -t ed25519` writes it into `id_ed25519.pub`. Never the file without `.pub`.',
+  ssh_key_taken: 'It works as it is. Remove it first to give it another name or another end.',
+  ssh_key_limit: 'Remove those that nobody uses: `causeway ssh-key list` shows them.',
   preset_not_found: 'GET /v1/resource-presets lists them.',
   preset_limit: 'Take away those that nobody uses.',
   agent_not_found: list,

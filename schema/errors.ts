@@ -48,6 +48,10 @@ export const errors = {
   token_not_found: { status: 404, title: 'No such token' },
   group_not_found: { status: 404, title: 'No such resource group' },
   account_name_taken: { status: 409, title: 'The name is taken' },
+  ssh_key_not_found: { status: 404, title: 'No such SSH key' },
+  ssh_key_invalid: { status: 400, title: 'This is no public key of SSH that can be used here' },
+  ssh_key_taken: { status: 409, title: 'You have uploaded this SSH key already' },
+  ssh_key_limit: { status: 409, title: 'There are too many SSH keys' },
   preset_not_found: { status: 404, title: 'No such resource preset' },
   preset_limit: { status: 409, title: 'There are too many resource presets' },
 

@@ -22,6 +22,7 @@ export const idPrefixes = {
   request: 'req',
   resourceGroup: 'rgp',
   session: 'ses',
+  sshKey: 'key',
   terminal: 'trm',
   token: 'tok',
   user: 'usr',

@@ -23,6 +23,7 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
     '/usr/sbin/ip': 'iproute2',
     '/usr/bin/git': 'git',
     '/usr/bin/ssh': 'openssh-client',
+    '/usr/bin/rsync': 'rsync',
     '/etc/ssl/certs/ca-certificates.crt': 'ca-certificates',
   },
   full: {

@@ -19,8 +19,9 @@ export interface Placement {
   image: ImageFacts;
   /** Name of the session's own bridge network. */
   network: string;
-  /** Absolute host paths: causeway-init, the directory with its socket, the session's home. */
+  /** Absolute host paths: causeway-init, programs that images lack, the directory with the init's socket, the session's home. */
   initPath: string;
+  toolsPath: string;
   runPath: string;
   homePath: string;
   /** How the init is reached: by default by the socket in `runPath`. */
@@ -34,6 +35,7 @@ export interface Placement {
 /** Where things are inside a container. */
 export const inside = {
   init: '/causeway/init',
+  tools: '/causeway/tools',
   run: '/causeway/run',
   socket: '/causeway/run/agent.sock',
   home: '/home/work',
@@ -206,6 +208,7 @@ function hostConfig(placement: Placement): OurHostConfig {
     Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
     Mounts: [
       bind(placement.initPath, inside.init, true),
+      bind(placement.toolsPath, inside.tools, true),
       ...(placement.transport === 'stdio' ? [] : [bind(placement.runPath, inside.run, true)]),
       bind(placement.homePath, inside.home, false),
     ],

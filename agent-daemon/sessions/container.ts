@@ -22,8 +22,9 @@ export function runDirOf(host: SessionHost, { sessionId, generation }: Placement
   return join(host.runRoot, `${sessionId}.g${generation}`);
 }
 
-/** The directory in which the init finds the agent's socket, without anything of an earlier try in it. */
+/** The directory in which the init finds the agent's socket, without anything of an earlier try in it, and that of the tools. */
 export async function makeRunDir(host: SessionHost, placement: PlacementFile): Promise<void> {
+  await host.disk.mkdir(host.toolsRoot, { recursive: true, mode: 0o755 });
   await host.disk.mkdir(runDirOf(host, placement), { recursive: true, mode: 0o711 });
 }
 
@@ -57,6 +58,7 @@ export async function createContainer(
     image,
     network,
     initPath: host.initPath,
+    toolsPath: host.toolsRoot,
     runPath: runDirOf(host, placement),
     homePath: host.homes.path(placement.sessionId),
   });

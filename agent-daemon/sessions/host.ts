@@ -44,6 +44,8 @@ export interface SessionHost {
   /** Absolute path of causeway-init, and the directory of the directories with their sockets. */
   initPath: string;
   runRoot: string;
+  /** Directory of what is brought into containers for want of it in their images. */
+  toolsRoot: string;
   /** How inits of new containers are reached on this host; waits for the probe of this. */
   transport(): Promise<InitTransport>;
 }

@@ -1,9 +1,9 @@
 /**
  * The SSH server of the agent's sessions: no sshd in the image, no port, nothing that listens. Each stream of the tunnel is
- * one connection, signed in by the one key that came with it; each shell, command and subsystem is a process of the
+ * one connection, signed in by a key that came with it; each shell, command and subsystem is a process of the
  * session like any other, as its user. It never judges who may open a stream: the edge has done so, and cuts it on revocation.
  */
-import type { Connection, AuthContext, ParsedKey, ServerChannel } from 'ssh2';
+import type { Connection, ServerChannel } from 'ssh2';
 import { Refusal } from '../../schema/errors.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { AgentStream, OpenOf, StreamHandler } from '../dispatch.ts';
@@ -14,11 +14,10 @@ import type { OpenChannel, SshOf } from './of.ts';
 import { refuseChannel, refusals } from './refuse-channel.ts';
 import { RemoteForwards } from './remote-forwards.ts';
 import { SessionChannel } from './session-channel.ts';
+import { SignIn } from './sign-in.ts';
 import { loadSsh2 } from './ssh2.ts';
 import { StreamSocket } from './stream-socket.ts';
 
-/** After this many wrong answers a connection ends; clients come with a few keys of their own. */
-const maxRefused = 6;
 /** A client that does not answer three of these is gone. */
 const keepaliveMs = 60_000;
 /** What is under way when a session ends gets this long to reach the client. */
@@ -54,7 +53,7 @@ export class SshConnections {
       throw new Refusal('tunnel_stream_limit', `A session takes ${limits.sshConnectionsPerSession} SSH connections.`);
     this.#open.set(session, count + 1);
     try {
-      await this.#serve(session, open.open.publicKey, stream);
+      await this.#serve(session, open, stream);
     } finally {
       const left = (this.#open.get(session) ?? 1) - 1;
       if (left > 0) this.#open.set(session, left);
@@ -71,12 +70,11 @@ export class SshConnections {
     return session;
   }
 
-  async #serve(session: Session, publicKey: string, stream: AgentStream): Promise<void> {
+  async #serve(session: Session, open: OpenOf<'ssh'>, stream: AgentStream): Promise<void> {
     const ssh2 = await loadSsh2();
     this.#hostKey ??= Promise.resolve(toHostKey(makeKey(ssh2.utils)));
     const hostKey = await this.#hostKey;
-    const allowed = ssh2.utils.parseKey(publicKey);
-    if (allowed instanceof Error) throw new Refusal('tunnel_frame_invalid', 'The public key is no key of SSH.');
+    const signIn: SignIn = new SignIn(open, ssh2.utils, this.#of, () => socket.destroy());
     const channels = new Set<OpenChannel>();
     const socket: StreamSocket = new StreamSocket(
       stream,
@@ -89,7 +87,7 @@ export class SshConnections {
         algorithms: { cipher: [...cipher], compress: ['none'] },
         keepaliveInterval: keepaliveMs,
       } as import('ssh2').ServerConfig,
-      (client) => this.#signIn(client, allowed, () => this.#accept(client, session, socket, channels)),
+      (client) => signIn.watch(client, () => this.#accept(client, session, socket, channels)),
     );
     server.on('error', (error: Error) => this.#of.log.warn('an SSH connection failed', { error: error.message }));
     const over = new Promise<void>((resolve) => {
@@ -103,26 +101,10 @@ export class SshConnections {
       await over;
     } finally {
       letGo();
+      signIn.stop();
       socket.destroy();
       for (const channel of channels) channel.abandon();
     }
-  }
-
-  /** Takes the one key of the stream, within a minute; `ready` when it has. */
-  #signIn(client: Connection, allowed: ParsedKey, ready: () => void): void {
-    let refused = 0;
-    client.on('error', (error: Error) => this.#of.log.debug('an SSH client went wrong', { error: error.message }));
-    const cancel = this.#of.timers.after(limits.sshLoginMs, () => void client.end());
-    client.on('close', cancel);
-    client.on('ready', () => {
-      cancel();
-      ready();
-    });
-    client.on('authentication', (attempt) => {
-      if (isSignedBy(attempt, allowed)) attempt.accept();
-      else if (++refused >= maxRefused) client.end();
-      else attempt.reject(['publickey']);
-    });
   }
 
   #accept(client: Connection, session: Session, socket: StreamSocket, channels: Set<OpenChannel>): void {
@@ -192,12 +174,4 @@ function toHostKey({ private: privateKey, public: publicKey }: { private: string
 
 function isSocketPath(path: string): boolean {
   return path !== '' && !path.includes('\0') && Buffer.byteLength(path) <= maxSocketPath;
-}
-
-function isSignedBy(attempt: AuthContext, allowed: ParsedKey): boolean {
-  if (attempt.method !== 'publickey') return false;
-  if (attempt.key.algo !== allowed.type || !attempt.key.data.equals(allowed.getPublicSSH())) return false;
-  // Without a signature it only asks whether the key would do.
-  if (attempt.signature === undefined || attempt.blob === undefined) return true;
-  return allowed.verify(attempt.blob, attempt.signature, attempt.hashAlgo) === true;
 }

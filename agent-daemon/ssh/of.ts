@@ -5,6 +5,8 @@ import type { StreamsOf } from '../processes/streams.ts';
 
 export interface SshOf extends StreamsOf, AttendedOf {
   timers: Timers;
+  /** Directory of rsync in the tools of containers, as of now; undefined when this machine has none. */
+  gatherRsync(): Promise<string | undefined>;
 }
 
 /** A channel of a connection, whatever it is for. */

@@ -3,12 +3,14 @@
  * process it is for. Answers at once, as ssh2 wants it, while the process is still being started.
  */
 import type { ServerChannel, Session as Ssh2Session } from 'ssh2';
+import { Refusal } from '../../schema/errors.ts';
 import type { ProcessSpawn } from '../../schema/protocol/streams.ts';
 import { clampWindow } from '../processes/streams.ts';
 import { toolArgv } from '../processes/tools.ts';
 import type { Session } from '../sessions/session.ts';
 import { ChannelProcess } from './channel-process.ts';
 import type { OpenChannel, SshOf } from './of.ts';
+import { findRsync, isRsyncServer, type RsyncServer } from './rsync.ts';
 import type { StreamSocket } from './stream-socket.ts';
 
 /** Variables of the client that reach the process: those that change how things are shown, none that change what runs. */
@@ -23,6 +25,8 @@ const needed = {
   rsync: 'use scp, sftp or causeway cp',
   scp: 'leave -O out, and scp needs nothing of the image',
 } as const;
+/** Of a shell that finds no such command. */
+const notFoundStatus = 127;
 /** Nothing of the client's side reaches a session by itself; OpenSSH does not say that it was refused. */
 const noAgent = 'agent forwarding is not done here';
 
@@ -35,6 +39,7 @@ export class SessionChannel implements OpenChannel {
   readonly #env: Record<string, string> = {};
   #tty: ProcessSpawn['tty'];
   #process: ChannelProcess | undefined;
+  #isAbandoned = false;
   #notice = '';
 
   constructor(channel: Ssh2Session, session: Session, socket: StreamSocket, of: SshOf) {
@@ -54,6 +59,7 @@ export class SessionChannel implements OpenChannel {
 
   /** The client is gone. */
   abandon(): void {
+    this.#isAbandoned = true;
     this.#process?.abandon();
     if (this.#process === undefined) this.#resolveDone();
   }
@@ -85,13 +91,38 @@ export class SessionChannel implements OpenChannel {
     channel.on('shell', (accept) => this.#run(accept(), shellArgv(`${findShell} -l`, '')));
     channel.on('exec', (accept, reject, { command }) => {
       if (command.includes('\0')) reject?.();
-      else this.#run(accept(), shellArgv(`${checkNeeded(command)}${findShell} -c "$1"`, command));
+      else if (isRsyncServer(command)) void this.#serveRsync(accept(), command);
+      else this.#run(accept(), lineArgv(command));
     });
     channel.on('subsystem', (accept, reject, { name }) => {
       if (name === 'sftp') this.#run(accept(), toolArgv('sftp', '.'));
       else reject?.();
     });
     channel.on('close', () => this.abandon());
+  }
+
+  /** Starts it when it is found; never rejects. */
+  async #serveRsync(channel: ServerChannel, command: string): Promise<void> {
+    channel.on('error', () => undefined); // a close follows
+    const found = await findRsync(command, this.#session, this.#of).catch((error: unknown): RsyncServer => {
+      if (!(error instanceof Refusal)) this.#of.log.error('rsync was not looked for', { error: String(error) });
+      return {
+        kind: 'none',
+        why: error instanceof Refusal ? (error.detail ?? error.code) : 'rsync could not be started',
+      };
+    });
+    if (this.#isAbandoned) return;
+    if (found.kind === 'shell') this.#run(channel, lineArgv(command, found.path));
+    else if (found.kind === 'direct') this.#run(channel, found.argv);
+    else this.#notFound(channel, found.why);
+  }
+
+  #notFound(channel: ServerChannel, why: string): void {
+    channel.stderr.write(`causeway: ${why}\n`);
+    channel.exit(notFoundStatus);
+    channel.end();
+    channel.resume();
+    this.#resolveDone();
   }
 
   #run(channel: ServerChannel, argv: string[]): void {
@@ -103,6 +134,12 @@ export class SessionChannel implements OpenChannel {
     });
     void this.#process.run(this.#notice).finally(this.#resolveDone);
   }
+}
+
+/** `path`: searched behind what the session has. */
+function lineArgv(command: string, path?: string): string[] {
+  const searched = path === undefined ? '' : `PATH="$PATH:${path}"; export PATH; `;
+  return shellArgv(`${searched}${checkNeeded(command)}${findShell} -c "$1"`, command);
 }
 
 function shellArgv(script: string, command: string): string[] {

@@ -4,7 +4,7 @@ import { userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { CliFailure } from '../exit.ts';
-import { hostSuffix, makeIdentity } from './identity.ts';
+import { hostSuffix, makeIdentity, ownIdentity } from './identity.ts';
 import { hostOptions } from './options.ts';
 
 const begin = '# --- begin causeway: written by `causeway ssh-config`, which replaces it ---';
@@ -17,20 +17,22 @@ export function registerSshConfig(program: Command): void {
     .description(`let ssh, scp, sftp, rsync, git and editors reach sessions as NAME${hostSuffix}`)
     .option('--print', 'only print the block')
     .option('--file <path>', 'write to this file, not to ~/.ssh/config')
+    .option('-i, --identity <file>', 'sign in by this key, which you have uploaded')
     .action(sshConfig);
 }
 
-function sshConfig(options: { print?: boolean; file?: string }): void {
+function sshConfig(options: { print?: boolean; file?: string; identity?: string }): void {
+  const identity = options.identity === undefined ? undefined : ownIdentity(options.identity);
   // OpenSSH goes by the user's entry in the system, whatever HOME says.
   const path = resolve(options.file ?? join(userInfo().homedir, '.ssh/config'));
   const dir = join(dirname(path), 'causeway');
-  const block = blockText(join(import.meta.dirname, '../../causeway'), dir);
+  const block = blockText(join(import.meta.dirname, '../../causeway'), dir, identity);
   if (options.print) {
     process.stdout.write(block);
     return;
   }
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  makeIdentity(dir);
+  if (identity === undefined) makeIdentity(dir);
   const before = readIfThere(path);
   const after = withBlock(before, block);
   if (after === before) {
@@ -41,9 +43,9 @@ function sshConfig(options: { print?: boolean; file?: string }): void {
   process.stderr.write(`causeway: ${path} is written; try: ssh NAME${hostSuffix}\n`);
 }
 
-/** The block, with `launcher` as the program to run and `dir` for its files. */
-export function blockText(launcher: string, dir: string): string {
-  const options = hostOptions([launcher], dir).map(([name, value]) => `  ${name} ${value}\n`);
+/** The block, with `launcher` as the program to run and `dir` for its files; `identity`: the path of an uploaded key. */
+export function blockText(launcher: string, dir: string, identity?: string): string {
+  const options = hostOptions([launcher], dir, identity).map(([name, value]) => `  ${name} ${value}\n`);
   // What follows a block belongs to it, until the next one: what stood there before is for all hosts again.
   return `${begin}\nHost *${hostSuffix}\n${options.join('')}Match all\n${end}\n`;
 }

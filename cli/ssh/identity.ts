@@ -5,7 +5,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, linkSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { SshPublicKey } from '../../schema/protocol/streams.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 
@@ -22,9 +22,23 @@ export function knownHostsPath(dir: string, host: string): string {
   return join(dir, 'hosts', host);
 }
 
+/** Makes the directory for the keys of hosts, unless there is one. */
+export function makeHosts(dir: string): void {
+  mkdirSync(join(dir, 'hosts'), { recursive: true, mode: 0o700 });
+}
+
+/** The path of a key that the person has, and has uploaded. It may be the public half of one that an agent holds. @throws CliFailure */
+export function ownIdentity(path: string): string {
+  if (existsSync(path)) return resolve(path);
+  throw new CliFailure(`--identity ${path}: there is no such file`, {
+    status: exitStatus.usage,
+    hint: '--identity ~/.ssh/id_ed25519',
+  });
+}
+
 /** Makes the directory with its key, unless there is one. @throws CliFailure without OpenSSH's `ssh-keygen` */
 export function makeIdentity(dir: string): void {
-  mkdirSync(join(dir, 'hosts'), { recursive: true, mode: 0o700 });
+  makeHosts(dir);
   if (existsSync(keyPath(dir))) return;
   const fresh = join(dir, `fresh-${process.pid}`);
   try {

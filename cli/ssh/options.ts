@@ -3,14 +3,19 @@ import { join } from 'node:path';
 import { keyPath } from './identity.ts';
 
 /**
- * Options for hosts that are sessions. `launcher` are the words that start this CLI; `dir` holds key and host keys.
+ * Options for hosts that are sessions. `launcher` are the words that start this CLI; `dir` holds key and host keys;
+ * `identity` is the path of an uploaded key, to sign in by in place of the one that is made there.
  */
-export function hostOptions(launcher: readonly string[], dir: string): [name: string, value: string][] {
-  const words = [...launcher, 'ssh-proxy', '--dir', dir];
+export function hostOptions(
+  launcher: readonly string[],
+  dir: string,
+  identity?: string,
+): [name: string, value: string][] {
+  const words = [...launcher, 'ssh-proxy', '--dir', dir, ...(identity === undefined ? [] : ['--uploaded'])];
   const escaped = dir.replaceAll('%', '%%');
   return [
     ['ProxyCommand', `${words.map(shellWord).join(' ')} %h`],
-    ['IdentityFile', quoted(keyPath(escaped))],
+    ['IdentityFile', quoted(identity?.replaceAll('%', '%%') ?? keyPath(escaped))],
     ['IdentitiesOnly', 'yes'],
     ['PreferredAuthentications', 'publickey'],
     // Written by the proxy before the server speaks: no question, and no blind trust.

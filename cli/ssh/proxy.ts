@@ -14,7 +14,8 @@ import { localIo } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
 import { waitForSession } from '../session/wait.ts';
 import { dialSession } from '../tunnel/dial.ts';
-import { hostSuffix, knowHost, makeIdentity, publicKey } from './identity.ts';
+import { carriesFiles, wordsOfParent } from './errand.ts';
+import { hostSuffix, knowHost, makeHosts, makeIdentity, publicKey } from './identity.ts';
 
 /** Until the server has spoken nothing is lost by another try. */
 const retryDelaysMs = [200, 500, 1000, 2000];
@@ -24,21 +25,23 @@ export function registerProxy(program: Command): void {
   program
     .command('ssh-proxy', { hidden: true })
     .requiredOption('--dir <dir>', 'where the key is, and the keys of hosts go')
+    .option('--uploaded', 'sign in by uploaded keys alone')
     .argument('<host>', `a session's name or id, and ${hostSuffix}`)
     .action(proxy);
 }
 
-async function proxy(host: string, { dir }: { dir: string }): Promise<void> {
+async function proxy(host: string, { dir, uploaded }: { dir: string; uploaded?: boolean }): Promise<void> {
   const name = host.endsWith(hostSuffix) ? host.slice(0, -hostSuffix.length) : host;
   if (!/^[a-z0-9_-]{1,128}$/.test(name))
     throw new CliFailure(`${host} names no session`, { status: exitStatus.usage, hint: `NAME${hostSuffix}` });
-  makeIdentity(dir);
+  if (uploaded) makeHosts(dir);
+  else makeIdentity(dir);
   const api = new Api();
   const found = await findSession(api, name);
   const session = await waitForSession(api, found.id, (each) => each.state === 'RUNNING', { quiet: false });
   if (isTerminal(session.state))
     throw new CliFailure(`${session.name} has ended`, { code: 'session_ended', hint: hintFor('session_ended') });
-  const { stream, hostKey, close } = await openStream(api, session.id, publicKey(dir));
+  const { stream, hostKey, close } = await openStream(api, session.id, uploaded ? {} : { publicKey: publicKey(dir) });
   knowHost(dir, host, hostKey);
   const sending = sendInput(stream);
   sending.catch(() => undefined); // receiving says why
@@ -50,16 +53,17 @@ async function proxy(host: string, { dir }: { dir: string }): Promise<void> {
   }
 }
 
-async function openStream(api: Api, sessionId: string, key: string) {
+async function openStream(api: Api, sessionId: string, key: { publicKey?: string }) {
   for (let attempt = 0; ; attempt++) {
     try {
       const socket = await dialSession(api, sessionId, 'ssh')(new AbortController().signal);
-      const stream = socket.open({ op: 'ssh', publicKey: key });
+      const stream = socket.open({ op: 'ssh', ...key, ...(carriesFiles(wordsOfParent()) ? { bulk: true } : {}) });
       const { hostKey } = await stream.whenOpened;
       if (hostKey === undefined) throw new CliFailure('the agent told no key of its SSH server');
       return { stream, hostKey, close: () => socket.close() };
     } catch (error) {
-      if (!(error instanceof StreamOver) || attempt >= retryDelaysMs.length) throw asFailure(error);
+      const again = error instanceof StreamOver && error.code !== 'ssh_key_not_found';
+      if (!again || attempt >= retryDelaysMs.length) throw asFailure(error);
       await new Promise((resolve) => setTimeout(resolve, retryDelaysMs[attempt]));
     }
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { Api } from '../http/api.ts';
 import { findSession } from '../session/find.ts';
-import { hostSuffix, makeIdentity, missingClient } from './identity.ts';
+import { hostSuffix, makeIdentity, missingClient, ownIdentity } from './identity.ts';
 import { hostOptions } from './options.ts';
 
 /** Registers `ssh`. */
@@ -16,18 +16,23 @@ export function registerSsh(program: Command): void {
     .description('open a shell in a running session, or run a command, by OpenSSH')
     .passThroughOptions()
     .option('-t, --tty', 'give the command a terminal')
+    .option('-i, --identity <file>', 'sign in by this key, which you have uploaded')
     .argument('<session>', 'name or id')
     .argument('[command...]', 'the command; a shell of the session gets it as one line')
     .action(ssh);
 }
 
-async function ssh(name: string, command: string[], options: { tty?: boolean }): Promise<void> {
+async function ssh(name: string, command: string[], options: { tty?: boolean; identity?: string }): Promise<void> {
+  const identity = options.identity === undefined ? undefined : ownIdentity(options.identity);
   const session = await findSession(new Api(), name);
   const dir = mkdtempSync(join(tmpdir(), 'causeway-ssh-'));
   try {
-    makeIdentity(dir);
+    if (identity === undefined) makeIdentity(dir);
     const main = join(import.meta.dirname, '../index.ts');
-    const words = hostOptions([process.execPath, main], dir).flatMap(([key, value]) => ['-o', `${key}=${value}`]);
+    const words = hostOptions([process.execPath, main], dir, identity).flatMap(([key, value]) => [
+      '-o',
+      `${key}=${value}`,
+    ]);
     const argv = command[0] === '--' ? command.slice(1) : command;
     // By its id: what was found is what is reached.
     const host = `${session.id}${hostSuffix}`;

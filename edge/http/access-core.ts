@@ -58,7 +58,8 @@ export class AccessCore {
   }
 
   /** The verdict for one principal. A version from the future (the object was restored) or below the floor is `changed`. */
-  judge({ userId, tokenId, accessVersion }: Principal): Verdict {
+  judge({ userId, tokenId, accessVersion, expiresAtMs }: Principal, nowMs: number): Verdict {
+    if (expiresAtMs !== undefined && expiresAtMs <= nowMs) return 'revoked';
     const subjects = [this.#entries.get(userId), this.#entries.get(tokenId)];
     if (subjects.some((entry) => entry?.revoked)) return 'revoked';
     if (accessVersion > this.#version || accessVersion < this.#floor) return 'changed';

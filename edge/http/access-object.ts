@@ -17,7 +17,8 @@ export class Access extends DurableObject<Env> implements AccessRpc {
   }
 
   check(principals: readonly Principal[]): Promise<{ version: number; verdicts: Verdict[] }> {
-    const verdicts = principals.slice(0, 10_000).map((principal) => this.#core.judge(principal));
+    const nowMs = Date.now();
+    const verdicts = principals.slice(0, 10_000).map((principal) => this.#core.judge(principal, nowMs));
     return Promise.resolve({ version: this.#core.version, verdicts });
   }
 

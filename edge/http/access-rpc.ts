@@ -8,10 +8,16 @@ export interface Principal {
   projectId?: string;
   /** Version of the object when the rights were read. */
   accessVersion: number;
+  /** When the token ends, Unix ms. */
+  expiresAtMs?: number;
 }
+
+/** Of a socket: it belongs to a project. */
+export type SocketPrincipal = Principal & { projectId: string };
+
 /**
  * `ok`: nothing happened since `accessVersion`. `changed`: rights changed, read them again (a hub closes with 4409 and the
- * client dials anew). `revoked`: the user or the token is out (a hub closes with 4401).
+ * client dials anew). `revoked`: the user or the token is out, or the token has expired (a hub closes with 4401).
  */
 export type Verdict = 'ok' | 'changed' | 'revoked';
 

@@ -9,13 +9,22 @@
  */
 import { limits } from '../../schema/protocol/limits.ts';
 import { accessObject } from '../platform/objects.ts';
-import type { Principal, Verdict } from './access-rpc.ts';
+import type { Principal, SocketPrincipal, Verdict } from './access-rpc.ts';
 import type { UserActor, UserCtx } from './context.ts';
 import { shardOf } from './shards.ts';
 
 /** Who a socket or stream of this actor is checked as. */
-export function principalOf(actor: UserActor, projectId: string): Required<Principal> {
-  return { userId: actor.userId, tokenId: actor.tokenId, projectId, accessVersion: actor.accessVersion };
+export function principalOf(actor: UserActor, projectId: string): SocketPrincipal {
+  return { ...principalOfToken(actor), projectId };
+}
+
+function principalOfToken({ userId, tokenId, accessVersion, tokenExpiresAtMs }: UserActor): Principal {
+  return {
+    userId,
+    tokenId,
+    accessVersion,
+    ...(tokenExpiresAtMs === undefined ? {} : { expiresAtMs: tokenExpiresAtMs }),
+  };
 }
 
 /** One verdict for each principal, in order; one call for each shard that occurs. Rejects when a shard can not be asked. */
@@ -37,8 +46,7 @@ export async function checkAccess(env: Env, principals: readonly Principal[]): P
  * that is not one project's.
  */
 export function stillAllowed(ctx: UserCtx, projectId?: string): () => Promise<boolean> {
-  const { userId, tokenId, accessVersion } = ctx.actor;
-  const principal: Principal = { userId, tokenId, accessVersion, ...(projectId === undefined ? {} : { projectId }) };
+  const principal = { ...principalOfToken(ctx.actor), ...(projectId === undefined ? {} : { projectId }) };
   let checkedMs = ctx.clock.bootMs();
   let allowed = true;
   return async () => {

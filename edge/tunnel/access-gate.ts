@@ -29,12 +29,7 @@ export class AccessGate {
 
   /** True when bytes may pass now. Else put what is to be done into `client.stalled`. */
   isOpen(client: ClientLink): boolean {
-    const nowMs = this.#ports.clock.nowMs();
-    const ageMs = nowMs - client.checkedAtMs;
-    if (nowMs >= (client.state.claim.expiresAtMs ?? Number.POSITIVE_INFINITY)) {
-      this.#close(client, closeCodes.revoked, 'auth_invalid');
-      return false;
-    }
+    const ageMs = this.#ports.clock.nowMs() - client.checkedAtMs;
     if (ageMs < refreshMs) return client.stalled.length === 0;
     this.#wanting.add(client);
     if (!this.#asking) void this.#ask();

@@ -6,6 +6,7 @@ import { DurableObject } from 'cloudflare:workers';
 import { parseSessionId } from '../../schema/ids.ts';
 import { clientProtocol, closeCodes, tunnelProtocol } from '../../schema/protocol/limits.ts';
 import { checkAccess } from '../http/access.ts';
+import { uploadedKeys } from '../manager/ssh-keys/service.ts';
 import { systemClock, systemTimers } from '../platform/clock.ts';
 import { readConfig } from '../platform/config.ts';
 import { consoleLog } from '../platform/log.ts';
@@ -38,6 +39,7 @@ export class DataHub extends DurableObject<Env> implements DataHubRpc {
       random: systemRandom,
       log: consoleLog({ dataHub: hub }),
       checkAccess: (principals: Parameters<typeof checkAccess>[1]) => checkAccess(env, principals),
+      uploadedKeys: (userId: string) => uploadedKeys(env, userId, systemClock.nowMs()),
       controlHub: (name: string) => controlHubObject(env, name),
       route: (sessionId: string) => ledgerObject(env, parseSessionId(sessionId)?.groupNumber ?? 0).route(sessionId),
       ticketEpoch: (ticket: string, agentId: string) =>

@@ -7,6 +7,7 @@ import { encodeFrames, FrameError, frameTypes } from '../../schema/protocol/fram
 import { JsonJoiner, jsonFrames } from '../../schema/protocol/json.ts';
 import { closeCodes, limits } from '../../schema/protocol/limits.ts';
 import { Rebind, Reset } from '../../schema/protocol/messages.ts';
+import type { AgentOpen, StreamOpen, UploadedKey } from '../../schema/protocol/streams.ts';
 import type { Random } from '../../schema/ports.ts';
 import { AccessGate, type AccessGatePorts } from './access-gate.ts';
 import type { Cursor } from './cursor.ts';
@@ -31,9 +32,13 @@ import { TalkBudget } from './talk-budget.ts';
 export interface DataHubPorts extends AccessGatePorts, DiallerPorts {
   clock: Clock;
   random: Random;
+  /** Keys of a user that may sign in to SSH servers now. */
+  uploadedKeys(userId: string): Promise<UploadedKey[]>;
   /** The epoch of a ticket for this hub and agent, if it is genuine. */
   ticketEpoch(ticket: string, agentId: string): number | undefined;
 }
+
+type OpenOf<Op extends StreamOpen['op']> = Extract<StreamOpen, { op: Op }>;
 
 /** Messages that a client may have sent while its access is checked. */
 const maxStalled = 64;
@@ -214,14 +219,39 @@ export class DataHub {
       purpose,
       agent: undefined,
       agentId: 0,
-      queue: [encodeFrames(jsonFrames(frameTypes.open, 0, { sessionId, generation, actorId, open }))],
+      queue: [],
       toAgent: new Lane(true),
       toClient: new Lane(true),
       endedByClient: 0,
       endedByAgent: 0,
     };
     client.flows.set(opening.clientId, opening);
-    this.#dialler.bindSoon(opening);
+    const envelope = { sessionId, generation, actorId };
+    if (open.op === 'ssh') void this.#openSsh(opening, open, envelope);
+    else this.#openAtAgent(opening, { ...envelope, open });
+  }
+
+  /** Puts OPEN before whatever the client has sent behind it. */
+  #openAtAgent(flow: Flow, wrapped: AgentOpen): void {
+    flow.queue.unshift(encodeFrames(jsonFrames(frameTypes.open, 0, wrapped)));
+    this.#dialler.bindSoon(flow);
+  }
+
+  /** Adds the keys that the user has uploaded (S16). They are read behind the client's access: who takes one away closes its socket. */
+  async #openSsh(flow: Flow, { op, publicKey }: OpenOf<'ssh'>, envelope: Omit<AgentOpen, 'open'>): Promise<void> {
+    const isOver = (): boolean => flow.client.flows.get(flow.clientId) !== flow;
+    const own = publicKey === undefined ? {} : { publicKey };
+    try {
+      const uploadedKeys = await this.#ports.uploadedKeys(envelope.actorId);
+      if (isOver()) return;
+      const more = uploadedKeys.length > 0 ? { uploadedKeys } : {};
+      if (publicKey !== undefined || uploadedKeys.length > 0)
+        this.#openAtAgent(flow, { ...envelope, open: { op, ...own }, ...more });
+      else this.#reset(flow, 'ssh_key_not_found', 'You have uploaded no key.');
+    } catch (error) {
+      this.#ports.log.warn('uploaded keys could not be read', { error: String(error) });
+      if (!isOver()) this.#reset(flow, 'tunnel_closed', 'The uploaded keys could not be read.');
+    }
   }
 
   #closeClient(client: ClientLink, code: number, reason: string): void {

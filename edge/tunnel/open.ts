@@ -40,11 +40,12 @@ function isWriting(open: StreamOpen): boolean {
   );
 }
 
-const interactive = new Set<StreamOpen['op']>(['process', 'execute', 'channels', 'ssh', 'terminal']);
+const interactive = new Set<StreamOpen['op']>(['process', 'execute', 'channels', 'terminal']);
 
 /** Interactive streams never ride the bulk socket, nor bulk the interactive one, unless it is asked for. */
 function purposeOf(open: StreamOpen): Purpose {
   if (interactive.has(open.op)) return 'interactive';
+  if (open.op === 'ssh') return open.bulk === true ? 'bulk' : 'interactive';
   return (open.op === 'logs' || open.op === 'lines' || open.op === 'echo') && open.interactive === true
     ? 'interactive'
     : 'bulk';

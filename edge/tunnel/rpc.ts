@@ -3,7 +3,7 @@
  * tables in the sockets' attachments. Every method may be called twice with the same effect as once.
  */
 import type { Intent } from '../../schema/protocol/intents.ts';
-import type { Principal } from '../http/access-rpc.ts';
+import type { SocketPrincipal } from '../http/access-rpc.ts';
 
 /** Outcome of a call to an agent; never thrown, so that a hub's error is told from an agent's. */
 export type CallOutcome = { ok: true; result: unknown } | { ok: false; code: string; detail?: string };
@@ -79,11 +79,9 @@ export interface ClientSocketClaim {
   dataTicket: string;
   actorId: string;
   /** Who is checked for revocation (`edge/http/access.ts`: `principalOf` makes it, `checkAccess` judges it). */
-  principal: Required<Principal>;
+  principal: SocketPrincipal;
   /** When the request that opens the socket was last seen to be allowed, Unix ms. */
   checkedAtMs: number;
-  /** When the token ends, Unix ms: nothing passes after that. */
-  expiresAtMs?: number;
   /** Operations of `StreamOpen` that the route allows. */
   ops: readonly string[];
   /** May write input and spawn. */

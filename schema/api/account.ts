@@ -9,7 +9,7 @@ export const Email = z
   .max(254)
   .regex(/^[\x21-\x3f\x41-\x7e]+@[A-Za-z0-9.-]+$/, 'must be an address in ASCII: you@example.com');
 /** Words of one line: nothing that is not seen, or that turns the direction of what follows. */
-const Words = z
+export const Words = z
   .string()
   .min(1)
   .max(100)

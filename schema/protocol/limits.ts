@@ -31,6 +31,8 @@ export const limits = {
   sshLoginMs: 60_000,
   /** What one connection may have listened to in the session. */
   sshListenersPerConnection: 16,
+  /** Public keys that a user may have uploaded; each SSH connection is told of all of them. */
+  sshKeysPerUser: 20,
   /** Bytes that came for the channels of one connection and that no process has taken: beyond, it is not read. */
   sshUnreadBytes: 4 * 1024 * 1024,
   /** Connections to ports of one session at once. */

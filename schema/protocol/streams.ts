@@ -19,6 +19,7 @@ import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { channelsOpen } from './channels.ts';
 import { executeOpen } from './execute.ts';
+import { limits } from './limits.ts';
 import { linesOpen } from './lines.ts';
 import { OutputGap } from './output-gap.ts';
 import { terminalOpen } from './terminal.ts';
@@ -30,8 +31,21 @@ const after = z.strictObject({ stdout: count, stderr: count });
 /** A path relative to /home/work; the agent checks each component. */
 const homePath = z.string().max(4096);
 
-/** A public key of SSH, of the one kind that is taken: `ssh-ed25519`, a space, and 51 bytes in base64. */
+/** A public key of SSH of the kind that is made for a connection: `ssh-ed25519`, a space, and 51 bytes in base64. */
 export const SshPublicKey = z.string().regex(/^ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}$/);
+
+/** A public key that a user uploaded, as it may sign in now: type, a space, base64. */
+const UploadedKey = z.strictObject({
+  publicKey: z
+    .string()
+    .max(4096)
+    .regex(
+      /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) [A-Za-z0-9+/]+={0,2}$/,
+    ),
+  /** From OPEN on: then a connection that it signed in on ends. Absent: while the stream lasts. */
+  validForMs: count.optional(),
+});
+export type UploadedKey = z.infer<typeof UploadedKey>;
 
 export const ProcessSpawn = z.strictObject({
   argv: z.array(z.string().max(131_072)).min(1).max(1024),
@@ -78,8 +92,13 @@ export const StreamOpen = z.discriminatedUnion('op', [
   }),
   z.strictObject({
     op: z.literal('ssh'),
-    /** The key that may sign in on this stream, and on no other. Who opens it was judged by the edge. */
-    publicKey: SshPublicKey,
+    /**
+     * The key that may sign in on this stream, and on no other, beside those that the user uploaded. Absent: those alone.
+     * Who opens it was judged by the edge.
+     */
+    publicKey: SshPublicKey.optional(),
+    /** Rides the bulk socket: files go by it, and nobody types. Of the hub alone; the agent is not told. */
+    bulk: z.boolean().optional(),
   }),
   /** A connection from within the session's container to its own loopback. */
   z.strictObject({ op: z.literal('connect'), port: z.int().min(1).max(65_535) }),
@@ -93,6 +112,8 @@ export const AgentOpen = z.strictObject({
   generation: count,
   actorId: z.string().max(64),
   open: StreamOpen,
+  /** Of `ssh`, when there are some: keys of the actor that may sign in too. */
+  uploadedKeys: z.array(UploadedKey).max(limits.sshKeysPerUser).optional(),
 });
 export type AgentOpen = z.infer<typeof AgentOpen>;
 

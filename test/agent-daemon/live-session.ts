@@ -9,6 +9,7 @@ import { systemDisk, systemSoon } from '../../agent-daemon/platform.ts';
 import { Supervisor } from '../../agent-daemon/processes/supervisor.ts';
 import { inside } from '../../agent-daemon/runtime/docker-spec.ts';
 import type { Session } from '../../agent-daemon/sessions/session.ts';
+import { gatherRsync } from '../../agent-daemon/toolbox/gather.ts';
 import { type Started, start } from '../support/process.ts';
 import { type TmpDir, tmpDir } from '../support/tmp.ts';
 import { initBinary } from './init/harness.ts';
@@ -26,6 +27,10 @@ export class LiveSession {
   readonly of;
   /** The file of the init that has the tools. */
   tools = initBinary;
+  /** Where rsync of this machine is copied to, and whether it has one. */
+  readonly toolsRoot = join(this.dir.path, 'toolbox');
+  hasRsync = true;
+  hasShell = true;
   /** Where programs are searched, if not where they are. */
   path: string | undefined;
   #init: Started | undefined;
@@ -62,7 +67,10 @@ export class LiveSession {
     // There is no container here: no home of a session, and the init's file is where it is.
     const spawn = this.supervisor.spawn.bind(this.supervisor);
     this.supervisor.spawn = (spec, record) => {
-      const argv = spec.argv.map((word) => (word === inside.init ? this.tools : word));
+      const argv = spec.argv
+        .map((word) => (word === inside.init ? this.tools : word))
+        .map((word) => (word === '/bin/sh' && !this.hasShell ? '/none/sh' : word))
+        .map((word) => word.replaceAll(inside.tools, this.toolsRoot));
       const env = this.path === undefined ? spec.env : { ...spec.env, PATH: this.path };
       return spawn({ ...spec, argv, env, cwd: this.dir.path }, record);
     };
@@ -76,7 +84,9 @@ export class LiveSession {
     } as unknown as Session;
     const freshProcessId = () => freshId('process', { clock, random });
     const find = () => this.session;
-    this.of = { find, spools: this.spools, nowMs: () => Date.now(), timers, log: this.log, freshProcessId };
+    const gather = () => (this.hasRsync ? gatherRsync(this.toolsRoot) : Promise.resolve(undefined));
+    const { spools, log } = this;
+    this.of = { find, spools, nowMs: () => Date.now(), timers, log, freshProcessId, gatherRsync: gather };
   }
 
   static async start(): Promise<LiveSession> {

@@ -52,9 +52,10 @@ export class OpenSsh {
     };
   }
 
-  /** Starts `ssh`, `scp` or `sftp`. */
+  /** Starts `ssh`, `scp` or `sftp`, by the configuration that was written, or another program that is told of it. */
   start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
-    return spawn(program, ['-F', this.config, ...args], { env: { ...this.env, ...env }, stdio: 'pipe' });
+    const own = program === 'rsync' ? [] : ['-F', this.config];
+    return spawn(program, [...own, ...args], { env: { ...this.env, ...env }, stdio: 'pipe' });
   }
 
   /** Runs one to its end. */

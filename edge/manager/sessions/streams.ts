@@ -51,13 +51,12 @@ export async function streamTarget(
   const { agentId, epoch, controlHub, dataTicket, dataHub } = agent;
   const actorId = ctx.actor.userId;
   const principal = principalOf(ctx.actor, projectId);
-  const { checkedAtMs, tokenExpiresAtMs } = ctx.actor;
-  const ends = tokenExpiresAtMs === undefined ? {} : { expiresAtMs: tokenExpiresAtMs };
+  const { checkedAtMs } = ctx.actor;
   const write = verb === 'project:write';
   const way = { agentId, epoch, controlHub, dataTicket };
   return {
     hub: dataHub,
-    claim: { sessionId: id, generation, ...way, actorId, principal, checkedAtMs, ...ends, ops, write },
+    claim: { sessionId: id, generation, ...way, actorId, principal, checkedAtMs, ops, write },
   };
 }
 

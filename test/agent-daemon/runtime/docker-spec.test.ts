@@ -15,6 +15,7 @@ function placement(changes: Partial<Placement> = {}): Placement {
     image: imageFacts(),
     network: 'causeway-1',
     initPath: '/opt/causeway/init',
+    toolsPath: '/var/lib/causeway/toolbox',
     runPath: '/var/lib/causeway/run/1',
     homePath: '/var/lib/causeway/homes/1',
     ...changes,
@@ -65,6 +66,15 @@ it('asks Docker for exactly this', () => {
             "ReadOnly": true,
             "Source": "/opt/causeway/init",
             "Target": "/causeway/init",
+            "Type": "bind",
+          },
+          {
+            "BindOptions": {
+              "Propagation": "rprivate",
+            },
+            "ReadOnly": true,
+            "Source": "/var/lib/causeway/toolbox",
+            "Target": "/causeway/tools",
             "Type": "bind",
           },
           {

@@ -124,6 +124,7 @@ export class CoreBench {
       runnersPath: runnersFolder,
       screenPool: new ScreenPool(new ScreenThread(this.log)),
       runRoot: join(stateDir, 'run'),
+      toolsRoot: join(stateDir, 'toolbox'),
       transport: () => Promise.resolve(this.transport),
     };
     this.sessions = new Sessions(this.host);

@@ -146,7 +146,7 @@ it('serves files by its own server, and says so where the init is too old', asyn
 it('says what a program needs that the image has not', async () => {
   const { client } = await connect();
   live.path = '/none';
-  expect(await run(await exec(client, 'rsync --server'))).toMatchObject({
+  expect(await run(await exec(client, 'rsync here there'))).toMatchObject({
     code: 127,
     stderr: 'causeway: the image has no rsync: use scp, sftp or causeway cp\n',
   });

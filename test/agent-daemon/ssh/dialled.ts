@@ -2,6 +2,7 @@
 import { Duplex } from 'node:stream';
 import { Client, type ClientChannel, utils } from 'ssh2';
 import type { Channel } from '../../../schema/protocol/frame.ts';
+import type { UploadedKey } from '../../../schema/protocol/streams.ts';
 import { makeKey, type SshConnections } from '../../../agent-daemon/ssh/connections.ts';
 import { TestStream } from '../processes/test-stream.ts';
 import { sessionId } from '../support.ts';
@@ -29,18 +30,22 @@ export class Dialled extends TestStream {
 export const key = makeKey(utils);
 const publicKey = key.public.split(' ').slice(0, 2).join(' ');
 
+/** What the edge says of keys; by default the one that came with the stream. */
+export type SaidKeys = { publicKey?: string; uploadedKeys?: UploadedKey[] };
+
 /** Opens a stream to `ssh`; `done` is the agent's handler. */
-export function dial(ssh: SshConnections) {
+export function dial(ssh: SshConnections, { uploadedKeys, ...own }: SaidKeys = { publicKey }) {
   const stream = new Dialled();
-  const open = { op: 'ssh' as const, publicKey };
-  const done = ssh.serve({ sessionId, generation: 1, actorId: 'usr_test', open }, stream);
+  const more = uploadedKeys === undefined ? {} : { uploadedKeys };
+  const open = { op: 'ssh' as const, ...own };
+  const done = ssh.serve({ sessionId, generation: 1, actorId: 'usr_test', open, ...more }, stream);
   done.catch(() => undefined);
   return { stream, done };
 }
 
 /** Signs in; `clients` is told of each, to be ended with its test. */
-export async function connectTo(ssh: SshConnections, clients: Client[], privateKey = key.private) {
-  const dialled = dial(ssh);
+export async function connectTo(ssh: SshConnections, clients: Client[], privateKey = key.private, said?: SaidKeys) {
+  const dialled = dial(ssh, said);
   const { socket } = dialled.stream;
   const client = new Client();
   clients.push(client);

@@ -28,6 +28,10 @@ export interface Sample {
 
 let count = 0;
 const fresh = (prefix: string) => `${prefix}-${++count}`;
+const freshSshKey = () => {
+  const bytes = String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32)));
+  return `ssh-ed25519 ${btoa(`\0\0\0\x0bssh-ed25519\0\0\0\x20${bytes}`)}`;
+};
 const noId = (prefix: string) => `${prefix}_${'0'.repeat(26)}`;
 const batch = { type: 'batch', image: 'busybox', command: ['true'] };
 
@@ -163,6 +167,16 @@ export const samples: Record<string, Sample> = {
   'DELETE /v1/tokens/{id}': {
     ok: 204,
     request: async (world, caller) => ({ path: `/v1/tokens/${(await spareToken(world, caller))?.id ?? noId('tok')}` }),
+  },
+  'POST /v1/ssh-keys': plain(201, '/v1/ssh-keys', () => ({ publicKey: freshSshKey() })),
+  'GET /v1/ssh-keys': plain(200, '/v1/ssh-keys'),
+  'DELETE /v1/ssh-keys/{id}': {
+    ok: 204,
+    request: async (world, caller) => {
+      const token = tokenOf(world, caller) ?? 'none';
+      const made = await call('POST', '/v1/ssh-keys', { token, body: { publicKey: freshSshKey() } });
+      return { path: `/v1/ssh-keys/${made.status === 201 ? String(made.body['id']) : noId('key')}` };
+    },
   },
   'POST /v1/users': plain(201, '/v1/users', () => ({ email: `${fresh('user')}@causeway.test` })),
   'GET /v1/users': plain(200, '/v1/users'),

@@ -18,7 +18,7 @@ export function wakeAccess(store: AccessStore, nowMs: () => number, { setAlarm, 
   const rpc: AccessRpc = {
     check: async (principals) => ({
       version: core.version,
-      verdicts: principals.map((principal) => core.judge(principal)),
+      verdicts: principals.map((principal) => core.judge(principal, nowMs())),
     }),
     version: async () => core.version,
     intend: async (id, subject, restores) => {

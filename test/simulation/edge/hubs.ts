@@ -88,6 +88,7 @@ export function wakeDataHub(name: string, { timers }: Waking, ports: HubPorts): 
       log,
       checkAccess,
       controlHub,
+      uploadedKeys: () => Promise.resolve([]),
       route: (sessionId) => ledger(parseSessionId(sessionId)?.groupNumber ?? 0).route(sessionId),
       ticketEpoch: (ticket, agentId) => ports.ticketEpoch(ticket, agentId, name),
     },

@@ -261,6 +261,7 @@ export class SimHost {
         memoryBytes: this.#options.engine?.memoryBytes ?? 32 * 1024 ** 3,
         initPath: '/causeway/init',
         runnersPath,
+        gatherRsync: () => Promise.resolve(undefined),
         readRoutes: () => Promise.resolve('Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n'),
         readHardwareId: () => Promise.resolve(this.#options.hardwareId),
         iptables: () => Promise.resolve('none in a simulation'),
