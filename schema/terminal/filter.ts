@@ -30,7 +30,7 @@ const mark = /^133;[A-D](;[\x20-\x7e]*)?$/;
 /** Finals of CSI without prefix or intermediate that draw, move, and set modes of drawing. */
 const drawing = new Set('@ABCDEFGHIJKLMPSTXZ`abdefgmrsu'.split(''));
 /** ANSI modes that may be set: insert, new line, and none where a number is missing. Locking the keyboard is none of them. */
-const ansiModes = /^0*(4|20)?(;0*(4|20)?)*$/;
+const ansiModes = new Set(['4', '20', '0', '']);
 /** Of the operations on windows, those that keep and bring back the title that the viewer has. */
 const titleStack = /^2[23](;[0-2])*$/;
 const sizeQuery = /^1[468]$/;
@@ -153,7 +153,7 @@ function plainCsi(parameters: string, final: string): boolean | 'query' {
   switch (final) {
     case 'h':
     case 'l':
-      return ansiModes.test(parameters);
+      return parameters.split(';').every((mode) => ansiModes.has(mode));
     case 't':
       return sizeQuery.test(parameters) ? 'query' : titleStack.test(parameters);
     case 'n':

@@ -8,7 +8,7 @@ import type { Log } from '../../schema/ports.ts';
 import { Accounts, type Token } from './accounts.ts';
 import { Chance } from './chance.ts';
 import { VirtualTime } from './clock.ts';
-import { Coder } from './coder.ts';
+import { Coders } from './coders.ts';
 import { SimEdge } from './edge/edge.ts';
 import { Way } from './edge/links.ts';
 import { drawFault, drawSwarm } from './faults.ts';
@@ -49,7 +49,6 @@ const restMs = 120_000;
 const stormsMs = [10_000, 20_000, 40_000, 150_000];
 const maxReaders = 10;
 const maxUploads = 2;
-const maxCoders = 12;
 /** Sessions whose output is read at rest, and how long each may take in calm weather. */
 const readAtRest = 4;
 const readMs = 120_000;
@@ -84,6 +83,7 @@ export class World implements Stage {
   /** Resource groups of hosts, by their names. */
   readonly #groupOf = new Map<string, number>();
   readonly #limitsChance: Chance;
+  readonly #coders = new Coders(this);
   #isCalm = false;
 
   constructor(options: WorldOptions) {
@@ -266,7 +266,7 @@ export class World implements Stage {
     for (const kind of Object.keys(clear) as (keyof Weather)[]) if (without.has(kind)) this.weather[kind] = 0;
     this.#people(this.chance.fork('demand'));
     this.#liar(this.chance.fork('liar'));
-    this.#coders(this.chance.fork('coders'));
+    this.#coders.begin(this.chance.fork('coders'));
     this.#storm(chance, swarm);
     const stormMs = chance.pick(stormsMs)!;
     const isStormy = () =>
@@ -275,7 +275,11 @@ export class World implements Stage {
     await this.#calm();
     if (this.invariants.violations.length === 0) this.invariants.atRest(this.edge, this.people, this.#ours());
     if (this.invariants.violations.length === 0) await this.#readEnded();
-    if (this.invariants.violations.length === 0) await this.#runCode();
+    if (this.invariants.violations.length === 0)
+      await this.#coders.atRest(
+        (sessionId) => this.#takesCode(sessionId),
+        () => this.#step(),
+      );
     if (this.invariants.violations.length === 0) await this.#askWhoIsIn();
     this.accounts.forget();
     return {
@@ -318,71 +322,12 @@ export class World implements Stage {
   }
   #uploads = 0;
 
-  /** In most worlds people run code in sessions. */
-  #coders(chance: Chance): void {
-    const everyMs = chance.pick([1_000, 5_000, 20_000, Number.POSITIVE_INFINITY])!;
-    if (everyMs === Number.POSITIVE_INFINITY) return;
-    const next = (): void =>
-      void this.time.after(chance.delayMs(everyMs), () => {
-        if (this.#isCalm || this.#codes >= maxCoders) return;
-        const chosen = chance.pick([...this.people.promised.keys()].slice(-8));
-        if (chosen !== undefined) this.#code(chosen);
-        next();
-      });
-    next();
-  }
-
-  #code(sessionId: string): void {
-    const coder = this.#coder(sessionId);
-    this.#started.push(coder);
-    void coder.run();
-  }
-  readonly #started: Coder[] = [];
-
-  #coder(sessionId: string): Coder {
-    this.#codes += 1;
-    const name = `code-${this.#codes}`;
-    const way = new Way();
-    this.ways.set(name, way);
-    return new Coder(sessionId, name, {
-      time: this.time,
-      chance: this.chance.fork(name),
-      sometimes: this.sometimes,
-      edge: this.edge,
-      way,
-      token: this.accounts.owner.text,
-      times: (placement, runId) => this.invariants.timesRan(placement, runId),
-      violated: (what) => this.invariants.violated(what),
-    });
-  }
-  #codes = 0;
-
-  /** [K3] at rest: code is run to its end where a session runs, what was asked for in the storm and what is asked for now. */
-  async #runCode(): Promise<void> {
-    const ours = new Set(this.#ours().map(({ agentId }) => agentId));
-    const runs = (sessionId: string): boolean => {
-      const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
-      if (row?.state !== 'RUNNING' || row.stop !== null || row.agentId === null) return false;
-      // One whose output waits for room is not over before somebody takes it, and may take no more orders.
-      return ours.has(row.agentId) && !waitsForRoom(this.people.promised.get(sessionId)?.spec);
-    };
-    const running = [...this.people.promised.keys()].find(runs);
-    const asked = { isOver: running === undefined };
-    if (running !== undefined)
-      void this.#coder(running)
-        .execute('print 3 100')
-        .then((isOver) => Object.assign(asked, { isOver }));
-    // A session that ends meanwhile takes its runs along.
-    const isDue = (): boolean => !asked.isOver && running !== undefined && runs(running);
-    const deadline = this.time.nowMs + readMs;
-    const left = (): string[] =>
-      this.#started.filter(({ isOver, sessionId }) => !isOver && runs(sessionId)).map(({ name }) => name);
-    while ((isDue() || left().length > 0) && this.time.nowMs < deadline) {
-      if (this.invariants.violations.length > 0) return;
-      await this.#step();
-    }
-    if (isDue()) this.invariants.violated(`[K3] code in ${running} is not run to its end`);
-    if (left().length > 0) this.invariants.violated(`[K3] ${left().join()} wait for ever`);
+  /** Where code can be run: one whose output waits for room is not over before somebody takes it, and may take no more orders. */
+  #takesCode(sessionId: string): boolean {
+    const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
+    if (row?.state !== 'RUNNING' || row.stop !== null || row.agentId === null) return false;
+    const isOurs = this.#ours().some(({ agentId }) => agentId === row.agentId);
+    return isOurs && !waitsForRoom(this.people.promised.get(sessionId)?.spec);
   }
 
   /** What the host of this placement of a session has of an upload; once the session is over, all of it may be gone. */
@@ -510,7 +455,7 @@ export class World implements Stage {
   async #calm(): Promise<void> {
     this.time.trace('CALM');
     this.#isCalm = true;
-    for (const coder of this.#started) coder.tire();
+    this.#coders.tire();
     Object.assign(this.weather, clear);
     for (const entry of this.#pending) this.#run(entry);
     for (const way of this.ways.values()) {

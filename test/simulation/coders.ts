@@ -1,0 +1,89 @@
+/** Who runs code in a world: some people in its storm, and one more when it has come to rest. */
+import type { Chance } from './chance.ts';
+import { Coder } from './coder.ts';
+import { Way } from './edge/links.ts';
+import type { World } from './world.ts';
+
+const maxCoders = 12;
+/** How long code may take in calm weather. */
+const runMs = 120_000;
+
+export class Coders {
+  readonly #world: World;
+  readonly #started: Coder[] = [];
+  #count = 0;
+  #isTired = false;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** In most worlds people run code in sessions. */
+  begin(chance: Chance): void {
+    const { time, people } = this.#world;
+    const everyMs = chance.pick([1_000, 5_000, 20_000, Number.POSITIVE_INFINITY])!;
+    if (everyMs === Number.POSITIVE_INFINITY) return;
+    const next = (): void =>
+      void time.after(chance.delayMs(everyMs), () => {
+        if (this.#isTired || this.#count >= maxCoders) return;
+        const chosen = chance.pick([...people.promised.keys()].slice(-8));
+        if (chosen !== undefined) this.#start(chosen);
+        next();
+      });
+    next();
+  }
+
+  /** The runs under way are the last. */
+  tire(): void {
+    this.#isTired = true;
+    for (const coder of this.#started) coder.tire();
+  }
+
+  /**
+   * [K3]: code is run to its end where a session takes it (`takes`), what was asked for in the storm and what is asked for
+   * now. A session that ends meanwhile takes its runs along.
+   */
+  async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
+    const { time, people, invariants } = this.#world;
+    const chosen = [...people.promised.keys()].find(takes);
+    const asked = { isOver: chosen === undefined };
+    if (chosen !== undefined)
+      void this.#make(chosen)
+        .execute('print 3 100')
+        .then((isOver) => Object.assign(asked, { isOver }));
+    const isDue = (): boolean => !asked.isOver && chosen !== undefined && takes(chosen);
+    const left = (): string[] =>
+      this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
+    const deadline = time.nowMs + runMs;
+    while ((isDue() || left().length > 0) && time.nowMs < deadline) {
+      if (invariants.violations.length > 0) return;
+      await step();
+    }
+    if (isDue()) invariants.violated(`[K3] code in ${chosen} is not run to its end`);
+    if (left().length > 0) invariants.violated(`[K3] ${left().join()} wait for ever`);
+  }
+
+  #start(sessionId: string): void {
+    const coder = this.#make(sessionId);
+    this.#started.push(coder);
+    void coder.run();
+  }
+
+  #make(sessionId: string): Coder {
+    const { time, chance, sometimes, edge, ways, accounts, invariants } = this.#world;
+    this.#count += 1;
+    const name = `code-${this.#count}`;
+    const way = new Way();
+    ways.set(name, way);
+    return new Coder(sessionId, name, {
+      time,
+      chance: chance.fork(name),
+      sometimes,
+      edge,
+      way,
+      token: accounts.owner.text,
+      times: (placement, runId) => invariants.timesRan(placement, runId),
+      violated: (what) => invariants.violated(what),
+    });
+  }
+}
