@@ -56,16 +56,26 @@ async function proxy(host: string, { dir, uploaded }: { dir: string; uploaded?: 
 async function openStream(api: Api, sessionId: string, key: { publicKey?: string }) {
   for (let attempt = 0; ; attempt++) {
     try {
-      const socket = await dialSession(api, sessionId, 'ssh')(new AbortController().signal);
-      const stream = socket.open({ op: 'ssh', ...key, ...(carriesFiles(wordsOfParent()) ? { bulk: true } : {}) });
-      const { hostKey } = await stream.whenOpened;
-      if (hostKey === undefined) throw new CliFailure('the agent told no key of its SSH server');
-      return { stream, hostKey, close: () => socket.close() };
+      return await openOnce(api, sessionId, key);
     } catch (error) {
       const again = error instanceof StreamOver && error.code !== 'ssh_key_not_found';
       if (!again || attempt >= retryDelaysMs.length) throw asFailure(error);
       await new Promise((resolve) => setTimeout(resolve, retryDelaysMs[attempt]));
     }
+  }
+}
+
+async function openOnce(api: Api, sessionId: string, key: { publicKey?: string }) {
+  const socket = await dialSession(api, sessionId, 'ssh')(new AbortController().signal);
+  try {
+    const stream = socket.open({ op: 'ssh', ...key, ...(carriesFiles(wordsOfParent()) ? { bulk: true } : {}) });
+    const { hostKey } = await stream.whenOpened;
+    if (hostKey === undefined) throw new CliFailure('the agent told no key of its SSH server');
+    return { stream, hostKey, close: () => socket.close() };
+  } catch (error) {
+    // An open socket keeps this process, and OpenSSH with it, waiting.
+    socket.close();
+    throw error;
   }
 }
 
