@@ -1,10 +1,13 @@
 /** What rows share in one run: made at the first use, removed at the end. */
 import { type Stack, startStack } from '../support/stack.ts';
+import { type KernelLab, startKernelLab } from './subjects/kernel-lab.ts';
 
 export class BenchContext {
   #stack: Promise<Stack> | undefined;
   #behindProxy: Promise<Stack> | undefined;
   #overTls: Promise<Stack> | undefined;
+  #kernels: Promise<KernelLab> | undefined;
+  readonly #ends: (() => unknown)[] = [];
 
   /** The real stack with one agent. */
   stack(): Promise<Stack> {
@@ -24,7 +27,23 @@ export class BenchContext {
     return this.#overTls;
   }
 
+  /** A kernel of Jupyter on the real stack, and its peers on the same engine. */
+  kernels(): Promise<KernelLab> {
+    this.#kernels ??= this.stack().then(startKernelLab);
+    return this.#kernels;
+  }
+
+  /** Runs `end` when the run is over, the last that was given first. */
+  atEnd(end: () => unknown): void {
+    this.#ends.push(end);
+  }
+
   async stop(): Promise<void> {
+    for (const end of this.#ends.toReversed()) await end();
+    await this.#kernels?.then(
+      (lab) => lab.stop(),
+      () => undefined,
+    );
     const parts = await Promise.allSettled([this.#stack, this.#behindProxy, this.#overTls]);
     for (const part of parts) if (part.status === 'fulfilled') await part.value?.stop();
   }

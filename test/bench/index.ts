@@ -13,12 +13,17 @@ import { rows as api } from './rows/api.ts';
 import { rows as contention } from './rows/contention.ts';
 import { rows as exec } from './rows/exec.ts';
 import { rows as fleet } from './rows/fleet.ts';
+import { rows as jupyter } from './rows/jupyter.ts';
+import { rows as kernelMemory } from './rows/kernel-memory.ts';
+import { rows as kernelStart } from './rows/kernel-start.ts';
 import { rows as list } from './rows/list.ts';
 import { rows as longLink } from './rows/long-link.ts';
 import { rows as memory } from './rows/memory.ts';
 import { rows as output } from './rows/output.ts';
 import { rows as sessionStart } from './rows/session-start.ts';
+import { rows as ssh } from './rows/ssh.ts';
 import { rows as startWarm } from './rows/start-warm.ts';
+import { rows as terminal } from './rows/terminal.ts';
 import { rows as tls } from './rows/tls.ts';
 import { rows as tunnel } from './rows/tunnel.ts';
 import { toDocument, toText } from './table.ts';
@@ -26,6 +31,10 @@ import { toDocument, toText } from './table.ts';
 const all: readonly Row[] = [
   ...sessionStart,
   ...exec,
+  ...kernelStart,
+  ...jupyter,
+  ...terminal,
+  ...ssh,
   ...output,
   ...tunnel,
   ...tls,
@@ -34,6 +43,7 @@ const all: readonly Row[] = [
   ...api,
   ...list,
   ...memory,
+  ...kernelMemory,
   ...startWarm,
 ];
 

@@ -3,8 +3,8 @@ import type { Readable } from 'node:stream';
 import type Docker from 'dockerode';
 import { busyboxImage } from '../../support/images.ts';
 
-/** A network as the agent makes one for a session: a bridge with a small subnet of its own. */
-async function createNetwork(docker: Docker, number: number): Promise<Docker.Network> {
+/** A network as the agent makes one for a session: a bridge `peer-NUMBER` with a small subnet of its own. */
+export async function createNetwork(docker: Docker, number: number): Promise<Docker.Network> {
   const Subnet = `10.199.${number >> 4}.${(number & 15) << 4}/28`;
   return docker.createNetwork({
     Name: `peer-${number}`,

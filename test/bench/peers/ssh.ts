@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { freePort } from '../../support/free-port.ts';
-import { type Started, runToEnd, start } from '../../support/process.ts';
+import { runToEnd, start } from '../../support/process.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
 import { canConnect } from './tcp.ts';
@@ -17,19 +17,29 @@ export interface SshTunnel {
   stop(): Promise<void>;
 }
 
-/** Opens `ssh -R` to a target on loopback. `via` is a port through which the client dials sshd instead (a fault proxy); it gets sshd's port. */
-export async function startSshTunnel(targetPort: number): Promise<SshTunnel> {
+/** An sshd of its own on loopback that lets this user in. */
+export interface Sshd {
+  /** What `ssh` and `scp` need before the destination: options, keys and port. */
+  args: readonly string[];
+  destination: string;
+  /** For files of whoever uses it; removed at the end. */
+  dir: string;
+  output(): string;
+  stop(): Promise<void>;
+}
+
+export async function startSshd(): Promise<Sshd> {
   if (!existsSync('/usr/sbin/sshd'))
     throw new Error('this row needs OpenSSH: apt-get install openssh-server openssh-client');
   const dir = tmpDir('ssh');
-  const [sshdPort, forwardedPort] = [await freePort(), await freePort()];
+  const port = await freePort();
   const keys = await makeKeys(dir.path);
   mkdirSync('/run/sshd', { recursive: true });
   const config = join(dir.path, 'sshd_config');
   writeFileSync(
     config,
     [
-      `Port ${sshdPort}`,
+      `Port ${port}`,
       'ListenAddress 127.0.0.1',
       `HostKey ${keys.host}`,
       `AuthorizedKeysFile ${keys.authorized}`,
@@ -38,32 +48,42 @@ export async function startSshTunnel(targetPort: number): Promise<SshTunnel> {
       'UsePAM no',
       'PasswordAuthentication no',
       'AllowTcpForwarding yes',
+      'Subsystem sftp internal-sftp',
       '',
     ].join('\n'),
   );
-  const parts: Started[] = [start('/usr/sbin/sshd', ['-D', '-e', '-f', config], { name: 'sshd' })];
+  const sshd = start('/usr/sbin/sshd', ['-D', '-e', '-f', config], { name: 'sshd' });
   const stop = async (): Promise<void> => {
-    for (const part of parts.toReversed()) await part.kill9();
+    await sshd.kill9();
     dir.remove();
   };
   try {
-    await until(() => canConnect(sshdPort!), { what: 'sshd to listen' });
-    parts.push(
-      start('ssh', [
-        ...options(keys.client),
-        '-p',
-        String(sshdPort),
-        '-N',
-        '-R',
-        `127.0.0.1:${forwardedPort}:127.0.0.1:${targetPort}`,
-        `${userInfo().username}@127.0.0.1`,
-      ]),
-    );
-    await until(() => canConnect(forwardedPort!), {
+    await until(() => canConnect(port), { what: 'sshd to listen' });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const args = [...options(keys.client), '-o', `Port=${port}`];
+  const destination = `${userInfo().username}@127.0.0.1`;
+  return { args, destination, dir: dir.path, output: () => sshd.output(), stop };
+}
+
+/** Opens `ssh -R` to a target on loopback. */
+export async function startSshTunnel(targetPort: number): Promise<SshTunnel> {
+  const sshd = await startSshd();
+  const port = await freePort();
+  const forward = `127.0.0.1:${port}:127.0.0.1:${targetPort}`;
+  const client = start('ssh', [...sshd.args, '-N', '-R', forward, sshd.destination]);
+  const stop = async (): Promise<void> => {
+    await client.kill9();
+    await sshd.stop();
+  };
+  try {
+    await until(() => canConnect(port), {
       what: 'ssh -R to forward',
-      giveUp: () => (parts[1]?.exit === undefined ? undefined : parts.map((part) => part.output()).join('\n')),
+      giveUp: () => (client.exit === undefined ? undefined : `${sshd.output()}\n${client.output()}`),
     });
-    return { port: forwardedPort!, stop };
+    return { port, stop };
   } catch (error) {
     await stop();
     throw error;
