@@ -1,20 +1,37 @@
 /** Who runs code in a world: some people in its storm, and one more when it has come to rest. */
+import type { Accounts } from './accounts.ts';
 import type { Chance } from './chance.ts';
+import type { VirtualTime } from './clock.ts';
 import { Coder } from './coder.ts';
+import type { SimEdge } from './edge/edge.ts';
 import { Way } from './edge/links.ts';
-import type { World } from './world.ts';
+import type { Invariants } from './invariants.ts';
+import type { People } from './people.ts';
+import type { Sometimes } from './sometimes.ts';
+
+/** What they have of their world. */
+export interface CodersWorld {
+  readonly time: VirtualTime;
+  readonly chance: Chance;
+  readonly sometimes: Sometimes;
+  readonly edge: SimEdge;
+  readonly ways: Map<string, Way>;
+  readonly accounts: Accounts;
+  readonly people: People;
+  readonly invariants: Invariants;
+}
 
 const maxCoders = 12;
 /** How long code may take in calm weather. */
 const runMs = 120_000;
 
 export class Coders {
-  readonly #world: World;
+  readonly #world: CodersWorld;
   readonly #started: Coder[] = [];
   #count = 0;
   #isTired = false;
 
-  constructor(world: World) {
+  constructor(world: CodersWorld) {
     this.#world = world;
   }
 
