@@ -165,8 +165,9 @@ export class ProcessFollower {
       const input = this.#target.input;
       if (input !== undefined && !input.rewind(opened.inputOffset ?? 0))
         throw new CliFailure('standard input can not be resumed: the far end asks for what is no longer kept here');
-      const sending =
-        input === undefined ? undefined : this.#sendInput(stream, input, opened.inputOffset ?? 0, over.signal);
+      const sending = input?.feed(stream, opened.inputOffset ?? 0, over.signal).then((isAll) => {
+        if (isAll) stream.end(channels.input);
+      });
       sending?.catch(() => undefined); // who comes to wait for it sees it
       await this.#receive(stream);
       over.abort();
@@ -175,17 +176,6 @@ export class ProcessFollower {
       over.abort();
       this.#stream = undefined;
       socket.close();
-    }
-  }
-
-  async #sendInput(stream: Stream, input: InputLog, from: number, signal: AbortSignal): Promise<void> {
-    stream.seek(channels.input, from);
-    try {
-      for (let bytes = await input.next(signal); bytes !== undefined; bytes = await input.next(signal))
-        await stream.write(channels.input, bytes);
-      if (input.exhausted) stream.end(channels.input);
-    } catch (error) {
-      if (!(error instanceof StreamOver)) throw error; // the stream is over; receiving says why
     }
   }
 

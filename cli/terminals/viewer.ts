@@ -2,7 +2,6 @@
  * Looks at one terminal of a session over any number of cuts: after a short one the output goes on behind the last byte that
  * was shown, after a longer one with the exact screen. What is typed meanwhile arrives, each byte once.
  */
-import { channels } from '../../schema/protocol/frame.ts';
 import type { InputLog } from '../../schema/protocol/input-log.ts';
 import type { StreamItem } from '../../schema/protocol/inbox.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
@@ -121,7 +120,7 @@ export class TerminalViewer {
       if (typing !== undefined && inputOffset !== undefined) {
         if (!typing.log.rewind(inputOffset))
           throw new CliFailure('what was typed can not be resumed: the far end asks for what is no longer kept here');
-        void sendInput(stream, typing.log, inputOffset, over.signal);
+        typing.log.feed(stream, inputOffset, over.signal).catch(() => undefined);
       }
       for await (const item of stream.read()) {
         await this.#take(item);
@@ -155,14 +154,4 @@ export class TerminalViewer {
 
 function isPassing(error: unknown): boolean {
   return error instanceof StreamOver && (passing.has(error.code) || error.code === 'terminal_screen_lost');
-}
-
-async function sendInput(stream: Stream, input: InputLog, from: number, signal: AbortSignal): Promise<void> {
-  stream.seek(channels.input, from);
-  try {
-    for (let bytes = await input.next(signal); bytes !== undefined; bytes = await input.next(signal))
-      await stream.write(channels.input, bytes);
-  } catch {
-    // The stream is over; receiving says why.
-  }
 }

@@ -4,6 +4,9 @@
  * `maxUnsentBytes`, and what is older than `keptSentBytes` behind the sent position is let go (a stream's window, and so
  * what can be lost in a cut, is never larger: 16 MiB in `limits.ts`).
  */
+import { channels } from './frame.ts';
+import { type Stream, StreamOver } from './stream.ts';
+
 const maxUnsentBytes = 1024 * 1024;
 const keptSentBytes = 17 * 1024 * 1024;
 /** What is read comes in blocks, however small the pieces in which it was typed. */
@@ -86,6 +89,22 @@ export class InputLog {
       this.#resumeReading = undefined;
     }
     return piece;
+  }
+
+  /**
+   * Sends what is there and what comes, as bytes from `from` on, until `signal` aborts or the stream is over, of which
+   * whoever reads it is told why. True when all was sent and there will be no more.
+   */
+  async feed(stream: Stream, from: number, signal: Abort): Promise<boolean> {
+    stream.seek(channels.input, from);
+    try {
+      for (let bytes = await this.next(signal); bytes !== undefined; bytes = await this.next(signal))
+        await stream.write(channels.input, bytes);
+      return this.exhausted;
+    } catch (error) {
+      if (!(error instanceof StreamOver)) throw error;
+      return false;
+    }
   }
 
   async #whenMore(signal: Abort): Promise<void> {

@@ -8,10 +8,9 @@
 import type { TerminalWindow } from '../../../schema/api/terminal-parts.ts';
 import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
 import type { Log, Timers } from '../../../schema/ports.ts';
-import { channels } from '../../../schema/protocol/frame.ts';
 import { InputLog } from '../../../schema/protocol/input-log.ts';
 import { closeCodes } from '../../../schema/protocol/limits.ts';
-import { type Stream, StreamOver } from '../../../schema/protocol/stream.ts';
+import { StreamOver } from '../../../schema/protocol/stream.ts';
 import type { TerminalControl } from '../../../schema/protocol/terminal.ts';
 import { type Shown, TerminalReader } from '../../../schema/protocol/terminal-reader.ts';
 import { OutputFilter } from '../../../schema/terminal/filter.ts';
@@ -110,7 +109,8 @@ export class TerminalBridge {
       if (this.#isOver) return;
       const from = opened.opened.inputOffset ?? 0;
       if (!this.#input.rewind(from)) return this.#close(1011, 'what was typed is not kept any more');
-      void sendInput(stream, this.#input, from, AbortSignal.any([left.signal, this.#over.signal]));
+      const signal = AbortSignal.any([left.signal, this.#over.signal]);
+      this.#input.feed(stream, from, signal).catch(() => undefined);
       for await (const item of stream.read()) {
         const shown = this.#reader.take(item);
         progressed();
@@ -222,15 +222,5 @@ export class TerminalBridge {
     this.#over.abort();
     this.#opened?.close();
     this.#wake?.();
-  }
-}
-
-async function sendInput(stream: Stream, input: InputLog, from: number, signal: AbortSignal): Promise<void> {
-  stream.seek(channels.input, from);
-  try {
-    for (let bytes = await input.next(signal); bytes !== undefined; bytes = await input.next(signal))
-      await stream.write(channels.input, bytes);
-  } catch {
-    // The stream is over; reading it says why.
   }
 }
