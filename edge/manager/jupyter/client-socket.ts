@@ -1,5 +1,6 @@
 /** The WebSocket of a Jupyter client, in the dialect that it asked for. */
 import { FramingError, type Message, splitMessage, toRecord } from '../../../schema/protocol/jupyter-framing.ts';
+import { PoliteSocket } from './polite-socket.ts';
 import { fromText, toText } from './text-dialect.ts';
 import type { Unproven } from './unproven.ts';
 
@@ -22,55 +23,33 @@ export function dialectOf(request: Request): Dialect {
   return offered.includes(v1Protocol) ? 'v1' : 'text';
 }
 
-const maxReasonBytes = 120;
-
 export class ClientSocket {
-  readonly #socket: WebSocket;
+  readonly #socket: PoliteSocket;
   readonly #dialect: Dialect;
-  readonly #unproven: Unproven;
-  #isOpen = true;
 
   /** @param socket accepted already */
   constructor(socket: WebSocket, dialect: Dialect, unproven: Unproven) {
-    this.#socket = socket;
+    this.#socket = new PoliteSocket(socket, unproven);
     this.#dialect = dialect;
-    this.#unproven = unproven;
   }
 
   listen(ears: ClientEars): void {
-    const gone = () => {
-      this.#isOpen = false;
-      this.#unproven.stop();
-      ears.gone();
-    };
-    this.#socket.addEventListener('message', ({ data }) => ears.message(this.#read(data as string | ArrayBuffer)));
-    this.#socket.addEventListener('close', ({ code }) => {
-      // Ours to answer: the other end would see 1006 else.
-      if (this.#isOpen) this.#socket.close(code === 1005 || code === 1006 ? 1000 : code, 'bye');
-      gone();
-    });
-    this.#socket.addEventListener('error', gone);
+    this.#socket.listen({ message: (data) => ears.message(this.#read(data)), gone: () => ears.gone() });
   }
 
   /** The client spoke. */
   heard(): void {
-    this.#unproven.heard();
+    this.#socket.heard();
   }
 
   /** Sends a message, given by its parts and as v1 bytes, when the client may have read enough. False: it never does. */
   async send(message: Message, bytes: Uint8Array): Promise<boolean> {
     const said = this.#dialect === 'v1' ? bytes : textOrNothing(message);
-    if (said === undefined) return true;
-    if (!(await this.#unproven.spend(said.length))) return false;
-    if (this.#isOpen) this.#socket.send(said);
-    return true;
+    return said === undefined || this.#socket.send(said);
   }
 
   close(code: number, reason: string): void {
-    this.#unproven.stop();
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#socket.close(code, new TextDecoder().decode(new TextEncoder().encode(reason).slice(0, maxReasonBytes)));
+    this.#socket.close(code, reason);
   }
 
   #read(data: string | ArrayBuffer): Message | Uint8Array<ArrayBuffer> | FramingError {

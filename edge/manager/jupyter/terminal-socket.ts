@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { TerminalWindow, terminalBounds } from '../../../schema/api/terminal-parts.ts';
+import { PoliteSocket } from './polite-socket.ts';
 import type { Unproven, UnprovenLimits } from './unproven.ts';
 
 /** What a client may say; whatever else it says is passed over, as terminado does. */
@@ -25,52 +26,32 @@ export const unprovenTerminalLimits: Readonly<Record<'machine' | 'production', U
   production: { capacityBytes: 8 * 1024 * 1024, refillBytesPerSecond: 2 * 1024 * 1024, silenceMs: 60_000 },
 };
 
-const maxReasonBytes = 120;
 const Stdin = z.tuple([z.literal('stdin'), z.string()], z.unknown());
 const SetSize = z.tuple([z.literal('set_size'), z.number(), z.number()], z.unknown());
 
 export class TerminalSocket {
-  readonly #socket: WebSocket;
-  readonly #unproven: Unproven;
-  #isOpen = true;
+  readonly #socket: PoliteSocket;
 
   /** @param socket accepted already */
   constructor(socket: WebSocket, unproven: Unproven) {
-    this.#socket = socket;
-    this.#unproven = unproven;
+    this.#socket = new PoliteSocket(socket, unproven);
   }
 
   listen(ears: TerminalEars): void {
-    const gone = () => {
-      this.#isOpen = false;
-      this.#unproven.stop();
-      ears.gone();
+    const message = (data: string | ArrayBuffer): void => {
+      this.#socket.heard();
+      hear(data, ears);
     };
-    this.#socket.addEventListener('message', ({ data }) => {
-      this.#unproven.heard();
-      hear(data as string | ArrayBuffer, ears);
-    });
-    this.#socket.addEventListener('close', ({ code }) => {
-      // Ours to answer: the other end would see 1006 else.
-      if (this.#isOpen) this.#socket.close(code === 1005 || code === 1006 ? 1000 : code, 'bye');
-      gone();
-    });
-    this.#socket.addEventListener('error', gone);
+    this.#socket.listen({ message, gone: () => ears.gone() });
   }
 
   /** Sends when the client may have read enough. False: it never does. */
-  async send(message: readonly unknown[]): Promise<boolean> {
-    const text = JSON.stringify(message);
-    if (!(await this.#unproven.spend(text.length))) return false;
-    if (this.#isOpen) this.#socket.send(text);
-    return true;
+  send(message: readonly unknown[]): Promise<boolean> {
+    return this.#socket.send(JSON.stringify(message));
   }
 
   close(code: number, reason: string): void {
-    this.#unproven.stop();
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#socket.close(code, new TextDecoder().decode(new TextEncoder().encode(reason).slice(0, maxReasonBytes)));
+    this.#socket.close(code, reason);
   }
 }
 
