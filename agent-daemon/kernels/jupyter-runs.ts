@@ -3,15 +3,12 @@
  * answer to that id is the run's, whoever else speaks to the kernel. Since the request is kept before it is said, and said
  * once, a repeated one, or another agent, finds there what became of it.
  */
-import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
-import type { Clock, Timers } from '../../schema/ports.ts';
 import { bridgeChannel, BridgeNote } from '../../schema/protocol/channels.ts';
-import type { Bell } from './bell.ts';
 import { idleQuestion, inputReply, requestsOf, runRequest } from './jupyter-requests.ts';
 import { type LogRecord, parseObject, typeOf } from './records.ts';
-import { type Ask, Runs } from './runs.ts';
-import type { Offsets, SavedRecord, SavedRun } from './saved.ts';
+import { type Ask, Runs, type RunsOwner } from './runs.ts';
+import type { Offsets, SavedRun } from './saved.ts';
 import { nextStep } from './steps.ts';
 
 /** A kernel that refuses what waits behind somebody's error is asked again, so often in all. */
@@ -19,14 +16,7 @@ const maxAttempts = 16;
 const interrupted = 130;
 
 /** The kernel. */
-export interface JupyterRunsOwner {
-  clock: Clock;
-  timers: Timers;
-  bell: Bell;
-  save(record: SavedRecord): Promise<void>;
-  /** It answers. */
-  isReady(): boolean;
-  death(): KernelView['death'];
+export interface JupyterRunsOwner extends Omit<RunsOwner, 'give'> {
   starts(): number;
   /** Where the log was read to. */
   seen(): number;
@@ -34,8 +24,6 @@ export interface JupyterRunsOwner {
   say(text: string, changes: Partial<SavedRun> & { runId: string }): Promise<void>;
   /** A run is under way. */
   asked(): void;
-  signal(name: 'interrupt' | 'kill'): Promise<void>;
-  failed(error: unknown): void;
 }
 
 /** What was heard of the run under way. */
@@ -65,18 +53,7 @@ export class JupyterRuns {
 
   constructor(owner: JupyterRunsOwner) {
     this.#owner = owner;
-    const { clock, timers, bell } = owner;
-    this.#runs = new Runs({
-      clock,
-      timers,
-      bell,
-      save: (record) => owner.save(record),
-      isReady: () => owner.isReady(),
-      death: () => owner.death(),
-      give: (run) => this.#give(run),
-      signal: (name) => owner.signal(name),
-      failed: (error) => owner.failed(error),
-    });
+    this.#runs = new Runs({ ...owner, give: (run) => this.#give(run) });
   }
 
   get queued(): number {
