@@ -80,7 +80,7 @@ export class KernelSpawner {
     const found = specs.find(({ spec }) => spec.name === name);
     if (found !== undefined) return found;
     const those = specs.map(({ spec }) => spec.name).join(', ') || 'none';
-    throw new Refusal('kernel_spec_missing', `Those that it has: ${those}.`);
+    throw new Refusal('kernel_spec_missing', `There is no ${name}; those that it has: ${those}.`);
   }
 
   /** Starts the process of a kernel, or finds it started. @throws Refusal */

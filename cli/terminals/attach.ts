@@ -79,7 +79,13 @@ async function attachByLink(link: string, isAlone: boolean, options: AttachOptio
   if (!isAlone || options.terminal !== undefined)
     throw new CliFailure('--link names the terminal: nothing else does', { status: exitStatus.usage });
   const { context, terminalId } = parseLink(link);
-  const { missedBytes } = await look(dialLink(new Api(context), terminalId), terminalId, undefined, options);
+  const dial = dialLink(new Api(context), terminalId);
+  const { missedBytes } = await look(dial, terminalId, undefined, options).catch((error: unknown) => {
+    // Signing in would not help: the token is the link's own.
+    if (!(error instanceof CliFailure) || error.code?.startsWith('auth_') !== true) throw error;
+    const { status, code } = error;
+    throw new CliFailure('the link is good no more', { status, code, hint: 'ask who shared it for another one' });
+  });
   tellMissed(missedBytes);
 }
 
