@@ -355,9 +355,8 @@ export class Kernel implements RunKernel {
       const { frame: before } = this.#saved;
       const frame = { at: before.at + Buffer.byteLength(before.text), text };
       this.#saved = { ...this.#saved, frame };
-      const saving = [this.#owner.save({ kernel: { kernelId, frame } })];
-      if (changes !== undefined) saving.push(this.#owner.save({ run: changes }));
-      await Promise.all(saving);
+      const kernel = { kernelId, frame };
+      await this.#owner.save(changes === undefined ? { kernel } : { kernel, run: changes });
       kept.resolve();
       await this.#put(frame);
     });

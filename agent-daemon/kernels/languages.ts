@@ -54,7 +54,7 @@ exec(compile(code, "<causeway>", "exec"), {"__name__": "causeway"})`,
   node: (bytes, kernelId) => [
     'sh',
     '-c',
-    'exec node -e "$0" "$1" 3<&0 </dev/null',
+    'exec node --expose-internals -e "$0" "$1" 3<&0 </dev/null',
     `const code = Buffer.alloc(${bytes});
 for (let at = 0; at < code.length; ) at += require('fs').readSync(3, code, at, code.length - at) || process.exit();
 new Function('require', code.toString())(require);`,

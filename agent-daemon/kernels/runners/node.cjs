@@ -9,11 +9,14 @@ const { PassThrough, Writable } = require('node:stream');
 const util = require('node:util');
 
 const { exit } = process;
+const { setInterval, clearInterval } = globalThis;
 const kernel = process.argv[1];
 /** Frames come here; standard input is nothing, for the program and its children. */
 const input = 3;
 const partBytes = 4000;
 const pauseMs = 10;
+/** How often it is looked, while code waits, whether somebody wants to interrupt it. */
+const interruptMs = 20;
 const interruptCode = 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
 const nothing = new Int32Array(new SharedArrayBuffer(4));
 
@@ -125,9 +128,34 @@ function onError(error) {
 server._domain?.removeAllListeners('error');
 server._domain?.on('error', onError);
 
-/** While code is evaluated the REPL listens for SIGINT itself, and after it nobody does. */
 function onInterrupt() {
   fail?.(Object.assign(new Error('interrupted'), { code: interruptCode }));
+}
+
+/**
+ * What the REPL listens for SIGINT by while it evaluates. By public means nobody does between its end and a listener of the
+ * process: there a signal kills or is lost. It counts its starts, so one more lets it live as long as the kernel.
+ * Undefined in a Node.js that does not give it away: there that moment stays.
+ */
+function findWatchdog() {
+  const { emitWarning } = process;
+  process.emitWarning = () => undefined;
+  try {
+    const watchdog = require('internal/test/binding').internalBinding('contextify');
+    return watchdog.startSigintWatchdog() ? watchdog : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+const watchdog = findWatchdog();
+if (watchdog === undefined) process.on('SIGINT', onInterrupt);
+
+/** True when a signal came since this was asked last, and ended no evaluation. */
+function takeInterrupt() {
+  watchdog?.startSigintWatchdog();
+  return watchdog?.stopSigintWatchdog() === true;
 }
 
 // What came in the last moment of an evaluation, too late for the code itself.
@@ -137,13 +165,14 @@ async function evaluate(code) {
   try {
     return await new Promise((resolve, reject) => {
       fail = reject;
-      process.off('SIGINT', onInterrupt);
+      // Where nothing else listens: the REPL and a listener of the process can not do so at once.
+      if (watchdog === undefined) process.off('SIGINT', onInterrupt);
       // A last newline lets the REPL see the end.
       server.eval(`${code}\n`, server.context, 'run', (error, value) => {
         if (error) reject(error instanceof repl.Recoverable ? error.err : error);
         else resolve({ value });
       });
-      process.on('SIGINT', onInterrupt);
+      if (watchdog === undefined) process.on('SIGINT', onInterrupt);
     });
   } finally {
     fail = null;
@@ -201,16 +230,20 @@ process.exit = (code = process.exitCode) => {
 
 /** What an unhandled error of something that goes on beside ends: nothing but itself. */
 for (const name of ['uncaughtException', 'unhandledRejection']) process.on(name, onError);
-process.on('SIGINT', onInterrupt);
 
 async function perform({ verb, id, payload }) {
   current = id;
   let exitCode;
+  // One of before is nobody's.
+  takeInterrupt();
+  const looking = setInterval(() => takeInterrupt() && onInterrupt(), interruptMs);
   try {
     exitCode = await verbs[verb](payload);
   } catch (error) {
     exitCode = error instanceof Exit ? error.exitCode : isInterrupt(error) ? 130 : 1;
     if (!(error instanceof Exit)) tell(error);
+  } finally {
+    clearInterval(looking);
   }
   record(2, { kind: 'mark', id });
   record(1, { kind: 'finished', id, exitCode });

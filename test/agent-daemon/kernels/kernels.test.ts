@@ -1,7 +1,7 @@
 /** The kernels of a session as clients see them, over a real init and real interpreters. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../../schema/ids.ts';
-import { tier } from '../../support/tier.ts';
+import { byTier, tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';
 import { freshRunId, KernelBench } from './bench.ts';
 
@@ -185,6 +185,26 @@ describe('a kernel', () => {
     const again = bench.execute({ runId: run.runId });
     expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 130 });
     expect(again.text()).toBe('begun\n');
+  });
+});
+
+/** Where an interrupt meets them is up to the moment: in code, behind it, or while it waits. */
+const endless = {
+  python: ['print("begun", flush=True)\nwhile True: pass', 'import time\nprint("begun", flush=True)\ntime.sleep(1e6)'],
+  node: ['console.log("begun"); await new Promise(() => {})', 'console.log("begun"); for (;;);'],
+  bash: ['echo begun; while :; do :; done', 'echo begun; sleep 1000'],
+} as const;
+
+describe.each(['python', 'node', 'bash'] as const)('%s that is interrupted', (language) => {
+  it('ends the run and nothing else, whatever the moment', async () => {
+    const id = await start(language);
+    for (let round = 0; round < byTier({ daily: 6, full: 100 }); round++) {
+      const run = bench.run(endless[language][round % 2]!, { kernelId: id });
+      await run.whenText('begun');
+      await bench.act(id, { kind: 'interrupt' });
+      expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 130 });
+    }
+    expect(await bench.act(id, { kind: 'shutdown' })).toMatchObject({ state: 'dead', starts: 1 });
   });
 });
 
