@@ -241,9 +241,14 @@ export class Supervisor {
       return this.link.release(processId);
     }
     live.inputOffset = Math.max(live.inputOffset, state.stdinOffset);
-    // What the agent itself added behind the end is not the init's.
-    this.link.resume(processId, 1, Math.min(spool.log('stdout').end, state.ends[1]));
-    this.link.resume(processId, 2, Math.min(spool.log('stderr').end, state.ends[2]));
+    for (const name of ['stdout', 'stderr'] as const) {
+      const stream = streamNumbers[name];
+      // What the agent itself added behind the end is not the init's.
+      const end = Math.min(spool.log(name).end, state.ends[stream]);
+      // The one that stored it may have died before it could say so: a ring that is full of it would send nothing more.
+      this.link.ack(processId, stream, end);
+      this.link.resume(processId, stream, end);
+    }
     // Its connection ended with the agent that carried it.
     if (spool.record.spawn === attendedSpawn) this.abandon(processId);
     // Its EXIT came before the list, when nobody knew it yet.

@@ -52,7 +52,11 @@ const link = new InitLink({
   random,
   log: { ...quietLog, error: (message, fields) => console.error(message, fields) },
   onProcesses: (list) => {
-    for (const known of list) if (!known.resumed) link.resume(known.processId, 1, size);
+    for (const known of list) {
+      if (known.resumed) continue;
+      link.ack(known.processId, 1, size);
+      link.resume(known.processId, 1, size);
+    }
   },
   onOutput: (id, stream, offset, _timeMs, bytes) => {
     if (offset !== size) throw new Error(`output at ${offset}, the spool is at ${size}`);
