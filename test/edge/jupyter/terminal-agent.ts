@@ -16,7 +16,6 @@ export class TerminalAgent {
   isAway = false;
   /** Said to have happened between a list and the next start. */
   meanwhile: (sessionId: string) => void = () => undefined;
-  #seen = 0;
 
   constructor(gateway: Gateway) {
     this.#gateway = gateway;
@@ -49,10 +48,8 @@ export class TerminalAgent {
 
   /** The next stream that the gateway opens to a terminal. */
   async stream(): Promise<TerminalStream> {
-    const at = this.#seen++;
-    const { agent } = this.#gateway;
-    const { stream, value } = await agent.until('an OPEN', () => agent.jsonOf(frameTypes.open)[at]);
-    return new TerminalStream(agent, stream, value['open'] as Open);
+    const { stream, open } = await this.#gateway.nextOpen();
+    return new TerminalStream(this.#gateway.agent, stream, open as Open);
   }
 }
 
