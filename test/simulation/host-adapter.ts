@@ -16,6 +16,9 @@ interface Original {
   hardwareId: string | undefined;
 }
 
+/** Steps that a world takes once or never are met by a death so much more often. */
+const seldomTaken = 6;
+
 /** A host of `world`; its clocks are its own. */
 export function makeSimHost(world: World, name: string, size: HostSize, original?: Original): WorldHost {
   const { time, edge, weather, sometimes, invariants } = world;
@@ -74,8 +77,9 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     },
     disk: { latencyMs: diskMs },
     restartMs: undefined,
-    faultAt: () => {
-      if (!steps.isTrue(weather.agentStep / 3)) return false;
+    faultAt: (step) => {
+      const often = step.startsWith('handover.') ? seldomTaken : 1;
+      if (!steps.isTrue((weather.agentStep / 3) * often)) return false;
       sometimes.reached('an agent process was killed within a step');
       world.later(steps.integer(100, 20_000), () => revive());
       return true;

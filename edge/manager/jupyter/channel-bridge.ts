@@ -63,8 +63,8 @@ export interface BridgeMemory {
 
 /** Not kept by the agent yet, of one client. */
 const maxInputBytes = 64 * 1024 * 1024;
-/** How long the last words of a client that is gone may take to its agent. */
-const lastWordsMs = 5_000;
+/** How long the last words of a client that is gone may take to its agent: the platform lets work go on for 30 s. */
+const lastWordsMs = 20_000;
 /** What a client was sent so long before it spoke, it has. */
 const safeMs = 10_000;
 /** Of the log of a kernel that is read to learn what runs in it; behind more, somebody new is told nothing of before. */
