@@ -326,7 +326,11 @@ export class SessionKernels {
   // ---- what is kept ----
 
   #open(): Promise<RecordFile> {
-    this.#file ??= this.#load();
+    // A disk that was full is asked again.
+    this.#file ??= this.#load().catch((error: unknown) => {
+      this.#file = undefined;
+      throw error;
+    });
     return this.#file;
   }
 

@@ -236,7 +236,11 @@ export class SessionTerminals {
   // ---- what is kept ----
 
   #open(): Promise<RecordFile> {
-    this.#file ??= this.#load();
+    // A disk that was full is asked again.
+    this.#file ??= this.#load().catch((error: unknown) => {
+      this.#file = undefined;
+      throw error;
+    });
     return this.#file;
   }
 

@@ -243,7 +243,10 @@ export class Terminal {
   }
 
   #open(): Promise<{ spool: ProcessSpool; done(): Promise<void> }> {
-    this.#opened ??= this.#read();
+    this.#opened ??= this.#read().catch((error: unknown) => {
+      this.#opened = undefined;
+      throw error;
+    });
     return this.#opened;
   }
 

@@ -57,19 +57,21 @@ export class Invariants implements WatchLedger {
     const key = `${sessionId} ${generation} ${runId}`;
     const times = (this.#ran.get(key) ?? 0) + 1;
     this.#ran.set(key, times);
-    if (times > 1) this.violated(`[K2] ${runId} is carried out again in ${sessionId} g${generation}`);
+    if (times > 1 && !this.#hasClone)
+      this.violated(`[K2] ${runId} is carried out again in ${sessionId} g${generation}`);
   }
   readonly #ran = new Map<string, number>();
 
   /** How often a run was carried out in a placement. */
   timesRan({ sessionId, generation }: { sessionId: string; generation: number }, runId: string): number {
-    return this.#ran.get(`${sessionId} ${generation} ${runId}`) ?? 0;
+    const times = this.#ran.get(`${sessionId} ${generation} ${runId}`) ?? 0;
+    return this.#hasClone ? Math.min(times, 1) : times;
   }
 
   /**
    * A machine whose hardware says nothing was cloned. Until its join counter gives it away the clone is believed, also when
    * it says that nothing of the original's runs any more: then that is placed anew, and so is its room on the original.
-   * What [I1] and [I3] say of containers does not hold from here on.
+   * What [I1] and [I3] say of containers does not hold from here on, nor [K2] of what is run in them.
    */
   copied(host: string): void {
     this.#trace(`${host} has a clone that nothing tells apart`);

@@ -208,6 +208,36 @@ describe.each(['python', 'node', 'bash'] as const)('%s that is interrupted', (la
   });
 });
 
+/** A disk that takes no new file while it is full. */
+class FullDisk extends KernelBench {
+  isFull = true;
+
+  override ports() {
+    const ports = super.ports();
+    const { disk } = ports;
+    const open: typeof disk.open = (path, ...how) =>
+      this.isFull && path.endsWith('/kernels')
+        ? Promise.reject(Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }))
+        : disk.open(path, ...how);
+    return { ...ports, disk: { ...disk, open } };
+  }
+}
+
+describe('a full disk', () => {
+  it('at the first run refuses that, and is forgotten when it is full no more', async () => {
+    const own = new FullDisk();
+    await own.start();
+    try {
+      await expect(own.run('1').done).rejects.toMatchObject({ code: 'ENOSPC' });
+      own.isFull = false;
+      const run = own.run('1');
+      expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+    } finally {
+      await own.stop();
+    }
+  });
+});
+
 describe('after the death of the agent', () => {
   it('runs go on and what waits is run, once; state, log and answers stay', async () => {
     const own = await new KernelBench().start();
