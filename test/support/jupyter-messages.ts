@@ -70,7 +70,7 @@ export class MessageReader {
     this.#held += bytes.byteLength;
     for (let size = this.#size(); size !== undefined && this.#held >= size; size = this.#size()) {
       const all = Buffer.concat(this.#pieces);
-      this.messages.push(parse(all.subarray(4, size)));
+      this.messages.push(parseJupyterMessage(all.subarray(4, size)));
       this.#pieces = [all.subarray(size)];
       this.#held = all.byteLength - size;
     }
@@ -89,7 +89,8 @@ export class MessageReader {
   }
 }
 
-function parse(bytes: Buffer): JupyterMessage {
+/** Reads a message without the u32 of its record. */
+export function parseJupyterMessage(bytes: Buffer): JupyterMessage {
   const count = Number(bytes.readBigUInt64LE(0));
   const offsets = Array.from({ length: count }, (_, i) => Number(bytes.readBigUInt64LE(8 * (i + 1))));
   const part = (i: number) => bytes.subarray(offsets[i], offsets[i + 1]);

@@ -1,0 +1,95 @@
+/**
+ * The gateway compared with jupyter-server: both are told the same by the same clients, and what comes is the same, message
+ * for message, but for what a kernel never says twice alike.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Server } from '../support/jupyter-client.ts';
+import { type Played, Player } from '../support/jupyter-player.ts';
+import { type Reference, startReference } from '../support/jupyter-reference.ts';
+import { makeSequence, type Sequence } from '../support/jupyter-sequences.ts';
+import { importPython } from '../support/python-image.ts';
+import { seededRandom } from '../support/random.ts';
+import { type Stack, startStack } from '../support/stack.ts';
+import { byTier } from '../support/tier.ts';
+
+const seed = Number(process.env['CAUSEWAY_TEST_SEED'] ?? 20_261_129);
+const count = Number(process.env['CAUSEWAY_TEST_COUNT'] ?? byTier({ daily: 20, full: 200 }));
+/** Sequences that share a kernel, one after the other. */
+const perKernel = 10;
+
+function sequences(): Sequence[] {
+  const rng = seededRandom(seed);
+  return Array.from({ length: count }, (_, number) =>
+    makeSequence(rng, number, { restarts: number % 20 === 9, deaths: number % 20 === 19 }),
+  );
+}
+
+async function startKernel({ url, token }: Server): Promise<string> {
+  const answer = await fetch(`${url}api/kernels`, {
+    method: 'POST',
+    headers: { authorization: `token ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'python3' }),
+  });
+  const text = await answer.text();
+  if (answer.status !== 201) throw new Error(`a kernel was refused: ${answer.status} ${text}`);
+  return (JSON.parse(text) as { id: string }).id;
+}
+
+async function endKernel({ url, token }: Server, id: string): Promise<void> {
+  await fetch(`${url}api/kernels/${id}`, { method: 'DELETE', headers: { authorization: `token ${token}` } });
+}
+
+/** Plays sequences at one kernel of a server. */
+async function playAll(server: Server, group: readonly Sequence[]): Promise<Played[]> {
+  const kernel = await startKernel(server);
+  const played: Played[] = [];
+  for (const sequence of group) {
+    const player = new Player(server, kernel, sequence.dialect);
+    played.push(await player.play(sequence));
+  }
+  await endKernel(server, kernel);
+  return played;
+}
+
+describe('the gateway beside jupyter-server', () => {
+  let stack: Stack;
+  let reference: Reference;
+  let gateway: Server;
+  let session: Server;
+
+  beforeAll(async () => {
+    stack = await startStack();
+    [reference] = await Promise.all([
+      startReference(stack.dir),
+      importPython(stack.agents[0]!.engine.docker, stack.agents[0]!.engine.socket),
+    ]);
+    const token = stack.client.token!;
+    const { id } = await stack.client.createSession({ type: 'interactive', image: 'causeway/python', name: 'lab' });
+    await stack.client.waitForState(id, ['RUNNING']);
+    session = { url: `${stack.url}/v1/sessions/${id}/jupyter/`, token };
+    gateway = { url: `${stack.url}/jupyter/`, token };
+  });
+  afterAll(async () => {
+    await reference?.stop();
+    await stack?.stop();
+  });
+
+  const all = sequences();
+  const groups = Array.from({ length: Math.ceil(count / perKernel) }, (_, at) =>
+    all.slice(at * perKernel, (at + 1) * perKernel),
+  );
+  it.each(groups.map((group, at) => [group[0]!.number, group.at(-1)!.number, group, at] as const))(
+    'sequences %i to %i bring the same',
+    { timeout: 600_000 },
+    async (_, __, group, at) => {
+      // The first at a kernel with a session of its own.
+      const ours = at % 10 === 0 ? gateway : session;
+      const [theirs, mine] = await Promise.all([playAll(reference, group), playAll(ours, group)]);
+      for (const [index, sequence] of group.entries()) {
+        const { heard, foreign } = mine[index]!;
+        expect(heard, JSON.stringify(sequence)).toEqual(theirs[index]!.heard);
+        expect(foreign).toEqual([]);
+      }
+    },
+  );
+});
