@@ -176,7 +176,7 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
   [
     3,
     (rng, by) => {
-      const code = pick(rng, ['pri', 'x.', 'import o', 'nothing_like_thi', '"".spl', '%ti', 'a = {"k": 1}\na["']);
+      const code = pick(rng, ['pri', 'x.', 'import colors', 'nothing_like_thi', '"".spl', '%ti', 'a = {"k": 1}\na["']);
       return [say(by, 'complete_request', { code, cursor_pos: rng.next() < 0.8 ? code.length : 1 })];
     },
   ],

@@ -13,6 +13,7 @@ import { closeCodes } from '../../../schema/protocol/limits.ts';
 import type { Stream } from '../../../schema/protocol/stream.ts';
 import { type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
 import { type ClientSocket, clientMessageBytes } from './client-socket.ts';
+import type { Askers } from './askers.ts';
 import type { Executions } from './executions.ts';
 import {
   FramingError,
@@ -51,6 +52,7 @@ export interface BridgePorts {
 /** What a kernel and its client are known by, and how far they are. */
 export interface BridgeMemory {
   executions: Executions;
+  askers: Askers;
   /** The client's `session_id`, by which it is known when it comes back. */
   session: string | undefined;
   /** Absent: the client can not come back. */
@@ -274,6 +276,7 @@ export class ChannelBridge {
       if (shown) await this.#send((voice) => voice.say(shown));
       return;
     }
+    if (this.#memory.askers.isForOthers(message)) return;
     if (bytes.byteLength > clientMessageBytes)
       return this.#tell(
         `a message of ${bytes.byteLength} bytes is too large to be shown; outputs?after=${offset} has it`,
@@ -322,9 +325,11 @@ export class ChannelBridge {
     if (said instanceof FramingError) return this.#close(said.isTooLarge ? closeCodes.tooBig : 1007, said.message);
     this.#noteProof();
     const record = said instanceof Uint8Array ? said : joinRecord(said);
-    const { channel } = said instanceof Uint8Array ? splitMessage(said.subarray(4)) : said;
+    const message = said instanceof Uint8Array ? splitMessage(said.subarray(4)) : said;
+    const { channel } = message;
     // As jupyter-server does: whoever names a channel that is not for clients is not heard.
     if (!inputChannels.has(channel)) return this.#ports.log.debug('a message on no channel of clients', { channel });
+    this.#memory.askers.hear(message);
     if (!this.#input.push(record))
       return this.#close(closeCodes.policy, 'too much waits for the kernel: send it slower');
     // What is queued is bounded by what is kept: nobody has to wait here.

@@ -7,6 +7,7 @@ import { machine } from '../../platform/draining.ts';
 import { openStream, type OpenedStream } from '../../tunnel/client-stream.ts';
 import { getSource } from '../sessions/service.ts';
 import { streamTarget } from '../sessions/streams.ts';
+import { Askers } from './askers.ts';
 import { type BridgeMemory, ChannelBridge } from './channel-bridge.ts';
 import { ClientSocket, dialectOf, v1Protocol } from './client-socket.ts';
 import type { LogPosition } from '../../../schema/protocol/jupyter-framing.ts';
@@ -102,13 +103,14 @@ async function explain(ctx: UserCtx, { source }: FoundKernel, refusal: Refusal):
 function memoryOf({ kernelId }: FoundKernel, client: string, session: string | undefined): BridgeMemory {
   const executions = executionsOf(kernelId);
   const keep: BridgeMemory['keep'] = (read) => keepExecutions(kernelId, read);
-  if (session === undefined) return { executions, session, place: undefined, back: undefined, keep };
+  const common = { executions, session, keep };
+  if (session === undefined) return { ...common, askers: new Askers(session), place: undefined, back: undefined };
   const key = `${client} ${kernelId} ${session}`;
-  const place = findPlace(key) ?? { starts: -1, sent: 0, safe: 0, owner: undefined };
+  const place = findPlace(key) ?? { starts: -1, sent: 0, safe: 0, askers: new Askers(session), owner: undefined };
   keepPlace(key, place);
-  const { starts, sent, safe } = place;
-  if (starts < 0) return { executions, session, place, back: undefined, keep };
+  const { starts, sent, safe, askers } = place;
+  if (starts < 0) return { ...common, askers, place, back: undefined };
   const missed = executions.behind(starts, safe).filter((each) => each.from < sent && each.session === session);
   const replay = missed.length === 0 ? undefined : new Replay({ executions: missed, until: sent, session });
-  return { executions, session, place, back: { after: { starts, offset: sent }, replay }, keep };
+  return { ...common, askers, place, back: { after: { starts, offset: sent }, replay } };
 }

@@ -3,6 +3,7 @@
  * missed and nobody the log: `outputs` reads that from any place.
  */
 import { Refusal } from '../../../schema/errors.ts';
+import type { Askers } from './askers.ts';
 import { Executions } from './executions.ts';
 
 /** A client by its `session_id`, at one kernel. */
@@ -12,6 +13,7 @@ export interface Place {
   sent: number;
   /** What was sent well before the client last said something: it has that. */
   safe: number;
+  askers: Askers;
   /** The socket that it has now; an older one notices, since no request may touch what is another's. */
   owner: object | undefined;
 }

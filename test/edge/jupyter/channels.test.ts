@@ -150,6 +150,31 @@ describe('a client', () => {
     expect(lines.join('\n')).not.toContain(gateway.token);
   });
 
+  it('hears answers and questions to what it asked itself alone, and what all are shown', async () => {
+    const more = { protocol: v1Protocol, session: 'page-1' };
+    const { client, kernel } = await connected(more);
+    const unknown = await connect();
+    const second = (await gateway.stream()).accept().begin(1, 0);
+    const answers = [
+      message('shell', 'execute_reply', {}, { parent: request('theirs', 'page-2') }),
+      message('stdin', 'input_request', {}, { parent: request('theirs', 'page-2') }),
+      message('control', 'interrupt_reply', {}, { parent: request('theirs', 'page-2') }),
+      stream('a', 'theirs'),
+      message('shell', 'execute_reply', {}, { parent: request('mine', 'page-1') }),
+    ];
+    kernel.say(...answers);
+    await sees(client, 2);
+    expect(client.seen).toEqual(['iopub stream theirs a', 'shell execute_reply mine']);
+    // Who has not said anything may have come back for an answer; by its words it is known.
+    second.say(...answers);
+    await sees(unknown, 5);
+    unknown.say(message('shell', 'kernel_info_request', {}, { session: 'page-2' }));
+    await until('its words', () => second.said.length === 1);
+    second.say(...answers);
+    await sees(unknown, 9);
+    expect(unknown.seen.slice(5).join(', ')).not.toContain('mine');
+  });
+
   it('loses nothing that it said last', async () => {
     const { client, kernel } = await connected();
     client.say(message('shell', 'execute_request', {}, { id: 'last' }));
@@ -288,8 +313,8 @@ describe('a client that comes back', () => {
     kernel.say(status('busy', 'done', mine), stream('old', 'done'), status('idle', 'done', mine));
     kernel.say(message('shell', 'execute_reply', {}, { parent: request('done', mine) }), status('busy', 'run', mine));
     kernel.say(stream('a', 'run'), message('iopub', 'comm_open', {}, { parent: request('run') }));
-    kernel.say(message('stdin', 'input_request', {}, { id: 'q1', parent: request('run') }), stream('b', 'run'));
-    kernel.say(message('stdin', 'input_request', {}, { id: 'q2', parent: request('run') }));
+    kernel.say(message('stdin', 'input_request', {}, { id: 'q1', parent: request('run', mine) }), stream('b', 'run'));
+    kernel.say(message('stdin', 'input_request', {}, { id: 'q2', parent: request('run', mine) }));
   }
   const toldAnew = [
     'iopub clear_output done',
