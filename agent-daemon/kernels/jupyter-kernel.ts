@@ -37,6 +37,8 @@ export class JupyterKernel implements RunKernel {
   #saved: SavedJupyterKernel;
   #state: KernelView['state'] = 'starting';
   #death: KernelView['death'];
+  /** When it last published something, as far as it was read. */
+  #activeAtMs: number;
   /** Of the log of this start. */
   #reading: JupyterReading;
   #following = new AbortController();
@@ -53,6 +55,7 @@ export class JupyterKernel implements RunKernel {
   constructor(owner: KernelOwner, saved: SavedJupyterKernel) {
     this.#owner = owner;
     this.#saved = saved;
+    this.#activeAtMs = owner.clock.nowMs();
     const { clock, timers, disk } = owner;
     const { bell } = this;
     const failed = (error: unknown) => this.#failed(error);
@@ -101,6 +104,7 @@ export class JupyterKernel implements RunKernel {
       state: this.state,
       starts,
       startedAtMs,
+      activeAtMs: Math.max(startedAtMs, this.#activeAtMs),
       queued: this.#runs.queued,
       ...(restarts === undefined ? {} : { restarts }),
       ...(this.#death === undefined ? {} : { death: this.#death }),
@@ -321,6 +325,7 @@ export class JupyterKernel implements RunKernel {
       return;
     }
     if (record.channel !== 'iopub') return;
+    this.#activeAtMs = this.#owner.clock.nowMs();
     const type = typeOf(record.header);
     if (type === 'stream') this.#reading.published(record.content);
     if (type !== 'status' || this.#state === 'starting') return;

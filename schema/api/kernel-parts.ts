@@ -43,6 +43,8 @@ export const Kernel = z.strictObject({
   /** How often it was started: a restart that names this number is carried out once. */
   starts: z.int().nonnegative(),
   startedAtMs: z.int().nonnegative(),
+  /** When a kernel of Jupyter last published something; behind a death of its agent not before that came back. */
+  activeAtMs: z.int().nonnegative().optional(),
   /** What starts it anew when it ends by itself; absent: nothing. */
   restarts: KernelRestarts.optional(),
   /** Runs that wait behind the one under way; of Jupyter's clients none is counted. */

@@ -97,11 +97,12 @@ function ofSession(source: SessionSource, kernelId: string, name: string): Jupyt
 }
 
 function ofKernel({ sessionId }: SessionSource, kernel: Kernel, madeName: string | undefined): JupyterKernel {
-  const { id, state, spec, language, startedAtMs, death } = kernel;
+  const { id, state, spec, language, startedAtMs, activeAtMs = startedAtMs, death } = kernel;
   return {
     id: toJupyterKernelId(sessionId, id),
     name: madeName ?? spec ?? language ?? '',
-    last_activity: toIso(startedAtMs),
+    // By it servers end kernels that nobody uses.
+    last_activity: toIso(activeAtMs),
     execution_state: state,
     connections: socketsOf(id),
     ...(death ? { reason: death.reason } : {}),

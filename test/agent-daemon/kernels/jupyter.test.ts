@@ -95,6 +95,10 @@ describe('a kernel of Jupyter', () => {
     const second = first.ask(cell(print('two')));
     await late.whenDone(second);
     expect(printed(late.messages)).toBe('two');
+    const activity = async () => (await bench.list()).find((each) => each.id === id)?.activeAtMs ?? 0;
+    const before = await activity();
+    await first.whenDone(first.ask(cell({ do: 'sleep', ms: 20 })));
+    await until(async () => (await activity()) > before, { what: 'what it said to be activity' });
     await bench.act(id, { kind: 'shutdown' });
     for (const each of [first, whole, late]) {
       await each.done;
