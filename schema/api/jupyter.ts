@@ -94,7 +94,8 @@ export const JupyterSession = z
     name: z.string(),
     type: z.string(),
     kernel: JupyterKernel,
-    notebook,
+    /** The same again, of a notebook alone, for clients of before 2017. */
+    notebook: notebook.optional(),
   })
   .meta({ id: 'JupyterSession' });
 export type JupyterSession = z.infer<typeof JupyterSession>;

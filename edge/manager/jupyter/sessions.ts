@@ -28,7 +28,7 @@ type Scope = string | undefined;
 const placeOf = ({ actor }: UserCtx, scope: Scope): SessionsOf => ({ ownerId: actor.userId, scope: scope ?? '' });
 
 function toSession({ id, path, name, type }: JupyterSessionRow, kernel: JupyterKernel): JupyterSession {
-  return { id, path, name, type, kernel, notebook: { path, name } };
+  return { id, path, name, type, kernel, ...(type === 'notebook' ? { notebook: { path, name } } : {}) };
 }
 
 const isGone = (error: unknown) => error instanceof Refusal && error.code === 'kernel_not_found';
@@ -74,7 +74,7 @@ export async function createJupyterSession(
   const kernelOfKnown = known && (await findKernel(ctx, scope, known));
   if (known && kernelOfKnown) return toSession(known, kernelOfKnown);
   const { path, name, type } = wanted;
-  const kernel = await kernelFor(ctx, scope, { path, ...wanted.kernel });
+  const kernel = await kernelOrNew(ctx, scope, { path, ...wanted.kernel });
   const row = {
     id: newUuid(ctx),
     ...place,
@@ -88,12 +88,20 @@ export async function createJupyterSession(
   return toSession(row, kernel);
 }
 
-function kernelFor(
-  ctx: UserCtx,
-  scope: Scope,
-  { id, name, env, path }: NonNullable<NewJupyterSession['kernel']> & { path: string },
-): Promise<JupyterKernel> {
+type WantedKernel = NonNullable<NewJupyterSession['kernel']> & { path: string };
+
+function kernelFor(ctx: UserCtx, scope: Scope, { id, name, env, path }: WantedKernel): Promise<JupyterKernel> {
   return id ? showKernel(ctx, scope, id) : startJupyterKernel(ctx, scope, { name, path, env });
+}
+
+/** As at jupyter-server a client that names a kernel which is over gets a new one: a page knows no better when it is opened again. */
+async function kernelOrNew(ctx: UserCtx, scope: Scope, wanted: WantedKernel): Promise<JupyterKernel> {
+  try {
+    return await kernelFor(ctx, scope, wanted);
+  } catch (error) {
+    if (!wanted.id || !isGone(error)) throw error;
+    return kernelFor(ctx, scope, { ...wanted, id: undefined });
+  }
 }
 
 /** Clients take nothing but what looks like this. */

@@ -242,6 +242,13 @@ describe('a session of Jupyter', () => {
     expect((await ask('DELETE', `/jupyter/api/kernels/${id}`)).status).toBe(204);
     expect((await ask('GET', '/jupyter/api/sessions')).body).toEqual([]);
     expect((await ask('GET', `/jupyter/api/sessions/${made.body.id}`)).status).toBe(404);
+    // A page that is opened again names the kernel that it had.
+    const again = await ask<JupyterSession>('POST', '/jupyter/api/sessions', {
+      path: 'n',
+      type: 'console',
+      kernel: { id, name: 'python3' },
+    });
+    expect([again.status, again.body.kernel.id === id, 'notebook' in again.body]).toEqual([201, false, false]);
   });
 });
 
