@@ -7,7 +7,7 @@ import type { Server } from './jupyter-client.ts';
 import type { JupyterMessage } from './jupyter-messages.ts';
 import type { Sequence, Step, Who } from './jupyter-sequences.ts';
 import { cell } from './jupyter-sequences.ts';
-import { type Dialect, KernelSocket } from './kernel-socket.ts';
+import { type Dialect, KernelSocket, type Said } from './kernel-socket.ts';
 import { until } from './wait.ts';
 
 /** What each client was sent, by channel, as comparable values in order. */
@@ -80,9 +80,9 @@ export class Player {
     return `${sessions[who]}-${this.#number}`;
   }
 
-  #say(by: Who, channel: string, type: string, content: Record<string, unknown>, more: object = {}): string {
+  #say(by: Who, channel: string, type: string, content: Record<string, unknown>, more: Partial<Said> = {}): string {
     const id = `${this.#isGreeting ? 'hello' : 'said'}-${this.#number}-${this.#said++}`;
-    const header = {
+    const usual = {
       msg_id: id,
       session: this.#session(by),
       username: 'tester',
@@ -90,7 +90,8 @@ export class Player {
       msg_type: type,
       version: '5.3',
     };
-    this.#sockets[by].say({ channel, header, content, ...more });
+    const given = Object.entries({ ...usual, ...more.header }).filter(([, value]) => value !== null);
+    this.#sockets[by].say({ channel, content, ...more, header: Object.fromEntries(given) });
     return id;
   }
 
@@ -100,9 +101,16 @@ export class Player {
         return this.#sayStep(step);
       case 'queue':
         return this.#queue(step);
+      case 'burst': {
+        const ids = step.codes.map((code) => this.#say(step.by, 'shell', 'execute_request', cell(code)));
+        for (const id of ids) await this.#whenDone(step.by, id, 'shell');
+        return;
+      }
       case 'interrupt': {
-        const id = this.#say(step.by, 'shell', 'execute_request', cell(step.code));
-        await this.#when(step.by, (m) => m.header['msg_type'] === 'stream' && m.parent['msg_id'] === id, `output of ${id}`);
+        const id = this.#say(step.by, 'shell', 'execute_request', cell(step.code, { allow_stdin: true }));
+        const isOn = ({ header, parent }: JupyterMessage) =>
+          ['stream', 'input_request'].includes(String(header['msg_type'])) && parent['msg_id'] === id;
+        await this.#when(step.by, isOn, `output of ${id}`);
         await this.post('interrupt', 204);
         return this.#whenDone(step.by, id, 'shell');
       }
@@ -121,12 +129,14 @@ export class Player {
     }
   }
 
-  async #sayStep({ by, channel, type, content, until: last, answers = [], metadata, buffers }: Extract<Step, { kind: 'say' }>): Promise<void> {
-    const bytes = buffers?.map((each) => Buffer.from(each, 'latin1'));
-    const id = this.#say(by, channel, type, content, { ...(metadata ? { metadata } : {}), ...(bytes ? { buffers: bytes } : {}) });
+  async #sayStep(step: Extract<Step, { kind: 'say' }>): Promise<void> {
+    const { by, channel, type, content, until: last, answers = [], answersBy = by } = step;
+    const { metadata = {}, header = {}, buffers = [] } = step;
+    const bytes = buffers.map((each) => Buffer.from(each, 'latin1'));
+    const id = this.#say(by, channel, type, content, { metadata, header, buffers: bytes });
     for (const [at, value] of answers.entries()) {
       await this.#whenAsked(by, id, at + 1);
-      this.#say(by, 'stdin', 'input_reply', { value, status: 'ok' });
+      this.#say(answersBy, 'stdin', 'input_reply', { value, status: 'ok' });
     }
     if (last === 'reply') await this.#whenDone(by, id, channel);
     else if (last === 'idle') await this.#whenIdle(by, id);
@@ -134,14 +144,19 @@ export class Player {
   }
 
   /** What waits behind the first has arrived when an answer on another channel has come, which is asked for after it. */
-  async #queue({ by, first, codes, stopOnError }: Extract<Step, { kind: 'queue' }>): Promise<void> {
-    const leading = this.#say(by, 'shell', 'execute_request', cell(first, { allow_stdin: true, stop_on_error: stopOnError }));
+  async #queue({ by, first, codes, codesBy, stopOnError }: Extract<Step, { kind: 'queue' }>): Promise<void> {
+    const leading = this.#say(
+      by,
+      'shell',
+      'execute_request',
+      cell(first, { allow_stdin: true, stop_on_error: stopOnError }),
+    );
     await this.#whenAsked(by, leading, 1);
-    const ids = codes.map((code) => this.#say(by, 'shell', 'execute_request', cell(code)));
+    const ids = codes.map((code) => this.#say(codesBy, 'shell', 'execute_request', cell(code)));
     for (let round = 0; round < 2; round++)
-      await this.#whenDone(by, this.#say(by, 'control', 'kernel_info_request', {}), 'control');
+      await this.#whenDone(codesBy, this.#say(codesBy, 'control', 'kernel_info_request', {}), 'control');
     this.#say(by, 'stdin', 'input_reply', { value: 'go', status: 'ok' });
-    for (const id of ids) await this.#whenDone(by, id, 'shell');
+    for (const id of ids) await this.#whenDone(codesBy, id, 'shell');
   }
 
   /** Both clients have all that was said so far. A server may not hear a new start at once: it is asked until it does. */
@@ -257,6 +272,8 @@ function scrub(content: Record<string, unknown>, type: string): unknown {
   const text = JSON.stringify(content)
     .replaceAll(/ipykernel_\d+/g, 'ipykernel_N')
     .replaceAll(/\/tmp\/ipykernel_N\/\d+\.py/g, 'CELL')
+    // What it came to know of types in the time that it takes for it.
+    .replaceAll(/"_jupyter_types_experimental":\[[^\]]*\]/g, '"_jupyter_types_experimental":[]')
     .replaceAll(/0x[0-9a-f]{6,}/g, '0xN')
     .replaceAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID');
   return JSON.parse(text) as unknown;

@@ -19,10 +19,16 @@ export type Step =
       buffers?: readonly string[];
       until: 'reply' | 'idle' | 'nothing';
       answers?: readonly string[];
+      /** Who types that, if not who asked. */
+      answersBy?: Who;
+      /** In place of what a header usually has; null: nothing. */
+      header?: Record<string, unknown>;
     }
-  /** Cells that wait behind one that waits for a line and then fails or not. */
-  | { kind: 'queue'; by: Who; first: string; codes: readonly string[]; stopOnError: boolean }
-  /** A cell that prints `on`, and is interrupted over HTTP then. */
+  /** Cells that wait, of either client, behind one that waits for a line and then fails or not. */
+  | { kind: 'queue'; by: Who; first: string; codes: readonly string[]; codesBy: Who; stopOnError: boolean }
+  /** Cells that are said without waiting for any. */
+  | { kind: 'burst'; by: Who; codes: readonly string[] }
+  /** A cell that prints `on` or asks for a line, and is interrupted over HTTP then. */
   | { kind: 'interrupt'; by: Who; code: string }
   | { kind: 'interrupt-idle' }
   /** Over HTTP; then both clients come back, as JupyterLab does. */
@@ -42,6 +48,7 @@ export interface Rare {
   deaths: boolean;
 }
 
+const other = (who: Who): Who => (who === 'a' ? 'b' : 'a');
 const pick = <Item>(rng: Rng, items: readonly Item[]): Item => items[rng.integer(0, items.length - 1)]!;
 
 function executeContent(code: string, more: Record<string, unknown> = {}): Record<string, unknown> {
@@ -69,11 +76,14 @@ const codes: readonly ((rng: Rng) => string)[] = [
   () => '# nothing',
   () => '_, __, _1 if "_1" in globals() else 0',
   () => 'from IPython.display import display, HTML, Markdown\ndisplay(HTML("<b>bold</b>"))\ndisplay(Markdown("*m*"))',
-  (rng) => `from IPython.display import display\nh = display("first", display_id="d${rng.integer(0, 3)}")\nh.update("second")`,
+  (rng) =>
+    `from IPython.display import display\nh = display("first", display_id="d${rng.integer(0, 3)}")\nh.update("second")`,
   () => 'from IPython.display import clear_output\nprint("gone")\nclear_output(wait=True)\nprint("stays")',
-  () => 'from IPython.display import display\ndisplay({"application/json": {"a": [1, None, True, 1e300, float("nan")]}}, raw=True)',
+  () =>
+    'from IPython.display import display\ndisplay({"application/json": {"a": [1, None, True, 1e300, float("nan")]}}, raw=True)',
   () => 'from IPython.display import display\nprint("before", end="")\ndisplay(1)\nprint("behind", end="")',
-  () => 'class Picture:\n    def _repr_png_(self): return b"\\x89PNG" + bytes(range(256))\n    def _repr_html_(self): return "<i>p</i>"\nPicture()',
+  () =>
+    'class Picture:\n    def _repr_png_(self): return b"\\x89PNG" + bytes(range(256))\n    def _repr_html_(self): return "<i>p</i>"\nPicture()',
   () => '1 / 0',
   () => 'print("before")\nraise ValueError("naïve 日本")',
   () => 'def f(n): return f(n - 1) if n else 1 / 0\nf(3)',
@@ -93,10 +103,12 @@ const codes: readonly ((rng: Rng) => string)[] = [
   () => 'import warnings\nwarnings.simplefilter("always")\nwarnings.warn("look")',
   () => 'import sys\nfor i in range(3):\n    sys.stdout.write(f"{i}\\r"); sys.stdout.flush()',
   (rng) => `print("y" * ${rng.integer(10_000, 300_000)})`,
+  () => 'print("z" * 3_000_000)',
   () => 'print("\\x00\\x07\\x1b[1mbold\\x1b[0m")',
   () => 'import os\nos.write(2, b"")\n{"é": {1, 2}, "n": None}',
   () => 'get_ipython().payload_manager.write_payload({"source": "own", "n": 1})',
-  () => 'from IPython.core.display_functions import publish_display_data\npublish_display_data({"text/plain": "p"}, metadata={"m": 1}, transient={"t": 2})',
+  () =>
+    'from IPython.core.display_functions import publish_display_data\npublish_display_data({"text/plain": "p"}, metadata={"m": 1}, transient={"t": 2})',
   () => 'get_ipython().kernel.send_response(get_ipython().kernel.iopub_socket, "of_no_type", {"n": 1})\nNone',
 ];
 
@@ -157,7 +169,8 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
     5,
     (rng, by) => {
       const { code, answers } = pick(rng, asking);
-      return [say(by, 'execute_request', executeContent(code, { allow_stdin: true }), { answers })];
+      const answersBy = rng.next() < 0.8 ? by : other(by);
+      return [say(by, 'execute_request', executeContent(code, { allow_stdin: true }), { answers, answersBy })];
     },
   ],
   [2, (rng, by) => [say(by, 'execute_request', executeContent(pick(rng, asking).code))]],
@@ -169,15 +182,36 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
         by,
         first: rng.next() < 0.7 ? 'input("go? ")\nraise ValueError("stop")' : 'input("go? ")',
         codes: Array.from({ length: rng.integer(1, 4) }, () => pick(rng, codes.slice(0, 8))(rng)),
+        codesBy: rng.next() < 0.6 ? by : other(by),
         stopOnError: rng.next() < 0.7,
       },
     ],
   ],
   [
+    2,
+    (rng, by) => [
+      { kind: 'burst', by, codes: Array.from({ length: rng.integer(5, 30) }, () => pick(rng, codes.slice(0, 8))(rng)) },
+    ],
+  ],
+  [
+    2,
+    (rng, by) => {
+      const header = pick(rng, [
+        { date: 1_700_000_000.5 },
+        { date: null },
+        { username: null },
+        { version: '5.0' },
+        { own: { n: [1] } },
+      ]);
+      return [say(by, 'execute_request', executeContent(pick(rng, codes)(rng)), { header })];
+    },
+  ],
+  [
     3,
     (rng, by) => {
-      const code = pick(rng, ['pri', 'x.', 'import colors', 'nothing_like_thi', '"".spl', '%ti', 'a = {"k": 1}\na["']);
-      return [say(by, 'complete_request', { code, cursor_pos: rng.next() < 0.8 ? code.length : 1 })];
+      // None whose answer has names of files or modules that only one of two machines has.
+      const code = pick(rng, ['pri', 'x.', 'import colors', '%ti', '"".spl', '"naïve 🙂".isalph']);
+      return [say(by, 'complete_request', { code, cursor_pos: [...code].length })];
     },
   ],
   [
@@ -215,13 +249,16 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
   [1, (_, by) => [say(by, 'connect_request', {})]],
   [
     1,
-    (rng, by) => [say(by, 'execute_request', executeContent(pick(rng, codes.slice(0, 8))(rng)), { channel: 'control' })],
+    (rng, by) => [
+      say(by, 'execute_request', executeContent(pick(rng, codes.slice(0, 8))(rng)), { channel: 'control' }),
+    ],
   ],
   [
     4,
     (rng, by, number) => {
       const comm = { comm_id: `comm-${number}-${rng.integer(0, 9999)}` };
-      const buffers = rng.next() < 0.6 ? ['', '\0\xff bytes', 'x'.repeat(rng.integer(1, 70_000))] : [];
+      const buffers =
+        rng.next() < 0.6 ? ['', '\0\xff bytes', 'x'.repeat(rng.integer(1, rng.next() < 0.8 ? 70_000 : 2_000_000))] : [];
       const idle = { until: 'idle' as const };
       return [
         say(by, 'execute_request', executeContent(commCode, { store_history: false })),
@@ -245,7 +282,9 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
       say(
         by,
         'execute_request',
-        executeContent('from comm import create_comm\nc = create_comm(target_name="t", comm_id="own", data={"d": 1}, buffers=[b"b"])\nc.close()'),
+        executeContent(
+          'from comm import create_comm\nc = create_comm(target_name="t", comm_id="own", data={"d": 1}, buffers=[b"b"])\nc.close()',
+        ),
       ),
     ],
   ],
@@ -262,6 +301,7 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
         by,
         code: pick(rng, [
           'import time\nprint("on", flush=True)\ntime.sleep(1000)',
+          'input("waits? ")',
           'import time\nprint("on", flush=True)\ntry:\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    print("caught")',
         ]),
       },
@@ -290,7 +330,12 @@ export function makeSequence(rng: Rng, number: number, rare: Rare): Sequence {
 
 function deaths(by: Who): readonly Step[] {
   const death = { kind: 'die', by } as const;
-  const code = (text: string) => ({ ...death, channel: 'shell', type: 'execute_request', content: executeContent(text) });
+  const code = (text: string) => ({
+    ...death,
+    channel: 'shell',
+    type: 'execute_request',
+    content: executeContent(text),
+  });
   return [
     code('import os\nprint("last words", flush=True)\nos._exit(3)'),
     code('import os, signal\nos.kill(os.getpid(), signal.SIGKILL)'),

@@ -48,7 +48,9 @@ export class KernelSocket {
     await new Promise<void>((resolve, reject) => {
       ws.once('open', resolve);
       ws.once('error', reject);
-      ws.once('unexpected-response', (_, response) => reject(new Error(`the socket was refused: ${response.statusCode}`)));
+      ws.once('unexpected-response', (_, response) =>
+        reject(new Error(`the socket was refused: ${response.statusCode}`)),
+      );
     });
     return socket;
   }
@@ -76,8 +78,18 @@ export class KernelSocket {
       everyMs: 5,
       timeoutMs: 60_000,
       giveUp: () => {
-        const last = () => this.messages.slice(-6).map((each) => JSON.stringify([each.channel, each.header['msg_type'], each.parent['msg_id'], each.content]).slice(0, 200));
-        return this.closed === undefined || this.messages.some(fits) ? undefined : `closed with ${this.closed}; ${last().join(' ')}`;
+        const last = () =>
+          this.messages
+            .slice(-6)
+            .map((each) =>
+              JSON.stringify([each.channel, each.header['msg_type'], each.parent['msg_id'], each.content]).slice(
+                0,
+                200,
+              ),
+            );
+        return this.closed === undefined || this.messages.some(fits)
+          ? undefined
+          : `closed with ${this.closed}; ${last().join(' ')}`;
       },
     });
   }
