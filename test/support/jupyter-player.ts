@@ -102,7 +102,8 @@ export class Player {
       case 'queue':
         return this.#queue(step);
       case 'burst': {
-        const ids = step.codes.map((code) => this.#say(step.by, 'shell', 'execute_request', cell(code)));
+        const more = { stop_on_error: false };
+        const ids = step.codes.map((code) => this.#say(step.by, 'shell', 'execute_request', cell(code, more)));
         for (const id of ids) await this.#whenDone(step.by, id, 'shell');
         return;
       }

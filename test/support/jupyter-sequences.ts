@@ -211,7 +211,7 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
     (rng, by) => {
       // None whose answer has names of files or modules that only one of two machines has.
       const code = pick(rng, ['pri', 'x.', 'import colors', '%ti', '"".spl', '"naïve 🙂".isalph']);
-      return [say(by, 'complete_request', { code, cursor_pos: [...code].length })];
+      return [say(by, 'complete_request', { code, cursor_pos: Array.from(code).length })];
     },
   ],
   [

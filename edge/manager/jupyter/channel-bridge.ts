@@ -116,6 +116,7 @@ export class ChannelBridge {
   #isStarting = false;
   #checkpoint: { atMs: number; sent: number } | undefined;
   #wake: (() => void) | undefined;
+  readonly #up = Promise.withResolvers<void>();
 
   constructor(socket: ClientSocket, ports: BridgePorts, memory: BridgeMemory) {
     this.#socket = socket;
@@ -128,6 +129,11 @@ export class ChannelBridge {
     this.#writer = hexOf(ports.random.bytes(16));
     if (memory.place) memory.place.owner = this;
     socket.listen({ message: (message) => this.#fromClient(message), gone: () => this.#leave() });
+  }
+
+  /** Resolves when the kernel answers, or there is nothing to wait for. */
+  get whenUp(): Promise<void> {
+    return this.#up.promise;
   }
 
   /** Until the client is gone or sent away. */
@@ -198,6 +204,7 @@ export class ChannelBridge {
         this.#ended = event;
         return;
       case 'state':
+        if (event.state !== 'starting') this.#up.resolve();
         return;
     }
   }
@@ -314,6 +321,7 @@ export class ChannelBridge {
   async #die(reason: string): Promise<void> {
     if (this.#isDead) return;
     this.#isDead = true;
+    this.#up.resolve();
     await this.#tell(`the kernel has ended (${reason})`);
     await this.#send((voice) => voice.status('dead'));
   }
@@ -370,6 +378,7 @@ export class ChannelBridge {
 
   #finish(): void {
     this.#isDone = true;
+    this.#up.resolve();
     this.#opened?.close();
     this.#wake?.();
   }

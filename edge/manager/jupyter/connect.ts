@@ -25,6 +25,9 @@ import { Replay } from './replay.ts';
 import { startMainKernel, whyEnded } from './start.ts';
 import { Unproven, unprovenLimits } from './unproven.ts';
 
+/** How long the kernel of a client without a `session_id` may start before its socket is taken all the same: such clients give up after 40 s. */
+const startMs = 30_000;
+
 /** Takes the socket, and answers for it until one of its ends is gone. @throws Refusal as `requireKernel` */
 export async function openChannels(
   ctx: UserCtx,
@@ -62,6 +65,8 @@ export async function openChannels(
       for (const each of [userId, kernel.kernelId]) countSocket(each, -1);
     }),
   );
+  // As at jupyter-server: to jupyter_client a kernel that does not answer within a second is dead. Pages are told that it starts.
+  if (sessionId === undefined) await Promise.race([bridge.whenUp, pause(startMs)]);
   const headers: HeadersInit = dialect === 'v1' ? { 'sec-websocket-protocol': v1Protocol } : {};
   return new Response(null, { status: 101, webSocket: theirs, headers });
 }
@@ -113,4 +118,8 @@ function memoryOf({ kernelId }: FoundKernel, client: string, session: string | u
   const missed = executions.behind(starts, safe).filter((each) => each.from < sent && each.session === session);
   const replay = missed.length === 0 ? undefined : new Replay({ executions: missed, until: sent, session });
   return { ...common, askers, place, back: { after: { starts, offset: sent }, replay } };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => void systemTimers.after(ms, resolve));
 }

@@ -134,9 +134,10 @@ export class KernelStream {
     return this;
   }
 
+  /** Of a kernel that answers. */
   begin(starts: number, from: number): this {
     this.offset = from;
-    return this.tell({ kind: 'begun', starts, from });
+    return this.tell({ kind: 'begun', starts, from }).tell({ kind: 'state', state: 'idle' });
   }
 
   /** Says messages: one record each, in frames of 64 KiB. */

@@ -1,0 +1,75 @@
+/** Several clients of one kernel, and one that has no name, as jupyter-server treats them. */
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { v1Protocol } from '../../../edge/manager/jupyter/client-socket.ts';
+import { type JupyterKernel, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
+import { call } from '../client.ts';
+import { type Client, dial, Gateway, message, request, stream, until } from './gateway.ts';
+
+let gateway: Gateway;
+let path: string;
+let clients: Client[];
+
+beforeEach(async () => {
+  gateway = new Gateway();
+  clients = [];
+  await gateway.begin();
+  const made = await call<JupyterKernel>('POST', '/jupyter/api/kernels', { token: gateway.token, body: {} });
+  path = `/jupyter/api/kernels/${made.body.id}/channels`;
+  await gateway.run(parseJupyterKernelId(made.body.id)!.sessionId);
+});
+afterEach(async () => {
+  for (const { socket, closed } of clients) if (!closed) socket.close(1000);
+  await new Promise<void>((resolve) => void setTimeout(resolve, 50));
+  vi.restoreAllMocks();
+});
+
+async function connect(more: { session?: string } = {}): Promise<Client> {
+  const client = await dial(path, { token: gateway.token, protocol: v1Protocol, ...more });
+  clients.push(client);
+  return client;
+}
+
+const sees = (client: Client, count: number) =>
+  until(`${count} messages, not ${client.seen.join(', ')}`, () => client.received.length >= count);
+
+it('a client hears answers and questions to what it asked itself alone, and what all are shown', async () => {
+  const client = await connect({ session: 'page-1' });
+  const kernel = (await gateway.stream()).accept().begin(1, 0);
+  const dialling = connect();
+  const second = (await gateway.stream()).accept().begin(1, 0);
+  const unknown = await dialling;
+  const answers = [
+    message('shell', 'execute_reply', {}, { parent: request('theirs', 'page-2') }),
+    message('stdin', 'input_request', {}, { parent: request('theirs', 'page-2') }),
+    message('control', 'interrupt_reply', {}, { parent: request('theirs', 'page-2') }),
+    stream('a', 'theirs'),
+    message('shell', 'execute_reply', {}, { parent: request('mine', 'page-1') }),
+  ];
+  kernel.say(...answers);
+  await sees(client, 2);
+  expect(client.seen).toEqual(['iopub stream theirs a', 'shell execute_reply mine']);
+  // Who has not said anything may have come back for an answer; by its words it is known.
+  second.say(...answers);
+  await sees(unknown, 5);
+  unknown.say(message('shell', 'kernel_info_request', {}, { session: 'page-2' }));
+  await until('its words', () => second.said.length === 1);
+  second.say(...answers);
+  await sees(unknown, 9);
+  expect(unknown.seen.slice(5).join(', ')).not.toContain('mine');
+});
+
+it('a client without a session_id is taken when its kernel answers, as at jupyter-server', async () => {
+  let isTaken = false;
+  const dialling = connect().then((client) => {
+    isTaken = true;
+    return client;
+  });
+  const kernel = (await gateway.stream()).accept().tell({ kind: 'begun', starts: 1, from: 0 });
+  kernel.tell({ kind: 'state', state: 'starting' });
+  expect((await call('GET', '/jupyter/api', { token: gateway.token })).status).toBe(200);
+  expect(isTaken).toBe(false);
+  kernel.tell({ kind: 'state', state: 'idle' }).say(stream('a', 'r'));
+  const client = await dialling;
+  await sees(client, 1);
+  expect(client.seen).toEqual(['iopub stream r a']);
+});
