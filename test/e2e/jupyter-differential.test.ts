@@ -71,6 +71,9 @@ describe('the gateway beside jupyter-server', () => {
     reference = await startReference(stack.dir);
     await importPython(engine.docker, engine.socket);
     const token = stack.client.token!;
+    // A session of its own fits beside the other on a small machine.
+    await stack.client.api('PUT', '/v1/resource-presets/half', { resources: { cpu: 0.5, mem: '512m' } });
+    for (const name of ['small', 'large', 'gpu']) await stack.client.api('DELETE', `/v1/resource-presets/${name}`);
     const { id } = await stack.client.createSession({ type: 'interactive', image: 'causeway/python', name: 'lab' });
     await stack.client.waitForState(id, ['RUNNING'], 120_000);
     session = { url: `${stack.url}/v1/sessions/${id}/jupyter/`, token };

@@ -215,7 +215,8 @@ export class Player {
         const { header, parent, metadata } = message;
         const asked = String(parent['msg_id'] ?? '');
         if (asked.startsWith('hello-')) return false;
-        const label = `${String(header['msg_type'])} of ${String(parent['msg_type'] ?? 'nothing')}`;
+        const text = header['msg_type'] === 'stream' ? ` ${String(message.content['text'])}` : '';
+        const label = `${String(header['msg_type'])} of ${String(parent['msg_type'] ?? 'nothing')}${text}`;
         if (header['username'] === 'causeway' || 'causeway' in metadata) own.push(label);
         else if (!asked.startsWith('said-')) foreign.push(label);
         else return true;

@@ -14,8 +14,10 @@ const maxRows = 1_000;
 const isOf = ({ ownerId, scope }: SessionsOf) =>
   and(eq(jupyterSessions.ownerId, ownerId), eq(jupyterSessions.scope, scope));
 
+/** In the order in which they were made. */
 export function listSessionRows(db: Database, of: SessionsOf): Promise<JupyterSessionRow[]> {
-  return db.select().from(jupyterSessions).where(isOf(of)).orderBy(asc(jupyterSessions.id)).limit(maxRows);
+  const { createdAtMs, id } = jupyterSessions;
+  return db.select().from(jupyterSessions).where(isOf(of)).orderBy(asc(createdAtMs), asc(id)).limit(maxRows);
 }
 
 export async function findSessionRow(db: Database, of: SessionsOf, id: string): Promise<JupyterSessionRow | undefined> {
