@@ -21,8 +21,8 @@ export async function startReference(dir: string): Promise<Reference> {
     `--port=${port}`,
     '--ServerApp.port_retries=0',
     '--IdentityProvider.token=local',
-    '--ServerApp.iopub_msg_rate_limit=0',
-    '--ServerApp.iopub_data_rate_limit=0',
+    // It drops what is printed faster than this; the gateway keeps it.
+    '--ZMQChannelsWebsocketConnection.limit_rate=False',
   ];
   const server: Started = start('jupyter-server', flags, {
     cwd: home,
