@@ -45,6 +45,7 @@ export class JupyterInput {
   readonly #journal: InputJournal;
   /** The start that is being given its input. */
   #givingTo: number | undefined;
+  #isRetrying = false;
   /** What is said by the agent itself, one after the other. */
   #saying: Promise<void> = Promise.resolve();
   readonly #writers = new Map<string, { taken: AbortController; appending: Promise<void> }>();
@@ -175,8 +176,13 @@ export class JupyterInput {
       this.#givingTo = undefined;
       bell.ring();
       if (this.#journal.waitingBytes === 0) return;
-      if (delayMs === 0) this.give();
-      else timers.after(delayMs, () => this.give());
+      if (delayMs === 0) return this.give();
+      if (this.#isRetrying) return;
+      this.#isRetrying = true;
+      timers.after(delayMs, () => {
+        this.#isRetrying = false;
+        this.give();
+      });
     };
     this.#journal.give(write).then(
       () => end(0),

@@ -63,7 +63,7 @@ export class JupyterKernel implements RunKernel {
       timers,
       disk,
       bell,
-      taking: () => (this.#death === undefined && !this.#following.signal.aborted ? this.#saved.starts : undefined),
+      taking: () => (this.#isTaking ? this.#saved.starts : undefined),
       write: (offset, bytes) => owner.supervisor().writeInput(this.processId, offset, bytes),
       failed,
     });
@@ -109,6 +109,11 @@ export class JupyterKernel implements RunKernel {
       ...(restarts === undefined ? {} : { restarts }),
       ...(this.#death === undefined ? {} : { death: this.#death }),
     };
+  }
+
+  /** Its process is there: an init takes what is written before that for what nobody will ever read. */
+  get #isTaking(): boolean {
+    return this.#spawned === this.#saved.starts && this.#death === undefined && !this.#following.signal.aborted;
   }
 
   /** Where in the log of this start the next record begins, as far as it was read; undefined behind a gap, until one was found. */

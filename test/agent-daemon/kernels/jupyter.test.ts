@@ -281,6 +281,23 @@ describe('a kernel of Jupyter', () => {
     await bench.act(id, { kind: 'shutdown' });
   });
 
+  it('[J11] hears what is said to it while it is started anew', async () => {
+    const id = await start();
+    // It does not come to the end of the first start, so its stream goes on.
+    const slow = await bench.channels({ kernelId: id, writer: 'slow' }).whenOpen();
+    slow.stream.windowBytes = 1000;
+    const fast = await bench.channels({ kernelId: id, writer: 'fast' }).whenOpen();
+    await fast.whenDone(fast.ask(cell({ do: 'flood', text: 'y'.repeat(200), times: 50 })));
+    const asking = setInterval(() => slow.ask(cell()), 1);
+    expect(await bench.act(id, { kind: 'restart' })).toMatchObject({ state: 'idle', starts: 2 });
+    clearInterval(asking);
+    const second = await bench.channels({ kernelId: id, writer: 'fast', after: { starts: 2, offset: 0 } }).whenOpen();
+    await second.whenDone(second.ask(cell(print('heard'))));
+    expect(printed(second.messages)).toBe('heard');
+    slow.cut();
+    await bench.act(id, { kind: 'shutdown' });
+  });
+
   it('dies with its reason and last output, and is started anew as often as it may be', async () => {
     const id = await start('fake', { perMinute: 2 });
     for (let starts = 1; starts <= 3; starts++) {
