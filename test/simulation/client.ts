@@ -6,6 +6,7 @@ import { closeCodes, limits } from '../../schema/protocol/limits.ts';
 import { StreamOver } from '../../schema/protocol/stream.ts';
 import type { VirtualTime } from './clock.ts';
 import type { SimEdge } from './edge/edge.ts';
+import type { ClientOp, ClientRoute } from './edge/client-route.ts';
 import type { Link, Way } from './edge/links.ts';
 
 export interface ClientPorts {
@@ -28,7 +29,8 @@ const dialMs = 15_000;
 const pingMs = 10_000;
 
 /** @throws StreamOver when there is nowhere to go */
-export async function connect(sessionId: string, op: 'logs' | 'put' | 'execute', ports: ClientPorts): Promise<Client> {
+export async function connect(sessionId: string, asked: ClientOp | ClientRoute, ports: ClientPorts): Promise<Client> {
+  const route: ClientRoute = typeof asked === 'string' ? { op: asked } : asked;
   const { time, edge, way, token, toldOut } = ports;
   let endpoint: Endpoint | undefined;
   let link: Link | undefined;
@@ -49,7 +51,7 @@ export async function connect(sessionId: string, op: 'logs' | 'put' | 'execute',
       endpoint?.close('tunnel_closed', `closed with ${code}`);
     },
   };
-  const opening = edge.worker.openClient(way, { sessionId, op, token }, end).catch((error: unknown) => {
+  const opening = edge.worker.openClient(way, { sessionId, token, ...route }, end).catch((error: unknown) => {
     if (error instanceof Refusal && error.code === 'auth_revoked') toldOut();
     return undefined;
   });

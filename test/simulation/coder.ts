@@ -1,19 +1,23 @@
 /**
  * Somebody who runs code in a session, as the CLI does: each run under an id that makes asking again harmless, read over
  * every cut, with lines for those that ask. What comes must be what the run prints, each byte once ([K1]), and no run is
- * carried out twice ([K2], which the hosts tell).
+ * carried out twice ([K2], which the hosts tell). On a kernel of Jupyter it ends with the status that the kernel gave it
+ * ([K4]), unless something is missing that says so.
  */
-import { ExecuteEvent, type ExecuteOutcome } from '../../schema/protocol/execute.ts';
+import { ExecuteEvent, type ExecuteOutcome, type ExecuteRequest } from '../../schema/protocol/execute.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { parseJson } from '../../schema/protocol/json.ts';
-import { KernelLogReader } from '../../schema/protocol/kernel-log.ts';
+import { openRunLog, type RunItem, type RunLog } from '../../schema/protocol/run-log.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { Chance } from './chance.ts';
 import { connect } from './client.ts';
 import type { VirtualTime } from './clock.ts';
 import type { SimEdge } from './edge/edge.ts';
 import type { Way } from './edge/links.ts';
+import type { Placement } from './host/agent.ts';
+import { bigText } from './host/jupyter-kernel.ts';
 import { askedLines, textOfRun } from './host/kernel-program.ts';
+import { specName } from './host/specs-tool.ts';
 import type { Sometimes } from './sometimes.ts';
 
 export interface CoderPorts {
@@ -24,7 +28,9 @@ export interface CoderPorts {
   way: Way;
   token: string;
   /** How often a run was carried out in a placement. */
-  times: (placement: { sessionId: string; generation: number }, runId: string) => number;
+  times: (placement: Placement, runId: string) => number;
+  /** With which status a kernel of Jupyter has done it. Absent: the code is for a kernel with our runner. */
+  statusOf?: (placement: Placement, runId: string) => number | undefined;
   violated: (what: string) => void;
 }
 
@@ -33,6 +39,7 @@ type StreamName = 'stdout' | 'stderr';
 /** What is known of a run while it is followed. */
 interface Run {
   id: string;
+  request: Exclude<ExecuteRequest, { mode: 'batch' }>;
   code: string;
   /** What it is given for each line that it asks for, and where it asked. */
   answers: readonly string[];
@@ -40,6 +47,8 @@ interface Run {
   /** Where its reader goes on; absent before it has begun. */
   after: Record<StreamName, number> | undefined;
   text: string;
+  /** What it is told to complete its code to. */
+  matches: readonly string[];
   hasGap: boolean;
   isInterrupted: boolean;
   doubts: number;
@@ -48,7 +57,7 @@ interface Run {
 
 /** What is read of it on one connection. */
 interface Reading {
-  logs: Record<StreamName, KernelLogReader>;
+  log: RunLog;
   /** The offset that comes next. */
   next: Record<StreamName, number>;
 }
@@ -76,7 +85,7 @@ export class Coder {
   async run(): Promise<void> {
     const { chance } = this.#ports;
     for (let left = chance.integer(1, 6); left > 0 && !this.#isTired; left -= 1)
-      if (!(await this.execute(this.#drawCode()))) break;
+      if (!(await this.execute(this.#ports.statusOf ? this.#drawJupyter() : this.#drawCode()))) break;
     this.#isOver = true;
   }
   #isOver = false;
@@ -98,11 +107,13 @@ export class Coder {
     const id = `${this.name}-${this.#runs}`;
     const run: Run = {
       id,
+      request: { mode: this.#isCompletion(code) ? 'complete' : 'query', code },
       code,
       answers: Array.from({ length: askedLines }, (_, line) => `line ${line} of ${id}`),
       askedAt: [],
       after: undefined,
       text: '',
+      matches: [],
       hasGap: false,
       isInterrupted: false,
       doubts: 0,
@@ -134,6 +145,21 @@ export class Coder {
     return u < 0.95 ? 'nonsense' : `die ${chance.integer(0, 3)}`;
   }
 
+  /** With the words of `jupyter-kernel.ts`. */
+  #drawJupyter(): string {
+    const { chance } = this.#ports;
+    const u = chance.next();
+    if (u < 0.4) return `print ${chance.integer(0, 12)} ${chance.integer(50, 3_000)}`;
+    if (u < 0.5) return `print ${floodLines} 0`;
+    if (u < 0.7) return 'ask';
+    const [few] = chance.pick([['big'], ['lose'], ['too-large'], ['fail'], ['stay'], ['die 3'], ['crash'], ['pri']])!;
+    return few!;
+  }
+
+  #isCompletion(code: string): boolean {
+    return code === 'pri';
+  }
+
   async #follow(run: Run, isAgain: boolean): Promise<ExecuteOutcome> {
     const { sometimes } = this.#ports;
     const { endpoint, generation, close } = await connect(this.sessionId, 'execute', {
@@ -142,12 +168,12 @@ export class Coder {
     });
     try {
       if (generation !== run.generation)
-        Object.assign(run, { generation, after: undefined, text: '', hasGap: false, askedAt: [] });
+        Object.assign(run, { generation, after: undefined, text: '', matches: [], hasGap: false, askedAt: [] });
       const stream = endpoint.open({
         op: 'execute',
         runId: run.id,
-        language: 'bash',
-        request: { mode: 'query', code: run.code },
+        ...(this.#ports.statusOf ? { spec: specName } : { language: 'bash' as const }),
+        request: run.request,
         ...(run.after === undefined ? {} : { after: { ...run.after } }),
       });
       await stream.whenOpened;
@@ -184,12 +210,12 @@ export class Coder {
     throw new StreamOver({ code: 'tunnel_closed' });
   }
 
-  #begin(run: Run, { kernelId, from }: { kernelId: string; from: Record<StreamName, number> }): Reading {
+  #begin(run: Run, begun: Extract<ExecuteEvent, { kind: 'begun' }>): Reading {
+    const { from } = begun;
     if (run.after !== undefined && (from.stdout !== run.after.stdout || from.stderr !== run.after.stderr))
       this.#ports.violated(`[K1] ${run.id} goes on at ${from.stdout} and was asked for from ${run.after.stdout}`);
     run.after = { ...from };
-    const log = (name: StreamName) => new KernelLogReader(kernelId, from[name]);
-    return { logs: { stdout: log('stdout'), stderr: log('stderr') }, next: { ...from } };
+    return { log: openRunLog(begun, run.id), next: { ...from } };
   }
 
   #take(run: Run, reading: Reading | undefined, name: StreamName, offset: number, bytes: Uint8Array): void {
@@ -197,25 +223,27 @@ export class Coder {
     if (reading?.next[name] !== offset || run.after === undefined) throw new StreamOver({ code: 'tunnel_closed' });
     reading.next[name] = offset + bytes.byteLength;
     run.doubts = 0;
-    for (const item of reading.logs[name].push(offset, bytes)) this.#keep(run, name, item);
-    run.after[name] = reading.logs[name].position;
+    for (const item of reading.log.push(name, offset, bytes)) this.#keep(run, item);
+    run.after = { ...reading.log.position };
   }
 
-  #keep(run: Run, name: StreamName, item: ReturnType<KernelLogReader['push']>[number]): void {
-    if (item.kind === 'record') {
+  #keep(run: Run, item: RunItem): void {
+    if (item.kind === 'lost') run.hasGap = true;
+    else if (item.kind === 'bytes') {
+      if (item.stream === 'stdout') run.text += Buffer.from(item.bytes).toString('latin1');
+    } else {
       const { record } = item;
       if (record.kind !== 'ready' && record.id !== run.id && record.id?.startsWith('-') !== true)
         this.#ports.violated(`[K1] ${run.id} is given a record of ${record.id}`);
-      return;
+      if (record.kind === 'completion') run.matches = [...run.matches, ...(record.matches as string[])];
     }
-    if (name === 'stdout') run.text += Buffer.from(item.bytes).toString('latin1');
   }
 
   #miss(run: Run, reading: Reading | undefined, { stream, to }: { stream: StreamName; to: number }): void {
     if (reading === undefined || run.after === undefined) throw new StreamOver({ code: 'tunnel_closed' });
     this.#ports.sometimes.reached('the output of a run had a gap');
     run.hasGap = true;
-    for (const item of reading.logs[stream].skip(to)) this.#keep(run, stream, item);
+    for (const item of reading.log.skip(stream, to)) this.#keep(run, item);
     reading.next[stream] = to;
     run.after[stream] = to;
   }
@@ -238,17 +266,34 @@ export class Coder {
   }
 
   #judge(run: Run, { reason, exitCode }: ExecuteOutcome): void {
-    const { sometimes, violated, times } = this.#ports;
-    const { sessionId, generation } = { sessionId: this.sessionId, generation: run.generation };
-    const wanted = textOfRun(run.id, run.code, run.answers);
+    const { sometimes, violated, times, statusOf } = this.#ports;
+    const placement = { sessionId: this.sessionId, generation: run.generation };
     const isWhole = reason === 'finished' && exitCode === 0;
-    const what = `${run.id} (${run.code}) in ${sessionId} g${generation}`;
+    const what = `${run.id} (${run.code}) in ${placement.sessionId} g${placement.generation}`;
+    const wanted = textOf(run);
     if (!run.hasGap && (isWhole ? run.text !== wanted : !wanted.startsWith(run.text)))
       violated(`[K1] ${what} shows ${run.text.length} bytes of ${wanted.length}, or others`);
-    if (reason === 'finished' && times({ sessionId, generation }, run.id) !== 1)
-      violated(`[K2] ${what} was carried out ${times({ sessionId, generation }, run.id)} times`);
+    const wasRun = times(placement, run.id);
+    // Where its answer is missing it may have been a refusal.
+    const isUnknown = statusOf !== undefined && run.hasGap && exitCode !== 0;
+    if (reason === 'finished' && wasRun !== 1 && !(isUnknown && wasRun === 0))
+      violated(`[K2] ${what} was carried out ${wasRun} times`);
+    if (statusOf !== undefined && reason === 'finished' && !run.hasGap) {
+      if (statusOf(placement, run.id) !== exitCode)
+        violated(`[K4] ${what} ended with ${exitCode}, and was done with ${statusOf(placement, run.id)}`);
+      if (run.request.mode === 'complete' && run.matches.join() !== `${run.code}1`)
+        violated(`[K1] ${what} is completed to ${run.matches.join() || 'nothing'}`);
+    }
     if (reason !== 'finished') sometimes.reached('a run ended with its kernel');
     if (exitCode === 130) sometimes.reached('a run was interrupted');
     if (isWhole && run.code === 'ask') sometimes.reached('a run was given the line that it asked for');
+    if (statusOf !== undefined && run.hasGap && reason === 'finished')
+      sometimes.reached('a run of a kernel of Jupyter ended though messages were missing');
   }
+}
+
+/** What a run prints, whole. */
+function textOf({ id, code, answers }: Run): string {
+  if (code === 'big') return bigText(id);
+  return textOfRun(id, code === 'stay' || code === 'too-large' ? 'print 1 0' : code, answers);
 }

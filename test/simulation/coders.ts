@@ -26,6 +26,7 @@ const maxCoders = 12;
 const runMs = 120_000;
 
 export class Coders {
+  readonly name = 'coders';
   readonly #world: CodersWorld;
   readonly #started: Coder[] = [];
   #count = 0;

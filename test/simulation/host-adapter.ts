@@ -96,6 +96,9 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       time.trace(`${name} runs ${runId}`);
       invariants.ran(placement, runId);
     },
+    typed: (placement, processId, bytes) => world.logbook.typed(placement, processId, bytes),
+    hungUp: (placement, processId) => world.logbook.hungUp(placement, processId),
+    watch: (placement, processId) => world.logbook.watch(placement, processId),
     trace: (line) => {
       time.trace(line);
       if (line.includes('MachineChanged')) sometimes.reached('a copied machine found out by itself that it is one');

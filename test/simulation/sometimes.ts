@@ -89,6 +89,24 @@ export const rareCases = [
   'a run was interrupted',
   'a run was given the line that it asked for',
   'the output of a run had a gap',
+  // kernels of Jupyter
+  'a run of a kernel of Jupyter ended though messages were missing',
+  'a run was refused behind an error and asked for again',
+  'a kernel was followed over a cut',
+  'a message to a kernel was sent again',
+  'a message to a kernel was kept and its sender not told',
+  'the log of a kernel had a gap',
+  'messages of a kernel were lost',
+  'a kernel ended by itself and was started anew',
+  'a kernel was started anew by somebody',
+  'somebody saw a kernel only from some time on',
+  // terminals
+  'a terminal was looked at over a cut',
+  'a screen was drawn for somebody who had nothing',
+  'what was typed was sent again',
+  'what was typed had arrived and its typist not told',
+  'several people typed at one terminal',
+  'a link that only looks was refused to type',
 ] as const;
 export type RareCase = (typeof rareCases)[number];
 

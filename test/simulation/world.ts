@@ -16,10 +16,13 @@ import type { HostSize, WorldHost } from './host-port.ts';
 import { outputBytesOf } from './host/programs.ts';
 import { Invariants, waitsForRoom } from './invariants.ts';
 import { lie } from './liar.ts';
+import { Logbook } from './logbook.ts';
+import { Notebooks } from './notebooks.ts';
 import { type Domain, People } from './people.ts';
 import { Reader } from './reader.ts';
 import type { Stage } from './stage.ts';
 import { Sometimes } from './sometimes.ts';
+import { Typists } from './typists.ts';
 import { Uploader } from './uploader.ts';
 import { clear, drawWeather, type Weather } from './weather.ts';
 
@@ -72,6 +75,7 @@ export class World implements Stage {
   readonly edge: SimEdge;
   readonly people: People;
   readonly accounts: Accounts;
+  readonly logbook: Logbook;
   readonly hosts: WorldHost[] = [];
   #readers = 0;
   readonly revoked = new Set<string>();
@@ -83,7 +87,8 @@ export class World implements Stage {
   /** Resource groups of hosts, by their names. */
   readonly #groupOf = new Map<string, number>();
   readonly #limitsChance: Chance;
-  readonly #coders = new Coders(this);
+  /** Those who use what runs in sessions. */
+  readonly #users = [new Coders(this), new Notebooks(this), new Typists(this)];
   #isCalm = false;
 
   constructor(options: WorldOptions) {
@@ -93,6 +98,14 @@ export class World implements Stage {
     this.sometimes = options.sometimes ?? new Sometimes();
     const trace = (line: string) => this.time.trace(line);
     this.invariants = new Invariants(trace, this.sometimes, this.hosts);
+    this.logbook = new Logbook({
+      sometimes: this.sometimes,
+      ran: (placement, id) => {
+        this.time.trace(`a kernel of ${placement.sessionId} runs ${id}`);
+        this.invariants.ran(placement, id);
+      },
+      violated: (what) => this.invariants.violated(what),
+    });
     this.#limitsChance = this.chance.fork('limits');
     const say = (message: string, fields?: Record<string, unknown>) => {
       if (message.startsWith('cut a torn tail')) this.sometimes.reached('a journal was torn');
@@ -266,7 +279,7 @@ export class World implements Stage {
     for (const kind of Object.keys(clear) as (keyof Weather)[]) if (without.has(kind)) this.weather[kind] = 0;
     this.#people(this.chance.fork('demand'));
     this.#liar(this.chance.fork('liar'));
-    this.#coders.begin(this.chance.fork('coders'));
+    for (const users of this.#users) users.begin(this.chance.fork(users.name));
     this.#storm(chance, swarm);
     const stormMs = chance.pick(stormsMs)!;
     const isStormy = () =>
@@ -275,11 +288,12 @@ export class World implements Stage {
     await this.#calm();
     if (this.invariants.violations.length === 0) this.invariants.atRest(this.edge, this.people, this.#ours());
     if (this.invariants.violations.length === 0) await this.#readEnded();
-    if (this.invariants.violations.length === 0)
-      await this.#coders.atRest(
-        (sessionId) => this.#takesCode(sessionId),
-        () => this.#step(),
-      );
+    for (const users of this.#users)
+      if (this.invariants.violations.length === 0)
+        await users.atRest(
+          (sessionId) => this.#takesCode(sessionId),
+          () => this.#step(),
+        );
     if (this.invariants.violations.length === 0) await this.#askWhoIsIn();
     this.accounts.forget();
     return {
@@ -455,7 +469,7 @@ export class World implements Stage {
   async #calm(): Promise<void> {
     this.time.trace('CALM');
     this.#isCalm = true;
-    this.#coders.tire();
+    for (const users of this.#users) users.tire();
     Object.assign(this.weather, clear);
     for (const entry of this.#pending) this.#run(entry);
     for (const way of this.ways.values()) {

@@ -21,6 +21,7 @@ import type { Slots } from '../../../schema/protocol/messages.ts';
 import type { Clock, Log } from '../../../schema/ports.ts';
 import type { Chance } from '../chance.ts';
 import type { Life } from '../life.ts';
+import type { ClientRoute } from './client-route.ts';
 import type { HubInstance } from './hubs.ts';
 import { type AgentEnd, type HubEnd, Link, type Way } from './links.ts';
 import type { Cell, WorldPorts } from './objects.ts';
@@ -198,7 +199,7 @@ export class SimWorker {
   /** A client's upgrade, as `manager/sessions/streams.ts` judges it. Undefined when there is nowhere to go. */
   async openClient(
     way: Way,
-    { sessionId, op, token }: { sessionId: string; op: 'logs' | 'put' | 'execute'; token: string },
+    { sessionId, token, op, terminalId, isReadOnly }: ClientRoute & { sessionId: string; token: string },
     end: AgentEnd,
   ): Promise<{ link: Link; generation: number } | undefined> {
     const actor = await authenticateToken(this.request(anonymous), token);
@@ -219,7 +220,8 @@ export class SimWorker {
       principal: principalOf(actor, projectId),
       checkedAtMs: actor.checkedAtMs,
       ops: [op],
-      write: op !== 'logs',
+      write: op !== 'logs' && isReadOnly !== true,
+      ...(terminalId === undefined ? {} : { terminalId }),
     };
     const cell = this.#edge.dataCell(dataHub);
     const state = (cell.instance() as HubInstance).clientState!(claim);

@@ -19,7 +19,9 @@ import { SimDisk, type SimDiskOptions } from './disk.ts';
 import { SimDoor } from './door.ts';
 import { type ContainerLife, type SimContainer, SimEngine, type SimEngineOptions } from './engine.ts';
 import { ModelInit } from './init.ts';
+import type { BridgeWatch } from './interpreters.ts';
 import { Life } from './life.ts';
+import { plainScreens } from './plain-screen.ts';
 
 export interface SimHostOptions {
   name: string;
@@ -55,9 +57,20 @@ export interface SimHostOptions {
   /** The init of a container hears that what a stream wrote before `offset` is safe. */
   forgets?: (what: Forgotten) => void;
   /** A kernel of a placement begins to run what was asked for under this id. */
-  ran?: (placement: { sessionId: string; generation: number }, runId: string) => void;
+  ran?: (placement: Placement, runId: string) => void;
+  /** Who watches the bridge to a kernel of Jupyter of a placement. */
+  watch?: (placement: Placement, processId: string) => BridgeWatch;
+  /** A process with a terminal takes what was typed. */
+  typed?: (placement: Placement, processId: string, bytes: Uint8Array) => void;
+  /** Such a process has ended. */
+  hungUp?: (placement: Placement, processId: string) => void;
   /** What happened, one line each, for the hash of the world. */
   trace?: (line: string) => void;
+}
+
+export interface Placement {
+  sessionId: string;
+  generation: number;
 }
 
 /** One run of one container, for a checker, from its first process on: an init alone does nothing. Times are virtual. */
@@ -267,11 +280,7 @@ export class SimHost {
         iptables: () => Promise.resolve('none in a simulation'),
         measureTree: () => Promise.resolve(undefined),
       },
-      screens: {
-        open: () => {
-          throw new Error('nobody opens terminals in a simulation');
-        },
-      },
+      screens: plainScreens,
     };
   }
 
@@ -291,7 +300,7 @@ export class SimHost {
   }
 
   #run(container: SimContainer, exited: (code: number) => void): ContainerLife {
-    const { clock, timers } = this.#options;
+    const { clock, timers, watch } = this.#options;
     const { HostConfig: host } = container.options;
     const dir = host?.Mounts?.find(({ Target }) => Target === inside.run)?.Source ?? '';
     const init = new ModelInit({
@@ -303,6 +312,9 @@ export class SimHost {
         this.#options.forgets?.({ ...placementOf(container), processId, stream, offset });
       },
       ran: (runId) => this.#options.ran?.(placementOf(container), runId),
+      typed: (processId, bytes) => this.#options.typed?.(placementOf(container), processId, bytes),
+      hungUp: (processId) => this.#options.hungUp?.(placementOf(container), processId),
+      ...(watch === undefined ? {} : { watch: (processId) => watch(placementOf(container), processId) }),
       dial: (name) => this.#door.dial(dir, name),
       exited: (code) => {
         this.#inits.delete(container.id);
@@ -340,7 +352,7 @@ export class SimHost {
 const refusePut: Put = () =>
   Promise.resolve({ status: 410, retryAfter: undefined, text: JSON.stringify({ code: 'archive_closed' }) });
 
-function placementOf({ labels: own }: SimContainer): { sessionId: string; generation: number } {
+function placementOf({ labels: own }: SimContainer): Placement {
   return { sessionId: own[labels.session] ?? '', generation: Number(own[labels.generation]) };
 }
 

@@ -2,8 +2,11 @@
 import type { ProcessExit, ProcessState, SpawnSpec } from '../../../agent-daemon/init/messages.ts';
 import type { Clock, Timers } from '../../../schema/ports.ts';
 import { type Ring, StreamModel } from './init-output.ts';
-import { kernelOf, type ModelKernel } from './kernel-program.ts';
+import type { BridgeWatch, Interpreter, InterpreterPorts } from './interpreters.ts';
+import { bridgeOf } from './jupyter-bridge.ts';
+import { kernelOf } from './kernel-program.ts';
 import { type Program, programOf, patternBytes, type Step } from './programs.ts';
+import { specsToolOf } from './specs-tool.ts';
 
 const pipeBytes = 64 * 1024;
 const enoent = 2;
@@ -18,6 +21,12 @@ export interface ProcessHost {
   changed(process: ModelProcess): void;
   /** A kernel begins to run what was asked for under this id. */
   ran(runId: string): void;
+  /** A process with a terminal takes what was typed. */
+  typed(processId: string, bytes: Uint8Array): void;
+  /** Such a process has ended. */
+  hungUp(processId: string): void;
+  /** Who watches the bridge that this process is. */
+  watch(processId: string): BridgeWatch;
 }
 
 type End = Pick<ProcessExit, 'kind' | 'value' | 'errno' | 'timeMs' | 'message'>;
@@ -63,7 +72,7 @@ export class ModelProcess {
   readonly stderr: StreamModel;
   readonly #host: ProcessHost;
   readonly #program: Program | undefined;
-  readonly #kernel: ModelKernel | undefined;
+  readonly #interpreter: Interpreter | undefined;
   readonly #written = { stdout: new Written(), stderr: new Written() };
   readonly #startedMs: number;
   #started = false;
@@ -77,8 +86,9 @@ export class ModelProcess {
   /** What the pipe of stdin holds when the program does not read it. */
   #stdinHeld = 0;
   stdinStalled = false;
-  /** Of a kernel that is still to be started. */
+  /** Of a program that does not read yet. */
   #unread: Buffer[] = [];
+  #isReading = false;
   /** The agent was away with the ring full for too long: the oldest goes. */
   gaveUp = false;
   blockedAtMs: number | undefined;
@@ -88,13 +98,18 @@ export class ModelProcess {
     this.pid = pid;
     this.#host = host;
     this.#program = programOf(spec.argv);
-    this.#kernel = kernelOf(spec.argv, {
+    const ports: InterpreterPorts = {
       timers: host.timers,
       write: (stream, bytes) => this.#write(stream, bytes),
       isFull: () => this.#written.stdout.pending > pipeBytes,
       exit: (value) => this.#endsSoon({ kind: 'code', value }),
+      dies: (value) => this.#endsSoon({ kind: 'signal', value }),
+      reads: () => this.#beginsToRead(),
       ran: (runId) => host.ran(runId),
-    });
+      watch: () => host.watch(spec.processId),
+    };
+    const { argv } = spec;
+    this.#interpreter = kernelOf(argv, ports) ?? bridgeOf(argv, ports) ?? specsToolOf(argv, ports);
     this.#startedMs = host.clock.nowMs();
     this.stdinOpen = spec.stdin === 'open' || spec.tty !== undefined;
     this.stdout = new StreamModel(host.ring);
@@ -146,10 +161,14 @@ export class ModelProcess {
   /** False when there is nobody to hear it. */
   signal(signal: number): boolean {
     if (this.#end !== undefined) return false;
-    if (signal === sigint && this.#kernel !== undefined) this.#kernel.interrupt();
-    else if (signal !== sigterm || this.#program?.ignoresTerm !== true)
-      this.#endsSoon({ kind: 'signal', value: signal });
+    if (signal === sigint && this.#interpreter !== undefined) this.#interpreter.interrupt();
+    else if (signal !== sigterm || !this.#takesTerm()) this.#endsSoon({ kind: 'signal', value: signal });
     return true;
+  }
+
+  /** It catches SIGTERM, or ignores it. */
+  #takesTerm(): boolean {
+    return this.#interpreter?.terminate() ?? this.#program?.ignoresTerm ?? false;
   }
 
   /** Takes what the pipe of stdin takes of bytes at `offset`. */
@@ -160,11 +179,12 @@ export class ModelProcess {
     const taken = fresh.subarray(0, Math.max(0, room));
     this.stdinOffset += taken.byteLength;
     this.stdinStalled = taken.byteLength < fresh.byteLength;
-    if (this.#kernel !== undefined && this.#started) this.#kernel.read(taken);
+    if (this.spec.tty !== undefined) this.#host.typed(this.id, taken);
+    if (this.#isReading) this.#interpreter?.read(taken);
     else if (this.#isEchoing) this.#write('stdout', taken);
     else {
       this.#stdinHeld += taken.byteLength;
-      if (this.#kernel !== undefined) this.#unread.push(taken);
+      this.#unread.push(taken);
     }
   }
 
@@ -173,7 +193,7 @@ export class ModelProcess {
     if (!this.stdinOpen) return true;
     if (offset !== this.stdinOffset) return false;
     this.stdinOpen = false;
-    if (this.#isEchoing || this.#kernel !== undefined) this.#endsSoon({ kind: 'code', value: 0 });
+    if (this.#isEchoing || this.#interpreter !== undefined) this.#endsSoon({ kind: 'code', value: 0 });
     return true;
   }
 
@@ -220,9 +240,10 @@ export class ModelProcess {
 
   /** The container ends: nothing of it runs on. */
   destroy(): void {
+    if (this.spec.tty !== undefined) this.#host.hungUp(this.id);
     this.#cancel();
     this.#cancelEnd();
-    this.#kernel?.end();
+    this.#interpreter?.end();
     this.#end ??= { kind: 'signal', value: 9, errno: 0, timeMs: 0, message: '' };
   }
 
@@ -242,9 +263,8 @@ export class ModelProcess {
 
   #exec(): void {
     this.#started = true;
-    if (this.#kernel !== undefined) {
-      this.#stdinHeld = 0;
-      for (const bytes of this.#unread.splice(0)) this.#kernel.read(bytes);
+    if (this.#interpreter !== undefined) {
+      this.#interpreter.start();
       this.#host.changed(this);
       return;
     }
@@ -255,6 +275,12 @@ export class ModelProcess {
     }
     this.#step();
     this.#host.changed(this);
+  }
+
+  #beginsToRead(): void {
+    this.#isReading = true;
+    this.#stdinHeld = 0;
+    for (const bytes of this.#unread.splice(0)) this.#interpreter?.read(bytes);
   }
 
   /** Runs the program to its next wait. */
@@ -283,6 +309,8 @@ export class ModelProcess {
         return false;
       case 'echo':
         this.#isEchoing = true;
+        this.#stdinHeld = 0;
+        for (const bytes of this.#unread.splice(0)) this.#write('stdout', bytes);
         if (!this.stdinOpen) this.#ends({ kind: 'code', value: 0 });
         return false;
       case 'idle':
@@ -298,9 +326,10 @@ export class ModelProcess {
 
   #ends(how: Partial<End> & Pick<End, 'kind' | 'value'>): void {
     if (this.#end !== undefined) return;
+    if (this.spec.tty !== undefined) this.#host.hungUp(this.id);
     this.#cancel();
     this.#cancelEnd();
-    this.#kernel?.end();
+    this.#interpreter?.end();
     this.#written.stdout.cut();
     this.#written.stderr.cut();
     this.#isWriting = false;

@@ -16,6 +16,7 @@ import type { Clock, Random, Timers } from '../../../schema/ports.ts';
 import { encodeFromInit, type ReceivedFrame, ToInitReader } from './init-codec.ts';
 import { Ring } from './init-output.ts';
 import { ModelProcess } from './init-process.ts';
+import type { BridgeWatch } from './interpreters.ts';
 
 const dialMs = 100;
 const dialMaxMs = 1000;
@@ -42,9 +43,22 @@ export interface ModelInitOptions {
   fenced?(): void;
   /** A kernel begins to run what was asked for under this id. */
   ran?(runId: string): void;
+  /** A process with a terminal takes what was typed. */
+  typed?(processId: string, bytes: Uint8Array): void;
+  /** Such a process has ended. */
+  hungUp?(processId: string): void;
+  /** Who watches the bridge to a kernel of Jupyter that this process is. */
+  watch?(processId: string): BridgeWatch;
   /** It is told that what a stream wrote before `offset` is safe. */
   forgets?(processId: string, stream: 'stdout' | 'stderr', offset: number): void;
 }
+
+const unwatched: BridgeWatch = {
+  wrote: () => undefined,
+  ran: () => undefined,
+  did: () => undefined,
+  ended: () => undefined,
+};
 
 type State = 'down' | 'greeting' | 'proving' | 'open';
 
@@ -286,7 +300,11 @@ export class ModelInit {
     const { clock, timers } = this.#options;
     const changed = (process: ModelProcess): void => this.#changed(process);
     const ran = (runId: string): void => this.#options.ran?.(runId);
-    const process = new ModelProcess(spec, this.#nextPid++, { clock, timers, ring: this.#ring, changed, ran });
+    const watch = (processId: string): BridgeWatch => this.#options.watch?.(processId) ?? unwatched;
+    const typed = (processId: string, bytes: Uint8Array): void => this.#options.typed?.(processId, bytes);
+    const hungUp = (processId: string): void => this.#options.hungUp?.(processId);
+    const host = { clock, timers, ring: this.#ring, changed, ran, watch, typed, hungUp };
+    const process = new ModelProcess(spec, this.#nextPid++, host);
     this.#processes.set(spec.processId, process);
     if (this.#hasBegun) return;
     this.#hasBegun = true;

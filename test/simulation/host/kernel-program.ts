@@ -6,17 +6,9 @@
  *   ask                asks for two lines, and prints each when it comes
  *   die CODE           the interpreter ends
  */
-import type { Timers } from '../../../schema/ports.ts';
+import type { Interpreter, InterpreterPorts } from './interpreters.ts';
 
-export interface KernelPorts {
-  timers: Timers;
-  write(stream: 'stdout' | 'stderr', bytes: Buffer): void;
-  /** What was written waits for its reader. */
-  isFull(): boolean;
-  exit(code: number): void;
-  /** It begins to run what was asked for under this id. */
-  ran(runId: string): void;
-}
+type KernelPorts = Pick<InterpreterPorts, 'timers' | 'write' | 'isFull' | 'exit' | 'reads' | 'ran'>;
 
 interface Frame {
   verb: string;
@@ -42,7 +34,8 @@ export function textOfRun(runId: string, code: string, answers: readonly string[
   return linesOf(runId, 0, Number(first));
 }
 
-function linesOf(runId: string, from: number, to: number): string {
+/** Lines [from, to) of a run. */
+export function linesOf(runId: string, from: number, to: number): string {
   return Array.from({ length: to - from }, (_, at) => `${runId} ${from + at}\n`).join('');
 }
 
@@ -54,7 +47,7 @@ export function kernelOf(argv: readonly string[], ports: KernelPorts): ModelKern
   return new ModelKernel(kernelId, Number(bytes), ports);
 }
 
-export class ModelKernel {
+class ModelKernel implements Interpreter {
   readonly #ports: KernelPorts;
   readonly #kernelId: string;
   #runnerLeft: number;
@@ -70,7 +63,10 @@ export class ModelKernel {
     this.#ports = ports;
   }
 
-  /** Bytes of its standard input. */
+  start(): void {
+    this.#ports.reads();
+  }
+
   read(bytes: Buffer): void {
     const runner = bytes.subarray(0, this.#runnerLeft);
     this.#runnerLeft -= runner.byteLength;
@@ -80,14 +76,16 @@ export class ModelKernel {
     for (let frame = this.#take(); frame !== undefined; frame = this.#take()) this.#hear(frame);
   }
 
-  /** SIGINT. */
   interrupt(): void {
     if (this.#current === undefined) return;
     this.#cancel();
     this.#finish(this.#current, 130);
   }
 
-  /** It ended, or is killed. */
+  terminate(): boolean {
+    return false;
+  }
+
   end(): void {
     this.#cancel();
     this.#current = undefined;
