@@ -50,6 +50,8 @@ const Settings = z.strictObject({
   spoolTotalBytes: sizeBytes.default(10 * 1024 ** 3),
   /** How often output of running sessions goes to object storage; 0: only when they have ended. */
   handoverSeconds: z.coerce.number('must be a number of seconds').int().min(0).max(86_400).default(300),
+  /** Containers that are started in advance, of the kinds that were started of late, so that sessions wait less. 0: none. */
+  warmContainers: z.coerce.number('must be a number of containers').int().min(0).max(64).default(0),
   /** Directory that install.sh made; absent for an agent of a checkout. */
   install: z.string().startsWith('/').optional(),
   /** A version on trial has this long to connect and report. */
@@ -82,6 +84,7 @@ const environmentNames = {
   homeBytes: 'CAUSEWAY_HOME_BYTES',
   spoolTotalBytes: 'CAUSEWAY_SPOOL_BYTES',
   handoverSeconds: 'CAUSEWAY_HANDOVER_SECONDS',
+  warmContainers: 'CAUSEWAY_WARM_CONTAINERS',
   install: 'CAUSEWAY_INSTALL',
   trialSeconds: 'CAUSEWAY_TRIAL_SECONDS',
   failpoint: 'CAUSEWAY_FAILPOINT',

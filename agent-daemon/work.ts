@@ -3,7 +3,7 @@
  * handlers. It decides nothing itself.
  */
 import { join } from 'node:path';
-import { capacityOf, hostInfo } from './capacity/capacity.ts';
+import { capacityOf, hostInfo, memoryOf } from './capacity/capacity.ts';
 import { type Finding, stdioCosts } from './capacity/problems.ts';
 import { Reporter } from './capacity/reporter.ts';
 import type { Config } from './config.ts';
@@ -23,6 +23,7 @@ import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
 import type { Log } from '../schema/ports.ts';
 import { Spools } from './output/spools.ts';
+import { Pool } from './pool/pool.ts';
 import { connectStream } from './forward/streams.ts';
 import { linesStream } from './processes/lines.ts';
 import { logsStream, processStream, processesCall } from './processes/streams.ts';
@@ -82,7 +83,7 @@ const adoptRetryMs = 2_000;
 
 export type WorkConfig = Pick<
   Config,
-  'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport' | 'handoverSeconds'
+  'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport' | 'handoverSeconds' | 'warmContainers'
 >;
 
 export async function startWork(config: WorkConfig, ports: WorkPorts, services: Services, loops: Loops): Promise<Work> {
@@ -119,6 +120,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
   });
   let sessions: Sessions | undefined;
   let networks: Networks | undefined;
+  let pool: Pool | undefined;
   let probe: TransportProbe | undefined;
   const runRoot = join(stateDir, 'run');
   const toolsRoot = join(stateDir, 'toolbox');
@@ -275,7 +277,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         engine: () => (engine.error === undefined ? engine.info : undefined),
       });
       probe = asked;
-      sessions = new Sessions({
+      const forSessions = {
         clock,
         timers,
         loops,
@@ -302,7 +304,9 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
         toolsRoot,
         transport: () => asked.transport(),
         uploads,
-      });
+      };
+      pool = new Pool(forSessions, { most: config.warmContainers, memory: () => memoryOf(disk) });
+      sessions = new Sessions({ ...forSessions, warm: pool });
       await sessions.load();
       void asked.transport().then(() => reporter.poke());
       void adopt();
@@ -328,6 +332,7 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
       homeSizes.stop();
       await homes.stop();
       await uploads.stop();
+      await pool?.stop();
       await engine.stop();
       await networks?.stop();
       await sessions?.close();

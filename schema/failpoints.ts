@@ -52,6 +52,12 @@ export const failpoints = {
     'handover.plan', // the end of the next chunk noted
     'handover.put', // the chunk is there, before that is noted
   ],
+  /** Of containers that are started in advance; visited by the tests of those. */
+  warm: [
+    'warm.claim', // the placement says which container is the session's
+    'warm.home', // its home has the session's name
+    'warm.rename', // it has the session's name
+  ],
   /** Of an agent that becomes another version; visited by the test of upgrades. */
   upgrade: [
     'upgrade.unpack', // the new version unpacked beside the one that runs
@@ -62,7 +68,12 @@ export const failpoints = {
 } as const;
 
 export type EdgeFailpoint = (typeof failpoints.edge)[number];
-export type AgentFailpoint = (typeof failpoints.agent | typeof failpoints.handover | typeof failpoints.upgrade)[number];
+export type AgentFailpoint = (
+  | typeof failpoints.agent
+  | typeof failpoints.handover
+  | typeof failpoints.warm
+  | typeof failpoints.upgrade
+)[number];
 export const failpointPhases = ['before', 'after', 'unknown'] as const;
 export type FailpointPhase = (typeof failpointPhases)[number];
 

@@ -26,6 +26,8 @@ export const idPrefixes = {
   terminal: 'trm',
   token: 'tok',
   user: 'usr',
+  /** Of a container that an agent starts in advance. */
+  warm: 'wrm',
 } as const;
 export type IdKind = keyof typeof idPrefixes;
 

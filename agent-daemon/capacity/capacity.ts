@@ -1,6 +1,6 @@
 /** What this host can give to sessions, and what of it is in use, in integer base units. */
 import type { HostInfo, Slots } from '../../schema/protocol/messages.ts';
-import type { Disk } from '../disk.ts';
+import { type Disk, readIfThere } from '../disk.ts';
 import type { EngineInfo } from '../runtime/runtime.ts';
 
 const gibibyte = 1024 ** 3;
@@ -25,6 +25,14 @@ export async function diskOf(disk: Disk, path: string): Promise<{ freeBytes: num
   } catch {
     return undefined;
   }
+}
+
+/** Memory of this host that is free for use, and all of it; undefined when the kernel does not say. */
+export async function memoryOf(disk: Disk): Promise<{ freeBytes: number; totalBytes: number } | undefined> {
+  const text = (await readIfThere(disk, '/proc/meminfo'))?.toString() ?? '';
+  const bytesOf = (name: string) => Number(new RegExp(`^${name}: +(\\d+) kB$`, 'm').exec(text)?.[1]) * 1024;
+  const [freeBytes, totalBytes] = [bytesOf('MemAvailable'), bytesOf('MemTotal')];
+  return Number.isFinite(freeBytes) && Number.isFinite(totalBytes) ? { freeBytes, totalBytes } : undefined;
 }
 
 export function hostInfo(

@@ -33,11 +33,6 @@ export interface SupervisorPorts {
 export interface SupervisorOwner {
   sessionId: string;
   generation: number;
-  /** Directory with the init's socket, and the key that opens it. */
-  runDir: string;
-  sessionKey: SessionKey | undefined;
-  transport: InitTransport;
-  saveSessionKey(key: SessionKey): Promise<void>;
   /** The init is there (again). */
   connected(init: { leaseExpired: boolean; terminating: boolean }): void;
   leaseExpired(): void;
@@ -45,6 +40,15 @@ export interface SupervisorOwner {
   reasonOf(processId: string, exit: InitExit): Promise<string>;
   /** Everything of this process is recorded. */
   ended(processId: string, exit: ProcessExit): void;
+}
+
+/** How the init is reached. */
+export interface InitPlace {
+  /** Directory with the init's socket, and the key that opens it. */
+  runDir: string;
+  sessionKey: SessionKey | undefined;
+  transport: InitTransport;
+  saveSessionKey(key: SessionKey): Promise<void>;
 }
 
 interface Live {
@@ -68,24 +72,24 @@ const retryMs = 1_000;
 
 export class Supervisor {
   readonly link: InitLink;
-  readonly #owner: SupervisorOwner;
+  #owner: SupervisorOwner;
   readonly #ports: SupervisorPorts;
   readonly #live = new Map<string, Live>();
   readonly #loading = new Map<string, Promise<Live>>();
   readonly #givenUp = new AbortController();
   #endedIds: string[] = [];
 
-  constructor(owner: SupervisorOwner, ports: SupervisorPorts) {
+  constructor(owner: SupervisorOwner, place: InitPlace, ports: SupervisorPorts) {
     this.#owner = owner;
     this.#ports = ports;
     this.link = new InitLink({
       ...ports,
-      dir: owner.runDir,
-      transport: owner.transport,
-      sessionKey: owner.sessionKey,
-      saveSessionKey: (key) => owner.saveSessionKey(key),
-      onConnected: (init) => owner.connected(init),
-      onLeaseExpired: () => owner.leaseExpired(),
+      dir: place.runDir,
+      transport: place.transport,
+      sessionKey: place.sessionKey,
+      saveSessionKey: (key) => place.saveSessionKey(key),
+      onConnected: (init) => this.#owner.connected(init),
+      onLeaseExpired: () => this.#owner.leaseExpired(),
       onProcesses: (states) => states.forEach((state) => this.#takeOver(state)),
       onOutput: (processId, stream, offset, timeMs, bytes) =>
         this.#live.get(processId)?.spool.log(streamName(stream)).append(offset, timeMs, bytes),
@@ -95,6 +99,11 @@ export class Supervisor {
         if (exit.final) this.#watch('the end of a process', this.#finish(processId, exit));
       },
     });
+  }
+
+  /** A container in which there was no process yet is another's from now on. */
+  giveTo(owner: SupervisorOwner): void {
+    this.#owner = owner;
   }
 
   /**

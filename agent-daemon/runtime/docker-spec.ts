@@ -8,14 +8,11 @@ import type { InitTransport } from '../init/link-options.ts';
 import type { KernelSpec } from '../../schema/protocol/intents.ts';
 import type { ImageFacts } from './runtime.ts';
 
-/** Everything that the agent, not the request, decides about a container. */
+/** A container that is to be: what it is called, for what, and everything that the agent, not the request, decides about it. */
 export interface Placement {
-  /** The control plane's instance and this agent, for labels. */
-  instanceId: string;
-  agentId: string;
-  sessionId: string;
-  generation: number;
-  spec: KernelSpec;
+  name: string;
+  labels: Record<string, string>;
+  spec: Pick<KernelSpec, 'kernel' | 'slots'>;
   image: ImageFacts;
   /** Name of the session's own bridge network. */
   network: string;
@@ -48,6 +45,8 @@ export const labels = {
   generation: 'causeway.generation',
   kernel: 'causeway.kernel',
   project: 'causeway.project',
+  /** Of one that was started in advance (`pool/`), also when a session has it: labels can not be changed. */
+  warm: 'causeway.warm',
   /** Not of a session: the agent's own, of its start. */
   probe: 'causeway.probe',
 } as const;
@@ -68,8 +67,19 @@ export function containerName(sessionId: string, kernel: string, generation: num
   return `${sessionId}-${kernel}-g${generation}`;
 }
 
+/** Whose container it is by its name, which is given to one that was started in advance when a session takes it. */
+export function ownerByName(name: string): { sessionId: string; generation: number } | undefined {
+  const [, sessionId, generation] = /^(ses_[0-9a-z_]+)-[a-z]+[0-9]+-g([0-9]{1,15})$/.exec(name) ?? [];
+  return sessionId === undefined ? undefined : { sessionId, generation: Number(generation) };
+}
+
+/** The name of one that is started in advance, until a session takes it. */
+export function warmName(warmId: string): string {
+  return `causeway-${warmId}`;
+}
+
 /** Slots of a kernel with the defaults filled in: cpu in milli-cpu, mem in bytes. */
-export function kernelSlots(spec: KernelSpec): { cpu: number; mem: number } {
+export function kernelSlots(spec: Pick<KernelSpec, 'slots'>): { cpu: number; mem: number } {
   return { cpu: spec.slots['cpu'] ?? defaultSlots.cpu, mem: spec.slots['mem'] ?? defaultSlots.mem };
 }
 
@@ -103,7 +113,7 @@ export function containerOptions(placement: Placement): ContainerCreateOptions {
   checkWorkdir(image.workingDir);
   const stdio = placement.transport === 'stdio';
   return {
-    name: containerName(placement.sessionId, spec.kernel, placement.generation),
+    name: placement.name,
     Image: image.id,
     Hostname: spec.kernel,
     User: containerUser(image.user),
@@ -114,7 +124,7 @@ export function containerOptions(placement: Placement): ContainerCreateOptions {
     // A name without `=` takes the image's variable away: hooks of the host's runtime read them (CVE-2025-23266), and
     // processes get theirs from the init.
     Env: image.env.map((pair) => pair.split('=')[0] ?? '').filter((name) => name !== ''),
-    Labels: containerLabels(placement),
+    Labels: placement.labels,
     Healthcheck: { Test: ['NONE'] },
     Tty: false,
     // Attached by the agent when the container runs, again and again; stdin stays open between.
@@ -127,14 +137,18 @@ export function containerOptions(placement: Placement): ContainerCreateOptions {
   };
 }
 
-function containerLabels(placement: Placement): Record<string, string> {
+/** Labels of everything that an agent has made. */
+export function agentLabels({ instanceId, agentId }: { instanceId: string; agentId: string }): Record<string, string> {
+  return { [labels.instance]: instanceId, [labels.agent]: agentId };
+}
+
+/** Those of a session's container, beside its agent's. */
+export function sessionLabels(of: { sessionId: string; generation: number; spec: KernelSpec }): Record<string, string> {
   return {
-    [labels.instance]: placement.instanceId,
-    [labels.agent]: placement.agentId,
-    [labels.session]: placement.sessionId,
-    [labels.generation]: String(placement.generation),
-    [labels.kernel]: placement.spec.kernel,
-    [labels.project]: placement.spec.projectId,
+    [labels.session]: of.sessionId,
+    [labels.generation]: String(of.generation),
+    [labels.kernel]: of.spec.kernel,
+    [labels.project]: of.spec.projectId,
   };
 }
 

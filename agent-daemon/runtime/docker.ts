@@ -155,6 +155,11 @@ export class DockerRuntime implements ContainerRuntime {
     }));
   }
 
+  async renameContainer(idOrName: string, name: string): Promise<void> {
+    const container = this.#docker.getContainer(idOrName);
+    await call('rename', deadlines.change, (signal) => container.rename({ name, ...signal }));
+  }
+
   async killContainer(idOrName: string): Promise<void> {
     const container = this.#docker.getContainer(idOrName);
     const kill = call('kill', deadlines.change, (signal) => container.kill({ signal: 'SIGKILL', ...signal }));

@@ -140,6 +140,8 @@ export interface ContainerRuntime {
   startContainer(idOrName: string): Promise<void>;
   findContainer(idOrName: string): Promise<ContainerFacts | undefined>;
   listContainers(labels: Record<string, string>): Promise<ContainerSummary[]>;
+  /** Gives a container another name, running or not; kind `conflict` when that is taken. */
+  renameContainer(idOrName: string, name: string): Promise<void>;
   /** Sends SIGKILL to PID 1; nothing happens when it does not run. */
   killContainer(idOrName: string): Promise<void>;
   /** Removes a container and its anonymous volumes, running or not; nothing happens when it is gone. */

@@ -4,38 +4,68 @@
  */
 import { join } from 'node:path';
 import { Refusal } from '../../schema/errors.ts';
-import { containerName, containerOptions, containerUser, labels } from '../runtime/docker-spec.ts';
+import {
+  agentLabels,
+  containerName,
+  containerOptions,
+  containerUser,
+  labels,
+  type Placement,
+  sessionLabels,
+} from '../runtime/docker-spec.ts';
 import { type ContainerFacts, type ImageFacts, RuntimeError } from '../runtime/runtime.ts';
 import type { SessionHost } from './host.ts';
-import type { PlacementFile } from './placement.ts';
+import { hostNameOf, type PlacementFile, type PlacementRef } from './placement.ts';
 import { step } from './step.ts';
 import { resolveUser } from './user.ts';
 
 const removeAttempts = 5;
 const removePauseMs = 500;
 
-function nameOf({ sessionId, generation, spec }: PlacementFile): string {
+/** What making a container needs of the host. */
+export type ContainerHost = Pick<SessionHost, 'disk' | 'homes' | 'runtime' | 'runRoot' | 'toolsRoot' | 'initPath'>;
+
+export function nameOf({ sessionId, generation, spec }: PlacementFile): string {
   return containerName(sessionId, spec.kernel, generation);
 }
 
-export function runDirOf(host: SessionHost, { sessionId, generation }: PlacementFile): string {
-  return join(host.runRoot, `${sessionId}.g${generation}`);
+export function runDirOf(host: Pick<SessionHost, 'runRoot'>, ref: PlacementRef): string {
+  return join(host.runRoot, hostNameOf(ref));
 }
 
 /** The directory in which the init finds the agent's socket, without anything of an earlier try in it, and that of the tools. */
-export async function makeRunDir(host: SessionHost, placement: PlacementFile): Promise<void> {
+export async function makeRunDir(host: ContainerHost, ref: PlacementRef): Promise<void> {
   await host.disk.mkdir(host.toolsRoot, { recursive: true, mode: 0o755 });
-  await host.disk.mkdir(runDirOf(host, placement), { recursive: true, mode: 0o711 });
+  await host.disk.mkdir(runDirOf(host, ref), { recursive: true, mode: 0o711 });
 }
 
-/** The session's home with the owner that the image's user has, as far as that is a number. */
-export async function makeHome(host: SessionHost, placement: PlacementFile, image: ImageFacts): Promise<void> {
+/** A home with the owner that the image's user has, as far as that is a number. */
+export async function makeHome(host: ContainerHost, name: string, image: ImageFacts): Promise<void> {
   const [uid, gid] = containerUser(image.user).split(':');
-  const { sessionId } = placement;
-  await step(host.failpoints, 'runtime.home', async () => {
-    await host.homes.ensure(sessionId);
-    if (isNumber(uid)) await host.homes.own(sessionId, Number(uid), isNumber(gid) ? Number(gid) : Number(uid));
-  });
+  await host.homes.ensure(name);
+  if (isNumber(uid)) await host.homes.own(name, Number(uid), isNumber(gid) ? Number(gid) : Number(uid));
+}
+
+/** What a container is made of, beside what it is called and for whom: `ref` names its places on the host, `home` its home. */
+export function planOf(
+  host: ContainerHost,
+  {
+    ref,
+    home,
+    image,
+    network,
+    spec,
+  }: { ref: PlacementRef; home: string } & Pick<Placement, 'image' | 'network' | 'spec'>,
+): Omit<Placement, 'name' | 'labels'> {
+  return {
+    spec,
+    image,
+    network,
+    initPath: host.initPath,
+    toolsPath: host.toolsRoot,
+    runPath: runDirOf(host, ref),
+    homePath: host.homes.path(home),
+  };
 }
 
 /** A container of this placement. `hasEnded`: it ran in an earlier life of the agent, and does not any more. */
@@ -51,19 +81,15 @@ export async function createContainer(
   image: ImageFacts,
   network: string,
 ): Promise<CreatedContainer> {
+  const { sessionId, spec, transport } = placement;
   const options = containerOptions({
-    ...placement,
-    instanceId: host.instanceId,
-    agentId: host.agentId,
-    image,
-    network,
-    initPath: host.initPath,
-    toolsPath: host.toolsRoot,
-    runPath: runDirOf(host, placement),
-    homePath: host.homes.path(placement.sessionId),
+    ...planOf(host, { ref: placement, home: sessionId, image, network, spec }),
+    name: nameOf(placement),
+    labels: { ...agentLabels(host), ...sessionLabels(placement) },
+    transport,
   });
   const created = await step(host.failpoints, 'runtime.create', () => createOrFind(host, placement, options));
-  await ownHomeByName(host, placement, image, created.id);
+  await ownHomeByName(host, sessionId, image, created.id);
   return created;
 }
 
@@ -86,13 +112,33 @@ async function createOrFind(
   }
 }
 
-/** True for the container that this agent made for this placement. */
-function isOurs(host: SessionHost, placement: PlacementFile, found: Pick<ContainerFacts, 'labels'>): boolean {
-  return (
-    found.labels[labels.agent] === host.agentId &&
-    found.labels[labels.session] === placement.sessionId &&
-    found.labels[labels.generation] === String(placement.generation)
-  );
+/** Gives a container that was started in advance the name of its session; again after a crash. Undefined: it can not be used. */
+export async function settleIn(host: SessionHost, placement: PlacementFile): Promise<CreatedContainer | undefined> {
+  const { containerId = '' } = placement;
+  const name = nameOf(placement);
+  try {
+    await step(host.failpoints, 'warm.rename', () => host.runtime.renameContainer(containerId, name));
+    return { id: containerId, hasEnded: false };
+  } catch (error) {
+    if (!(error instanceof RuntimeError) || !['conflict', 'invalid', 'not-found'].includes(error.kind)) throw error;
+  }
+  // It has the name already, or another has it, or it is gone.
+  const found = await findOurs(host, placement);
+  if (found?.name !== name) return undefined;
+  return { id: found.id, hasEnded: found.status === 'exited' || found.status === 'dead' };
+}
+
+/** True for the container that this agent made for this placement, or started in advance and gave to it. */
+function isOurs(
+  host: SessionHost,
+  placement: PlacementFile,
+  { name, labels: of }: Pick<ContainerFacts, 'name' | 'labels'>,
+): boolean {
+  const { sessionId, generation, warmId } = placement;
+  if (of[labels.agent] !== host.agentId) return false;
+  const warm = of[labels.warm];
+  if (warm !== undefined) return warm === warmId || name === nameOf(placement);
+  return of[labels.session] === sessionId && of[labels.generation] === String(generation);
 }
 
 /** The container of this placement as it is now. One that only has its name is somebody else's. */
@@ -102,7 +148,7 @@ export async function findOurs(host: SessionHost, placement: PlacementFile): Pro
 }
 
 /** A user that the image names: what its number is stands in the image's own files, which exist now. */
-async function ownHomeByName(host: SessionHost, placement: PlacementFile, image: ImageFacts, id: string) {
+export async function ownHomeByName(host: ContainerHost, home: string, image: ImageFacts, id: string): Promise<void> {
   const user = containerUser(image.user);
   if (isNumber(user.split(':')[0])) return;
   const read = (path: string) => host.runtime.readContainerFile(id, path);
@@ -113,7 +159,7 @@ async function ownHomeByName(host: SessionHost, placement: PlacementFile, image:
     const why = owner === undefined ? 'does not have' : 'gives all rights to';
     throw new Refusal('session_image_invalid', `The image runs as a user that it ${why}. Use another user in it.`);
   }
-  await host.homes.own(placement.sessionId, owner.uid, owner.gid);
+  await host.homes.own(home, owner.uid, owner.gid);
 }
 
 export async function startContainer(host: SessionHost, id: string): Promise<void> {
@@ -134,7 +180,7 @@ export async function removeContainer(host: SessionHost, placement: PlacementFil
 }
 
 /** The engine takes a moment to see that a network is not used any more. */
-async function releaseNetwork(host: SessionHost, name: string): Promise<void> {
+export async function releaseNetwork(host: Pick<SessionHost, 'networks' | 'timers'>, name: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await host.networks.release(name);

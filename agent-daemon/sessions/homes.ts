@@ -53,6 +53,16 @@ export class Homes {
     return this.path(sessionId);
   }
 
+  /**
+   * The home of a container that was started in advance becomes that of a session; again after a crash. A mount follows
+   * the directory, whatever it is called.
+   */
+  async become(warmId: string, sessionId: string): Promise<void> {
+    await this.#disk.rename(this.path(warmId), this.path(sessionId)).catch((error: unknown) => {
+      if (!isMissing(error)) throw error;
+    });
+  }
+
   /** Gives the home (not what is in it) to the user that runs inside. */
   async own(sessionId: string, uid: number, gid: number): Promise<void> {
     await this.#disk.chown(this.path(sessionId), uid, gid);

@@ -9,6 +9,7 @@ import type { InitDoor, InitTransport, Soon } from '../init/link-options.ts';
 import type { Loops } from '../loops.ts';
 import type { Networks } from '../networks/networks.ts';
 import type { Spools } from '../output/spools.ts';
+import type { WarmContainers } from '../pool/warm.ts';
 import type { ContainerRuntime } from '../runtime/runtime.ts';
 import type { ScreenPool } from '../terminals/screen-pool.ts';
 import type { Homes } from './homes.ts';
@@ -35,6 +36,8 @@ export interface SessionHost {
   /** Draws screens of terminals. */
   screenPool: ScreenPool;
   store: PlacementStore;
+  /** Containers that were started in advance. */
+  warm: WarmContainers;
   /** Starts at a time: more only queue inside the engine. */
   starts: Semaphore;
   agentId: string;

@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { idPattern } from '../../schema/ids.ts';
 import { ExitReason } from '../../schema/protocol/events.ts';
 import { KernelSpec } from '../../schema/protocol/intents.ts';
 import { type Disk, readIfThere, replaceDurably, syncDirectory, writeFully } from '../disk.ts';
@@ -39,6 +40,8 @@ export const PlacementFile = z.object({
   imageId: z.string().optional(),
   network: z.string().optional(),
   containerId: z.string().optional(),
+  /** The container was started in advance, under this id: places on the host that it saw then keep that name. */
+  warmId: z.string().regex(idPattern('warm')).optional(),
   /** How the init is reached, when not by its socket. */
   transport: z.literal('stdio').optional(),
   /** CLOCK_BOOTTIME and Unix time of the main process's start. */
@@ -58,6 +61,12 @@ export type PlacementFile = z.infer<typeof PlacementFile>;
 export interface PlacementRef {
   sessionId: string;
   generation: number;
+  warmId?: string | undefined;
+}
+
+/** What places of a container on the host are called: directory of the init's socket, file of its key. */
+export function hostNameOf({ sessionId, generation, warmId }: PlacementRef): string {
+  return warmId ?? `${sessionId}.g${generation}`;
 }
 
 const keyBytes = 32;
@@ -121,6 +130,12 @@ export class PlacementStore {
     await this.#disk.rm(this.#keyPath(ref), { force: true });
   }
 
+  /** Of containers that were started in advance and have a key here. */
+  async warmIds(): Promise<string[]> {
+    const names = await this.#disk.readdir(this.#dir);
+    return names.flatMap((name) => /^(wrm_[0-9a-z]+)\.key$/.exec(name)?.[1] ?? []);
+  }
+
   /** Where the kernels of the session are kept, and whether an earlier agent process left some. */
   kernelsOf(ref: PlacementRef): { path: string; wereLeft: boolean } {
     return this.#fileOf(ref, '.kernels');
@@ -141,7 +156,7 @@ export class PlacementStore {
   }
 
   #keyPath(ref: PlacementRef): string {
-    return `${this.#base(ref)}.key`;
+    return join(this.#dir, `${hostNameOf(ref)}.key`);
   }
 
   #base({ sessionId, generation }: PlacementRef): string {

@@ -6,7 +6,7 @@ import { Refusal } from '../../schema/errors.ts';
 import { type ProcessExit as InitExit, nonceBytes } from '../init/messages.ts';
 import type { SessionKey } from '../init/session-key.ts';
 import type { ProcessExit } from '../output/process-record.ts';
-import { Supervisor } from '../processes/supervisor.ts';
+import { Supervisor, type SupervisorOwner } from '../processes/supervisor.ts';
 import { type MemoryFiles, countOomKills, findMemoryFiles } from '../runtime/cgroup.ts';
 import type { ContainerFacts } from '../runtime/runtime.ts';
 import { keepAttached } from './attachment.ts';
@@ -65,25 +65,42 @@ export class Running {
     const { placement } = this.#owner;
     const { store } = this.#host;
     await makeRunDir(this.#host, placement);
-    const { sessionId, generation } = placement;
-    const owner = {
-      sessionId,
-      generation,
+    const place = {
       runDir: runDirOf(this.#host, placement),
       sessionKey: await this.#key(),
       transport: placement.transport ?? ('socket' as const),
       saveSessionKey: (key: SessionKey) => store.saveKey(placement, key),
-      connected: ({ leaseExpired }: { leaseExpired: boolean }) => {
+    };
+    this.#supervisor = new Supervisor(this.#toOwner(), place, this.#host);
+    await this.#supervisor.link.listen();
+    if (placement.transport === 'stdio' && placement.startedAtMs !== undefined) this.attach();
+  }
+
+  /** Takes a container that was started in advance, with its init. */
+  moveIn(supervisor: Supervisor): void {
+    supervisor.giveTo(this.#toOwner());
+    this.#supervisor = supervisor;
+  }
+
+  /** Leaves a container in which nothing was started. The door of another can be made ready. */
+  async moveOut(): Promise<void> {
+    await this.#supervisor?.close();
+    this.#supervisor = undefined;
+  }
+
+  #toOwner(): SupervisorOwner {
+    const { sessionId, generation } = this.#owner.placement;
+    return {
+      sessionId,
+      generation,
+      connected: ({ leaseExpired }) => {
         if (leaseExpired) this.#owner.leaseExpired();
       },
       leaseExpired: () => this.#owner.leaseExpired(),
-      reasonOf: async (processId: string, exit: InitExit) =>
+      reasonOf: async (processId, exit) =>
         this.#owner.reasonOf(processId, exit, await countOomKills(this.#host.disk, this.#memory)),
-      ended: (processId: string, exit: ProcessExit) => this.#owner.processEnded(processId, exit),
+      ended: (processId, exit) => this.#owner.processEnded(processId, exit),
     };
-    this.#supervisor = new Supervisor(owner, this.#host);
-    await this.#supervisor.link.listen();
-    if (placement.transport === 'stdio' && placement.startedAtMs !== undefined) this.attach();
   }
 
   /** The container runs: over stdio, contact begins with us. Over a socket it begins with the init. */

@@ -7,9 +7,18 @@ import type { Refusal } from '../../schema/errors.ts';
 import type { ProcessExit as InitExit } from '../init/messages.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
+import type { WarmContainer } from '../pool/warm.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { type ImageFacts, RuntimeError } from '../runtime/runtime.ts';
-import { createContainer, findOurs, makeHome, removeContainer, startContainer } from './container.ts';
+import {
+  type CreatedContainer,
+  createContainer,
+  findOurs,
+  makeHome,
+  removeContainer,
+  settleIn,
+  startContainer,
+} from './container.ts';
 import { Deadline, pause } from '../deadline.ts';
 import { type EndCause, endOfContainer, endOfMain, reasonOfExit } from './end.ts';
 import type { SessionHost } from './host.ts';
@@ -201,6 +210,7 @@ export class Session {
   }
 
   async #start(signal: AbortSignal): Promise<void> {
+    await this.#claimWarm();
     // What needs no image is made ready meanwhile.
     const ready = Promise.all([this.#takeNetwork(), this.#makeDoor()]);
     // It is waited for later, and may fail before.
@@ -212,6 +222,27 @@ export class Session {
       await Promise.allSettled([ready]);
       throw error;
     }
+  }
+
+  /** Takes a container that was started in advance, if one fits: from then on it is this session's, whatever dies. */
+  async #claimWarm(): Promise<void> {
+    const { warm, homes, images, failpoints } = this.#host;
+    const { sessionId } = this;
+    const { spec, network, containerId, transport } = this.placement;
+    const isUntouched = network === undefined && containerId === undefined && transport === undefined;
+    // What an earlier generation left in its home has to be seen.
+    if (isUntouched && warm.mayFit(spec) && (await homes.owner(sessionId)) === undefined) {
+      const found = await images.find({ image: spec.image, digest: spec.imageDigest });
+      const taken = found && warm.take(spec, found.facts);
+      if (found && taken) await this.#claim(taken, found.facts.id);
+    }
+    const { warmId } = this.placement;
+    if (warmId !== undefined) await step(failpoints, 'warm.home', () => homes.become(warmId, sessionId));
+  }
+
+  #claim({ supervisor, ...taken }: WarmContainer, imageId: string): Promise<void> {
+    this.#running.moveIn(supervisor);
+    return step(this.#host.failpoints, 'warm.claim', () => this.#record.save({ ...taken, imageId }));
   }
 
   /** The way to the init is chosen once for a container, and kept. */
@@ -228,7 +259,7 @@ export class Session {
     this.#image = facts;
     const argv = mainArgv(this.placement.spec, facts);
     const creating = this.#record.record({ kind: 'creating' });
-    const [[network]] = await Promise.all([ready, makeHome(host, this.placement, facts)]);
+    const [[network]] = await Promise.all([ready, this.#makeHome(facts)]);
     await host.services.leases.whenStartHeld(signal);
     await host.starts.run(() => this.#run(facts, network, argv, signal));
     await creating;
@@ -238,7 +269,7 @@ export class Session {
     const host = this.#host;
     signal.throwIfAborted();
     if (!host.services.leases.startHeld()) throw new RuntimeError('unavailable', 'the start lease ran out');
-    const { id, hasEnded } = await createContainer(host, this.placement, image, network);
+    const { id, hasEnded, runs } = await this.#makeContainer(image, network);
     if (hasEnded) return this.#foundDead(id);
     const saved = this.#record.save({ containerId: id, imageId: image.id });
     // A later order may come before this is waited for.
@@ -246,7 +277,7 @@ export class Session {
     signal.throwIfAborted();
     const main = argv === undefined ? undefined : this.#mainSpawn(image, argv);
     // The spool of the main process is made while the engine starts the container.
-    await Promise.all([saved, main?.spooled, startContainer(host, id)]);
+    await Promise.all([saved, main?.spooled, runs ? undefined : startContainer(host, id)]);
     this.#running.attach();
     await this.#running.whenConnected();
     await this.#armDeadlines();
@@ -257,9 +288,28 @@ export class Session {
     this.#started.catch(() => undefined);
     await this.#armDeadlines();
     this.#running.watchMemory().catch(() => undefined);
+    host.warm.started(this.placement.spec, image);
     // It ended in an earlier life of the agent, which died before it could note the start.
     const exit = spool?.record.exit;
     if (exit !== undefined) this.#endWith(leftoverGraceMs, () => endOfMain(exit));
+  }
+
+  #makeHome(image: ImageFacts): Promise<void> {
+    return step(this.#host.failpoints, 'runtime.home', () => makeHome(this.#host, this.sessionId, image));
+  }
+
+  /** The container: the one that was started in advance, or a new one. `runs`: it is started. */
+  async #makeContainer(image: ImageFacts, network: string): Promise<CreatedContainer & { runs: boolean }> {
+    const host = this.#host;
+    if (this.placement.warmId === undefined)
+      return { ...(await createContainer(host, this.placement, image, network)), runs: false };
+    const settled = await settleIn(host, this.placement);
+    if (settled !== undefined) return { ...settled, runs: true };
+    await this.#running.moveOut();
+    await removeContainer(host, this.placement);
+    await this.#record.save({ warmId: undefined, containerId: undefined, network: undefined });
+    const [another] = await Promise.all([this.#takeNetwork(), this.#running.listen()]);
+    return { ...(await createContainer(host, this.placement, image, another)), runs: false };
   }
 
   /** It ran in an earlier life of the agent and is over: never start it a second time. */

@@ -5,7 +5,7 @@
  */
 import type { InventoryAnswer, InventoryItem } from '../../schema/protocol/messages.ts';
 import type { IntentOf } from '../dispatch.ts';
-import { labels } from '../runtime/docker-spec.ts';
+import { labels, ownerByName } from '../runtime/docker-spec.ts';
 import type { ContainerSummary, EngineEvent } from '../runtime/runtime.ts';
 import type { Loop } from '../loops.ts';
 import { findOurs } from './container.ts';
@@ -41,10 +41,13 @@ export class Sessions {
   /** Takes up every container and network that is there. Rejects when the engine does not answer: try again. */
   async adopt(): Promise<void> {
     const containers = await this.#host.runtime.listContainers(this.#label());
+    // Networks come after the containers on them.
+    await this.#host.warm.clear(containers, this.#claimed());
     await this.#host.networks.adopt(this.#boundNetworks());
     this.#orphans = containers.filter((container) => this.#ownerOf(container) === undefined);
     this.#adopted = true;
     await Promise.all(this.#all().map((session) => session.adopt()));
+    this.#host.warm.start();
     this.#lookAgain();
   }
 
@@ -87,7 +90,7 @@ export class Sessions {
   inventory(): InventoryItem[] {
     const known = this.#all().map(({ sessionId, generation, state }) => ({ sessionId, generation, state }));
     const orphans = this.#orphans.flatMap((container): InventoryItem[] => {
-      const ref = refOf(container);
+      const ref = ownerByName(container.name);
       return ref === undefined ? [] : [{ ...ref, state: container.status === 'running' ? 'running' : 'ended' }];
     });
     return [...known, ...orphans];
@@ -136,7 +139,7 @@ export class Sessions {
   /** What the engine says happened. */
   onEngineEvent(event: EngineEvent): void {
     if (event.kind !== 'container' || event.action !== 'die') return;
-    const ref = refOf(event);
+    const ref = ownerByName(event.labels['name'] ?? '');
     const session = ref === undefined ? undefined : this.find(ref.sessionId, ref.generation);
     session?.containerDied().catch(() => undefined);
   }
@@ -169,9 +172,16 @@ export class Sessions {
     return bound;
   }
 
-  #ownerOf(container: ContainerSummary): Session | undefined {
-    const ref = refOf(container);
-    return ref === undefined ? undefined : this.find(ref.sessionId, ref.generation);
+  /** Containers that were started in advance and belong to sessions, by their ids. */
+  #claimed(): Set<string> {
+    return new Set(this.#all().flatMap(({ placement: { warmId } }) => warmId ?? []));
+  }
+
+  #ownerOf({ name, labels: of }: ContainerSummary): Session | undefined {
+    const ref = ownerByName(name);
+    // One that was taken gets its name a moment later.
+    if (ref === undefined) return this.#all().find(({ placement }) => placement.warmId === (of[labels.warm] ?? ''));
+    return this.find(ref.sessionId, ref.generation);
   }
 
   /** Orders wait until what an earlier run left is known: else a container could be made twice. */
@@ -219,9 +229,11 @@ export class Sessions {
   }
 
   async #findContainer(sessionId: string, generation: number): Promise<ContainerSummary | undefined> {
-    const wanted = { ...this.#label(), [labels.session]: sessionId, [labels.generation]: String(generation) };
-    const [found] = await this.#host.runtime.listContainers(wanted);
-    return found;
+    const listed = await this.#host.runtime.listContainers(this.#label());
+    return listed.find(({ name }) => {
+      const ref = ownerByName(name);
+      return ref?.sessionId === sessionId && ref.generation === generation;
+    });
   }
 
   async #destroyOrphan(sessionId: string, generation: number): Promise<void> {
@@ -242,10 +254,4 @@ export class Sessions {
       if (found?.status !== 'running') session.containerDied().catch(() => undefined);
     }
   }
-}
-
-function refOf({ labels: given }: { labels: Record<string, string> }) {
-  const sessionId = given[labels.session];
-  const generation = Number(given[labels.generation]);
-  return sessionId === undefined || !Number.isSafeInteger(generation) ? undefined : { sessionId, generation };
 }

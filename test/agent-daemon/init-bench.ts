@@ -53,16 +53,18 @@ export abstract class InitBench {
     const owner = {
       sessionId,
       generation: 1,
-      runDir: `${this.dir.path}/run`,
-      sessionKey: this.#key,
-      transport: 'socket' as const,
-      saveSessionKey: (key: SessionKey) => Promise.resolve(void (this.#key = key)),
       connected: () => undefined,
       leaseExpired: () => undefined,
       reasonOf: () => Promise.resolve('exited'),
       ended: () => undefined,
     };
-    this.supervisor = new Supervisor(owner, { ...ports, spools: this.spools });
+    const place = {
+      runDir: `${this.dir.path}/run`,
+      sessionKey: this.#key,
+      transport: 'socket' as const,
+      saveSessionKey: (key: SessionKey) => Promise.resolve(void (this.#key = key)),
+    };
+    this.supervisor = new Supervisor(owner, place, { ...ports, spools: this.spools });
     await this.supervisor.link.listen();
     this.#init ??= start(initBinary, [`${this.dir.path}/run/agent.sock`], { name: 'init' });
     await this.supervisor.link.ready();

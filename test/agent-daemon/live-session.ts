@@ -53,14 +53,16 @@ export class LiveSession {
       {
         sessionId,
         generation: 1,
-        runDir: join(this.dir.path, 'run'),
-        sessionKey: undefined,
-        transport: 'socket',
-        saveSessionKey: () => Promise.resolve(),
         connected: nothing,
         leaseExpired: nothing,
         reasonOf: () => Promise.resolve('exited'),
         ended: nothing,
+      },
+      {
+        runDir: join(this.dir.path, 'run'),
+        sessionKey: undefined,
+        transport: 'socket',
+        saveSessionKey: () => Promise.resolve(),
       },
       { clock, timers, random, log: this.log, door: unixDoor, soon: systemSoon, failpoints, spools: this.spools },
     );

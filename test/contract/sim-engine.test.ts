@@ -75,6 +75,10 @@ function nextStep(rng: Rng): Step {
     () => ({ what: `start ${name}`, ask: (runtime) => startAndWait(runtime, name) }),
     () => ({ what: `start ${name}`, ask: (runtime) => startAndWait(runtime, name) }),
     () => ({ what: `kill ${name}`, ask: (runtime) => killAndWait(runtime, name) }),
+    () => {
+      const other = pick('sim-a', 'sim-b', 'sim-c', 'sim-d');
+      return { what: `rename ${name} to ${other}`, ask: (runtime) => runtime.renameContainer(name, other) };
+    },
     () => ({ what: `remove ${name}`, ask: (runtime) => runtime.removeContainer(name) }),
     () => ({ what: `find ${name}`, ask: (runtime) => look(runtime, name) }),
     () => ({ what: 'list', ask: (runtime) => list(runtime) }),
@@ -164,6 +168,7 @@ function noteTo(events: string[]): (event: EngineEvent) => void {
     'container create',
     'container start',
     'container die',
+    'container rename',
     'container destroy',
     'network create',
     'network destroy',

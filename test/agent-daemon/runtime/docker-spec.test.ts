@@ -2,16 +2,27 @@ import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Refusal } from '../../../schema/errors.ts';
 import { KernelSpec } from '../../../schema/protocol/intents.ts';
-import { type Placement, containerOptions, containerUser } from '../../../agent-daemon/runtime/docker-spec.ts';
+import {
+  agentLabels,
+  containerName,
+  containerOptions,
+  containerUser,
+  ownerByName,
+  type Placement,
+  sessionLabels,
+  warmName,
+} from '../../../agent-daemon/runtime/docker-spec.ts';
 import { agentId, imageFacts, kernelSpec, sessionId } from '../support.ts';
 
 function placement(changes: Partial<Placement> = {}): Placement {
+  const spec = kernelSpec();
   return {
-    instanceId: 'instance-1',
-    agentId,
-    sessionId,
-    generation: 3,
-    spec: kernelSpec(),
+    name: containerName(sessionId, spec.kernel, 3),
+    labels: {
+      ...agentLabels({ instanceId: 'instance-1', agentId }),
+      ...sessionLabels({ sessionId, generation: 3, spec }),
+    },
+    spec,
     image: imageFacts(),
     network: 'causeway-1',
     initPath: '/opt/causeway/init',
@@ -148,7 +159,9 @@ it('asks Docker for exactly this', () => {
 it('gives no privilege, device, namespace, capability or host path to any specification or image', () => {
   fc.assert(
     fc.property(anySpec, anyImage, fc.nat(), (spec, image, generation) => {
-      const options = optionsOrRefusal(placement({ spec, image, generation }));
+      const options = optionsOrRefusal(
+        placement({ spec, image, name: containerName(sessionId, spec.kernel, generation) }),
+      );
       if (options instanceof Refusal) return;
       const usual = containerOptions(placement());
       // The same keys as always, and the same values but for those that a request may choose.
@@ -241,3 +254,10 @@ function optionsOrRefusal(of: Placement) {
     throw error;
   }
 }
+
+it('knows whose a container is by its name', () => {
+  for (const generation of [1, 42])
+    expect(ownerByName(containerName(sessionId, 'main1', generation))).toEqual({ sessionId, generation });
+  for (const name of ['', warmName('wrm_01mcc5rm000000000000000000'), `${sessionId}-main1`, `x${sessionId}-main1-g1`])
+    expect(ownerByName(name)).toBeUndefined();
+});

@@ -13,6 +13,7 @@ import type { InitTransport } from '../../../agent-daemon/init/link-options.ts';
 import { Loops } from '../../../agent-daemon/loops.ts';
 import { Networks } from '../../../agent-daemon/networks/networks.ts';
 import { Spools } from '../../../agent-daemon/output/spools.ts';
+import { Pool, type PoolHost } from '../../../agent-daemon/pool/pool.ts';
 import { systemClock, systemDisk, systemRandom, systemSoon, systemTimers } from '../../../agent-daemon/platform.ts';
 import { DockerRuntime } from '../../../agent-daemon/runtime/docker.ts';
 import { EngineWatch } from '../../../agent-daemon/runtime/engine-watch.ts';
@@ -48,6 +49,10 @@ export class CoreBench {
   runLeaseMs = 600_000;
   /** How the inits of new containers are reached. */
   transport: InitTransport = 'socket';
+  warmContainers = 0;
+  /** Of the host, as the pool sees it. */
+  memory: { freeBytes: number; totalBytes: number } | undefined;
+  warm!: Pool;
   host!: SessionHost;
   sessions!: Sessions;
   #engine!: EngineWatch;
@@ -91,7 +96,7 @@ export class CoreBench {
       guard: () => Promise.resolve(),
       readRoutes: () => Promise.resolve(readFileSync('/proc/net/route', 'utf8')),
     });
-    this.host = {
+    const host: PoolHost & Omit<SessionHost, 'warm'> = {
       ...ports,
       loops,
       door: unixDoor,
@@ -127,6 +132,8 @@ export class CoreBench {
       toolsRoot: join(stateDir, 'toolbox'),
       transport: () => Promise.resolve(this.transport),
     };
+    this.warm = new Pool(host, { most: this.warmContainers, memory: () => Promise.resolve(this.memory) });
+    this.host = { ...host, warm: this.warm };
     this.sessions = new Sessions(this.host);
     await this.sessions.load();
     this.#engine = new EngineWatch({
@@ -150,6 +157,7 @@ export class CoreBench {
   async stop(): Promise<void> {
     await this.#engine.stop();
     await this.host.networks.stop();
+    await this.warm.close();
     await this.sessions.close();
     await this.host.spools.stop();
     await this.host.homes.stop();

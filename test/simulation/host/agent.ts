@@ -43,7 +43,7 @@ export interface SimHostOptions {
   membership?: Membership;
   token?: () => string | undefined;
   /** Settings of the agent; the defaults suit a small world. */
-  config?: Partial<Pick<Config, 'spoolTotalBytes' | 'networkPool' | 'handoverSeconds'>>;
+  config?: Partial<Pick<Config, 'spoolTotalBytes' | 'networkPool' | 'handoverSeconds' | 'warmContainers'>>;
   /** What the hardware calls itself; undefined: nothing. */
   hardwareId?: string | undefined;
   engine?: Pick<SimEngineOptions, 'cpus' | 'memoryBytes' | 'liveRestore' | 'latencyMs'>;
@@ -229,6 +229,7 @@ export class SimHost {
       homeBytes: 0,
       handoverSeconds: config.handoverSeconds ?? 60,
       initTransport: 'socket',
+      warmContainers: config.warmContainers ?? 0,
       token: token?.(),
       name,
     };

@@ -342,6 +342,18 @@ export class SimEngine implements ContainerRuntime {
     );
   }
 
+  renameContainer(idOrName: string, name: string): Promise<void> {
+    return this.#call('renameContainer', () => {
+      const container = this.#require(idOrName, 'rename');
+      const taken = this.#container(name);
+      if (taken === container) throw new RuntimeError('invalid', 'rename: the same name as its current name');
+      if (taken !== undefined)
+        throw new RuntimeError('conflict', `rename: The container name "/${name}" is already in use`);
+      container.name = name;
+      this.#tell('container', 'rename', container.id, attributesOf(container));
+    });
+  }
+
   killContainer(idOrName: string): Promise<void> {
     return this.#call('killContainer', () => {
       this.#container(idOrName)?.life?.kill();

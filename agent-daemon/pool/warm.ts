@@ -1,0 +1,32 @@
+/** What sessions know of containers that are started in advance. */
+import type { KernelSpec } from '../../schema/protocol/intents.ts';
+import type { Supervisor } from '../processes/supervisor.ts';
+import type { ContainerSummary, ImageFacts } from '../runtime/runtime.ts';
+
+/** A container that runs nothing but its init, and is nobody's yet. */
+export interface WarmContainer {
+  warmId: string;
+  containerId: string;
+  network: string;
+  /** Connected to its init. */
+  supervisor: Supervisor;
+}
+
+/** What a session wants of one. */
+export type WarmWish = Pick<KernelSpec, 'image' | 'imageDigest' | 'kernel' | 'slots'>;
+
+export interface WarmContainers {
+  /** False where none would fit, so that nobody needs to look closer. */
+  mayFit(wish: WarmWish): boolean;
+  /** Gives one away for good: it never comes back. Undefined when none fits. */
+  take(wish: WarmWish, image: ImageFacts): WarmContainer | undefined;
+  /**
+   * Removes what an earlier run left and no session has; `claimed` are the ids that sessions have. Rejects when the engine
+   * does not answer: again.
+   */
+  clear(containers: readonly ContainerSummary[], claimed: ReadonlySet<string>): Promise<void>;
+  /** Begins to hold containers: what an earlier run left is known. */
+  start(): void;
+  /** A session with this wish was started, in one of these or not: more of the kind may come. */
+  started(wish: WarmWish, image: ImageFacts): void;
+}
