@@ -1,7 +1,7 @@
 /** A host of the world with the agent's production code on it: connects `host/` with the edge and with what may happen. */
 import type { ContainerLife } from '../support/invariant-rules.ts';
 import { dialOf, postOf, putOf } from './edge/front.ts';
-import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
+import { labels, ownerByName } from '../../agent-daemon/runtime/docker-spec.ts';
 import { SimHost } from './host/agent.ts';
 import type { SimDisk } from './host/disk.ts';
 import { limits } from '../../schema/protocol/limits.ts';
@@ -46,6 +46,8 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   const hasHardwareId = original ? original.hardwareId !== undefined : chance.fork('hardware').isTrue(0.7);
   const hardwareId = hasHardwareId ? `the hardware of ${name}` : undefined;
   const steps = chance.fork('steps');
+  const inAdvance = chance.fork('in advance');
+  const mostInAdvance = inAdvance.isTrue(0.3) ? inAdvance.integer(1, 3) : 0;
   const slowness = chance.fork('disk');
   const laziness = chance.fork('engine');
   let losesPowerAtSync = false;
@@ -70,6 +72,8 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     put: putOf(front),
     token: () => token,
     hardwareId,
+    config: { warmContainers: mostInAdvance },
+    renamed: () => sometimes.reached('a session took a container that was started in advance'),
     engine: {
       cpus: size.cpus,
       memoryBytes: size.memoryBytes,
@@ -78,9 +82,10 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     disk: { latencyMs: diskMs },
     restartMs: undefined,
     faultAt: (step) => {
-      const often = step.startsWith('handover.') ? seldomTaken : 1;
+      const often = /^(handover|warm)\./.test(step) ? seldomTaken : 1;
       if (!steps.isTrue((weather.agentStep / 3) * often)) return false;
       sometimes.reached('an agent process was killed within a step');
+      if (step.startsWith('warm.')) sometimes.reached('an agent was killed while a session took a container');
       world.later(steps.integer(100, 20_000), () => revive());
       return true;
     },
@@ -203,19 +208,22 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       return used;
     },
     lives: () => livesOf(host),
+    mostInAdvance,
     running,
     hollow: () =>
-      host.containers().flatMap(({ id, labels: own }) => {
+      host.containers().flatMap(({ id, name: container }) => {
         const processes = host.init(id)?.processes ?? [];
-        return processes.length > 0 && processes.every(({ exited }) => exited) ? [own[labels.session]!] : [];
+        const isHollow = processes.length > 0 && processes.every(({ exited }) => exited);
+        return isHollow ? [ownerByName(container)!.sessionId] : [];
       }),
     leftovers: () => ({
       containers: host.containers().flatMap((container) => {
-        const sessionId = container.labels[labels.session];
+        const { sessionId } = ownerByName(container.name) ?? {};
         return sessionId === undefined
           ? []
           : [{ sessionId, name: container.name, running: container.status === 'running' }];
       }),
+      inAdvance: host.containers().filter(({ name: container }) => ownerByName(container) === undefined).length,
       networks: host.engine.networks.map(({ name: network, labels: own }) => ({
         sessionId: own[labels.session],
         name: network,

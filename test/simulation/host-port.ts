@@ -35,6 +35,8 @@ export interface WorldHost {
   jumpClock(ms: number): void;
   /** Containers that were ever made here. */
   lives(): readonly ContainerLife[];
+  /** Containers that its agent may start in advance. */
+  readonly mostInAdvance: number;
   /** What the operator gave it, by slot, and what the containers that run have of that. */
   readonly approved: Readonly<Record<string, number>>;
   used(): Record<string, number>;
@@ -47,6 +49,8 @@ export interface WorldHost {
   hollow(): string[];
   /** What is left: containers and networks by session. */
   leftovers(): {
+    /** Containers that were started in advance, and no session has. */
+    inAdvance: number;
     containers: { sessionId: string | undefined; name: string; running: boolean }[];
     networks: { sessionId: string | undefined; name: string }[];
   };

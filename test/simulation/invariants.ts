@@ -321,6 +321,9 @@ export class Invariants implements WatchLedger {
     );
     const left = hosts.map((host) => host.leftovers());
     const faults = [
+      ...hosts.flatMap(({ name, mostInAdvance }, at) =>
+        left[at]!.inAdvance > mostInAdvance ? [`${name} holds ${left[at]!.inAdvance} containers in advance`] : [],
+      ),
       ...containerFaults(
         shown,
         left.flatMap(({ containers }) => containers),

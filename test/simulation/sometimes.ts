@@ -62,6 +62,8 @@ export const rareCases = [
   'a journal was torn',
   'a container was adopted',
   'a run lease ran out in the container',
+  'a session took a container that was started in advance',
+  'an agent was killed while a session took a container',
   'dockerd hung',
   'dockerd was killed',
   'a host was cut off while its dockerd hung',

@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { Agent, type AgentConfig, type AgentPorts } from '../../../agent-daemon/agent.ts';
 import type { Config } from '../../../agent-daemon/config.ts';
 import { replaceDurably } from '../../../agent-daemon/disk.ts';
-import { inside, labels } from '../../../agent-daemon/runtime/docker-spec.ts';
+import { inside, ownerByName } from '../../../agent-daemon/runtime/docker-spec.ts';
 import type { Post, Put } from '../../../agent-daemon/tunnel/edge-api.ts';
 import type { Membership } from '../../../agent-daemon/tunnel/identity.ts';
 import type { Dial } from '../../../agent-daemon/tunnel/socket.ts';
@@ -50,6 +50,8 @@ export interface SimHostOptions {
   disk?: Pick<SimDiskOptions, 'limitBytes' | 'latencyMs' | 'fails'>;
   /** When a dead agent is started again; undefined: when `start` is called. Default 1,000. */
   restartMs?: number | undefined;
+  /** A container got the name of a session. */
+  renamed?: () => void;
   /** Asked at each durable step: true kills the agent there, or loses the answer (`unknown`). */
   faultAt?: (name: AgentFailpoint, phase: 'before' | 'after' | 'unknown') => boolean;
   /** The agent asks its engine for a container. */
@@ -128,6 +130,7 @@ export class SimHost {
       creating: () => options.creating?.(),
       run: (container, exited) => this.#run(container, exited),
       onChange: (container, change) => this.#note(container, change),
+      onRename: () => this.#options.renamed?.(),
     });
   }
 
@@ -333,8 +336,8 @@ export class SimHost {
     if (change === 'die') this.#noteEnd(container.id);
   }
 
-  #noteStart({ id: containerId, name, labels: own }: SimContainer): void {
-    const [sessionId, generation] = [own[labels.session], Number(own[labels.generation] ?? 0)];
+  #noteStart({ id: containerId, name }: SimContainer): void {
+    const { sessionId, generation = 0 } = ownerByName(name) ?? {};
     const startedAtMs = this.#options.now();
     this.history.push({ host: this.name, containerId, name, sessionId, generation, startedAtMs, endedAtMs: undefined });
     this.#trace(`container begins ${name}`);
@@ -353,8 +356,8 @@ export class SimHost {
 const refusePut: Put = () =>
   Promise.resolve({ status: 410, retryAfter: undefined, text: JSON.stringify({ code: 'archive_closed' }) });
 
-function placementOf({ labels: own }: SimContainer): Placement {
-  return { sessionId: own[labels.session] ?? '', generation: Number(own[labels.generation]) };
+function placementOf({ name }: SimContainer): Placement {
+  return ownerByName(name) ?? { sessionId: '', generation: 0 };
 }
 
 /** A stream of random numbers of its own, so that a draw more in one part moves no other. */

@@ -54,6 +54,7 @@ export interface SimEngineOptions {
   creating?: () => void;
   /** After each start and each end. */
   onChange?: (container: SimContainer, change: 'start' | 'die') => void;
+  onRename?: () => void;
 }
 
 export type EngineOp = keyof ContainerRuntime;
@@ -350,6 +351,7 @@ export class SimEngine implements ContainerRuntime {
       if (taken !== undefined)
         throw new RuntimeError('conflict', `rename: The container name "/${name}" is already in use`);
       container.name = name;
+      this.#options.onRename?.();
       this.#tell('container', 'rename', container.id, attributesOf(container));
     });
   }
