@@ -5,7 +5,7 @@
  */
 import type { InventoryAnswer, InventoryItem } from '../../schema/protocol/messages.ts';
 import type { IntentOf } from '../dispatch.ts';
-import { labels, ownerByName } from '../runtime/docker-spec.ts';
+import { labels, ownerOf } from '../runtime/docker-spec.ts';
 import type { ContainerSummary, EngineEvent } from '../runtime/runtime.ts';
 import type { Loop } from '../loops.ts';
 import { findOurs } from './container.ts';
@@ -90,7 +90,7 @@ export class Sessions {
   inventory(): InventoryItem[] {
     const known = this.#all().map(({ sessionId, generation, state }) => ({ sessionId, generation, state }));
     const orphans = this.#orphans.flatMap((container): InventoryItem[] => {
-      const ref = ownerByName(container.name);
+      const ref = ownerOf(container);
       return ref === undefined ? [] : [{ ...ref, state: container.status === 'running' ? 'running' : 'ended' }];
     });
     return [...known, ...orphans];
@@ -139,7 +139,7 @@ export class Sessions {
   /** What the engine says happened. */
   onEngineEvent(event: EngineEvent): void {
     if (event.kind !== 'container' || event.action !== 'die') return;
-    const ref = ownerByName(event.labels['name'] ?? '');
+    const ref = ownerOf({ name: event.labels['name'] ?? '', labels: event.labels });
     const session = ref === undefined ? undefined : this.find(ref.sessionId, ref.generation);
     session?.containerDied().catch(() => undefined);
   }
@@ -177,11 +177,12 @@ export class Sessions {
     return new Set(this.#all().flatMap(({ placement: { warmId } }) => warmId ?? []));
   }
 
-  #ownerOf({ name, labels: of }: ContainerSummary): Session | undefined {
-    const ref = ownerByName(name);
+  #ownerOf(container: ContainerSummary): Session | undefined {
+    const ref = ownerOf(container);
+    if (ref !== undefined) return this.find(ref.sessionId, ref.generation);
     // One that was taken gets its name a moment later.
-    if (ref === undefined) return this.#all().find(({ placement }) => placement.warmId === (of[labels.warm] ?? ''));
-    return this.find(ref.sessionId, ref.generation);
+    const warmId = container.labels[labels.warm] ?? '';
+    return this.#all().find(({ placement }) => placement.warmId === warmId);
   }
 
   /** Orders wait until what an earlier run left is known: else a container could be made twice. */
@@ -230,8 +231,8 @@ export class Sessions {
 
   async #findContainer(sessionId: string, generation: number): Promise<ContainerSummary | undefined> {
     const listed = await this.#host.runtime.listContainers(this.#label());
-    return listed.find(({ name }) => {
-      const ref = ownerByName(name);
+    return listed.find((container) => {
+      const ref = ownerOf(container);
       return ref?.sessionId === sessionId && ref.generation === generation;
     });
   }

@@ -1,7 +1,7 @@
 /** A host of the world with the agent's production code on it: connects `host/` with the edge and with what may happen. */
 import type { ContainerLife } from '../support/invariant-rules.ts';
 import { dialOf, postOf, putOf } from './edge/front.ts';
-import { labels, ownerByName } from '../../agent-daemon/runtime/docker-spec.ts';
+import { labels, ownerOf } from '../../agent-daemon/runtime/docker-spec.ts';
 import { SimHost } from './host/agent.ts';
 import type { SimDisk } from './host/disk.ts';
 import { limits } from '../../schema/protocol/limits.ts';
@@ -211,19 +211,19 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     mostInAdvance,
     running,
     hollow: () =>
-      host.containers().flatMap(({ id, name: container }) => {
-        const processes = host.init(id)?.processes ?? [];
+      host.containers().flatMap((container) => {
+        const processes = host.init(container.id)?.processes ?? [];
         const isHollow = processes.length > 0 && processes.every(({ exited }) => exited);
-        return isHollow ? [ownerByName(container)!.sessionId] : [];
+        return isHollow ? [ownerOf(container)!.sessionId] : [];
       }),
     leftovers: () => ({
       containers: host.containers().flatMap((container) => {
-        const { sessionId } = ownerByName(container.name) ?? {};
+        const { sessionId } = ownerOf(container) ?? {};
         return sessionId === undefined
           ? []
           : [{ sessionId, name: container.name, running: container.status === 'running' }];
       }),
-      inAdvance: host.containers().filter(({ name: container }) => ownerByName(container) === undefined).length,
+      inAdvance: host.containers().filter((container) => ownerOf(container) === undefined).length,
       networks: host.engine.networks.map(({ name: network, labels: own }) => ({
         sessionId: own[labels.session],
         name: network,

@@ -7,7 +7,7 @@ import {
   containerName,
   containerOptions,
   containerUser,
-  ownerByName,
+  ownerOf,
   type Placement,
   sessionLabels,
   warmName,
@@ -257,7 +257,10 @@ function optionsOrRefusal(of: Placement) {
 
 it('knows whose a container is by its name', () => {
   for (const generation of [1, 42])
-    expect(ownerByName(containerName(sessionId, 'main1', generation))).toEqual({ sessionId, generation });
+    expect(ownerOf({ name: containerName(sessionId, 'main1', generation), labels: {} })).toEqual({
+      sessionId,
+      generation,
+    });
   for (const name of ['', warmName('wrm_01mcc5rm000000000000000000'), `${sessionId}-main1`, `x${sessionId}-main1-g1`])
-    expect(ownerByName(name)).toBeUndefined();
+    expect(ownerOf({ name, labels: {} })).toBeUndefined();
 });

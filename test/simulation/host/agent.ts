@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { Agent, type AgentConfig, type AgentPorts } from '../../../agent-daemon/agent.ts';
 import type { Config } from '../../../agent-daemon/config.ts';
 import { replaceDurably } from '../../../agent-daemon/disk.ts';
-import { inside, ownerByName } from '../../../agent-daemon/runtime/docker-spec.ts';
+import { inside, ownerOf } from '../../../agent-daemon/runtime/docker-spec.ts';
 import type { Post, Put } from '../../../agent-daemon/tunnel/edge-api.ts';
 import type { Membership } from '../../../agent-daemon/tunnel/identity.ts';
 import type { Dial } from '../../../agent-daemon/tunnel/socket.ts';
@@ -336,8 +336,9 @@ export class SimHost {
     if (change === 'die') this.#noteEnd(container.id);
   }
 
-  #noteStart({ id: containerId, name }: SimContainer): void {
-    const { sessionId, generation = 0 } = ownerByName(name) ?? {};
+  #noteStart(container: SimContainer): void {
+    const { id: containerId, name } = container;
+    const { sessionId, generation = 0 } = ownerOf(container) ?? {};
     const startedAtMs = this.#options.now();
     this.history.push({ host: this.name, containerId, name, sessionId, generation, startedAtMs, endedAtMs: undefined });
     this.#trace(`container begins ${name}`);
@@ -356,8 +357,8 @@ export class SimHost {
 const refusePut: Put = () =>
   Promise.resolve({ status: 410, retryAfter: undefined, text: JSON.stringify({ code: 'archive_closed' }) });
 
-function placementOf({ name }: SimContainer): Placement {
-  return ownerByName(name) ?? { sessionId: '', generation: 0 };
+function placementOf(container: SimContainer): Placement {
+  return ownerOf(container) ?? { sessionId: '', generation: 0 };
 }
 
 /** A stream of random numbers of its own, so that a draw more in one part moves no other. */
