@@ -121,7 +121,7 @@ export class World {
     const part = new AgentPart({
       dir: this.stack.dir,
       number,
-      env: {},
+      env: { CAUSEWAY_WARM_CONTAINERS: '2' },
       ...(nat === undefined ? {} : { netns: nat.netns }),
       ...(number === 1 ? { engineDataBytes: engineBytes } : {}),
     });

@@ -5,6 +5,7 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type Docker from 'dockerode';
+import { labels } from '../../agent-daemon/runtime/docker-spec.ts';
 import type { ContainerLife } from './invariant-rules.ts';
 
 /** How long the engine may take to list everything. */
@@ -93,8 +94,9 @@ export class EngineEvents {
     const atMs = event.timeNano / 1e6;
     const last = life.runs.at(-1);
     if (event.Action === 'create') life.createdMs = atMs;
-    if (event.Action === 'start' && !(last?.endMs === undefined && last !== undefined))
-      life.runs.push({ startMs: atMs });
+    // One that was started in advance begins as a session's when it gets its name.
+    const begins = event.Action === 'start' || event.Action === 'rename';
+    if (begins && !(last?.endMs === undefined && last !== undefined)) life.runs.push({ startMs: atMs });
     if (event.Action === 'die' && last !== undefined) last.endMs ??= atMs;
     if (event.Action === 'destroy') {
       if (last !== undefined) last.endMs ??= atMs;
@@ -108,7 +110,7 @@ export class EngineEvents {
       const life = this.#lifeOf(info.Id, info.Names[0] ?? '');
       if (life === undefined) continue;
       const { State } = await this.#docker.getContainer(info.Id).inspect();
-      const startMs = Date.parse(State.StartedAt);
+      const startMs = labels.warm in info.Labels ? Date.now() : Date.parse(State.StartedAt);
       if (startMs > 0 && life.runs.length === 0) life.runs.push({ startMs });
       const last = life.runs.at(-1);
       if (last !== undefined && !State.Running && Date.parse(State.FinishedAt) >= last.startMs) {

@@ -14,6 +14,7 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Session } from '../../schema/api/session.ts';
+import { labels, ownerOf } from '../../agent-daemon/runtime/docker-spec.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';
 import { EngineEvents } from './engine-events.ts';
 import { historyFaults } from './invariant-history.ts';
@@ -33,9 +34,6 @@ import { until } from './wait.ts';
 
 /** Resident memory that a part may have, in MiB: far above the usual, far below what an unbounded queue would take. */
 const memoryLimitMiB = { workerd: 1500, agent: 512 };
-
-/** Names the session of a container or a network. */
-const label = 'causeway.session';
 
 export interface Expectation {
   sessionId: string;
@@ -132,9 +130,9 @@ export class Witness {
     const networks: Network[] = [];
     for (const { engine } of this.#stack.agents) {
       for (const { Labels, Names, State } of await engine.docker.listContainers({ all: true }))
-        containers.push({ sessionId: Labels[label], name: Names[0] ?? '', running: State === 'running' });
+        containers.push({ ...toContainer(Names[0] ?? '', Labels), running: State === 'running' });
       for (const { Labels, Name } of await engine.docker.listNetworks())
-        networks.push({ sessionId: (Labels as Record<string, string> | null)?.[label], name: Name });
+        networks.push({ sessionId: (Labels as Record<string, string> | null)?.[labels.session], name: Name });
     }
     const page = (await this.#stack.client.api('GET', '/v1/agents')) as { items: AgentOnLedger[] };
     return [
@@ -218,4 +216,9 @@ export class Witness {
 export function residentMiB(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? Number.NaN) / 1024);
+}
+
+/** Whose it is; a container that nobody has taken yet is nobody's. */
+function toContainer(name: string, of: Record<string, string>): Pick<Container, 'sessionId' | 'name'> {
+  return { sessionId: ownerOf({ name: name.replace(/^\//, ''), labels: of })?.sessionId, name };
 }
