@@ -8,7 +8,7 @@ import { brokenMutants, mutantNames } from './mutants.ts';
 const root = join(import.meta.dirname, '../..');
 const seeds = byTier({ daily: 500, full: 20_000 });
 /** Of a storm: many short ones find more than few long ones. */
-const events = 2_000;
+const events = 4_000;
 const planted = byTier({ daily: 3, full: mutantNames().length });
 
 /** Runs it to its end; answers the exit status and what was printed. It yields to whatever else is tested meanwhile. */
