@@ -35,6 +35,8 @@ interface Kind {
 type Held = WarmContainer & { key: string; bornMs: number };
 
 const lookEveryMs = 5_000;
+/** After one that could not be started. */
+const failedMs = 60_000;
 /** After a start: the next of a burst goes first. */
 const quietMs = 500;
 /** From the container's start to the init's first word. */
@@ -52,6 +54,7 @@ export class Pool implements WarmContainers {
   #held: Held[] = [];
   /** The one that is under way. */
   #making: string | undefined;
+  #restsUntilMs = 0;
   #loop: Loop | undefined;
   #isStopped = false;
 
@@ -118,13 +121,23 @@ export class Pool implements WarmContainers {
   }
 
   async #look(): Promise<void> {
-    const { clock, starts } = this.#host;
-    const most = (await this.#isShort()) ? 0 : this.#policy.most;
-    const wanted = this.#demand.wanted(most, clock.bootMs());
+    const { clock } = this.#host;
+    // An init that is reached by its stdin and stdout can not be handed on.
+    const holds = (await this.#host.transport()) === 'socket' && !(await this.#isShort());
+    const wanted = this.#demand.wanted(holds ? this.#policy.most : 0, clock.bootMs());
     for (const each of this.#unwanted(wanted)) await this.#giveBack(each);
-    // One at a time, and only while no session waits for the engine.
-    for (const [key, { kind, count }] of wanted)
-      while (this.#count(key) < count && starts.isIdle && !this.#isStopped) await this.#add(key, kind);
+    if (clock.bootMs() < this.#restsUntilMs) return;
+    try {
+      for (const [key, { kind, count }] of wanted) await this.#fill(key, kind, count);
+    } catch (error) {
+      this.#restsUntilMs = clock.bootMs() + failedMs;
+      this.#host.log.warn('no container can be started in advance now', { error: String(error) });
+    }
+  }
+
+  /** One at a time, and only while no session waits for the engine. */
+  async #fill(key: string, kind: Kind, count: number): Promise<void> {
+    while (this.#count(key) < count && this.#host.starts.isIdle && !this.#isStopped) await this.#add(key, kind);
   }
 
   #count(key: string): number {

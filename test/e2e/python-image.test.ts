@@ -41,7 +41,7 @@ function processesOfTheBuild(): string[] {
 
 it('leaves no image, no process and no mount when it is killed half-way', async () => {
   const cut = build();
-  await until(() => cut.output().includes('"what":"configuring the base system'), {
+  await until(() => cut.output().includes('"what":"downloading Python'), {
     what: 'the build to be half-way',
     timeoutMs: 120_000,
   });

@@ -8,11 +8,6 @@ exec 4>&1 >&2 # stdout is the archive: only tar may write there
 root=$BUILD/root
 say() { echo "$1 $2" >&3; }
 
-# Before the base: its own dpkg heeds them, too.
-mkdir -p "$root/etc/dpkg/dpkg.cfg.d"
-printf 'path-exclude=/usr/share/%s/*\n' doc man locale info lintian >"$root/etc/dpkg/dpkg.cfg.d/causeway"
-echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io" # a build that is cut is thrown away whole
-
 say 0 'downloading the base system'
 fetched=0
 LC_ALL=C debootstrap --variant=minbase ${KEYRING:+--keyring="$KEYRING"} "$CODENAME" "$root" "$MIRROR" \
@@ -27,7 +22,9 @@ done
 
 # The host's apt does the rest: its proxies, credentials and certificates apply and leave no trace in the root.
 mount -t proc proc "$root/proc"
-mkdir -p "$BUILD/lists/partial"
+mkdir -p "$BUILD/lists/partial" "$root/etc/dpkg/dpkg.cfg.d"
+printf 'path-exclude=/usr/share/%s/*\n' doc man locale info lintian >"$root/etc/dpkg/dpkg.cfg.d/causeway"
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io" # a build that is cut is thrown away whole
 apt() {
   DEBIAN_FRONTEND=noninteractive apt-get -o Dir::Etc::SourceList="$BUILD/sources.list" -o Dir::Etc::SourceParts=- \
     -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=- -o Dir::State="$BUILD/apt" -o Dir::State::Lists="$BUILD/lists" \
