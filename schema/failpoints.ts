@@ -52,7 +52,7 @@ export const failpoints = {
     'handover.plan', // the end of the next chunk noted
     'handover.put', // the chunk is there, before that is noted
   ],
-  /** Of containers that are started in advance; visited by the tests of those. */
+  /** Of containers that are started in advance; visited by the simulation. */
   warm: [
     'warm.claim', // the placement says which container is the session's
     'warm.home', // its home has the session's name

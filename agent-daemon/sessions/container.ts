@@ -25,7 +25,7 @@ const removePauseMs = 500;
 /** What making a container needs of the host. */
 export type ContainerHost = Pick<SessionHost, 'disk' | 'homes' | 'runtime' | 'runRoot' | 'toolsRoot' | 'initPath'>;
 
-export function nameOf({ sessionId, generation, spec }: PlacementFile): string {
+function nameOf({ sessionId, generation, spec }: PlacementFile): string {
   return containerName(sessionId, spec.kernel, generation);
 }
 

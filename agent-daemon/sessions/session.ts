@@ -7,7 +7,6 @@ import type { Refusal } from '../../schema/errors.ts';
 import type { ProcessExit as InitExit } from '../init/messages.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
-import type { WarmContainer } from '../pool/warm.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { type ImageFacts, RuntimeError } from '../runtime/runtime.ts';
 import {
@@ -24,6 +23,7 @@ import { type EndCause, endOfContainer, endOfMain, reasonOfExit } from './end.ts
 import type { SessionHost } from './host.ts';
 import { findOrPull } from './image-step.ts';
 import { hasMain, mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
+import { moveIn, moveOut } from './moving.ts';
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
 import type { SessionKernels } from '../kernels/session-kernels.ts';
@@ -210,7 +210,7 @@ export class Session {
   }
 
   async #start(signal: AbortSignal): Promise<void> {
-    await this.#claimWarm();
+    await moveIn(this.#moving);
     // What needs no image is made ready meanwhile.
     const ready = Promise.all([this.#takeNetwork(), this.#makeDoor()]);
     // It is waited for later, and may fail before.
@@ -222,27 +222,6 @@ export class Session {
       await Promise.allSettled([ready]);
       throw error;
     }
-  }
-
-  /** Takes a container that was started in advance, if one fits: from then on it is this session's, whatever dies. */
-  async #claimWarm(): Promise<void> {
-    const { warm, homes, images, failpoints } = this.#host;
-    const { sessionId } = this;
-    const { spec, network, containerId, transport } = this.placement;
-    const isUntouched = network === undefined && containerId === undefined && transport === undefined;
-    // What an earlier generation left in its home has to be seen.
-    if (isUntouched && warm.mayFit(spec) && (await homes.owner(sessionId)) === undefined) {
-      const found = await images.find({ image: spec.image, digest: spec.imageDigest });
-      const taken = found && warm.take(spec, found.facts);
-      if (found && taken) await this.#claim(taken, found.facts.id);
-    }
-    const { warmId } = this.placement;
-    if (warmId !== undefined) await step(failpoints, 'warm.home', () => homes.become(warmId, sessionId));
-  }
-
-  #claim({ supervisor, ...taken }: WarmContainer, imageId: string): Promise<void> {
-    this.#running.moveIn(supervisor);
-    return step(this.#host.failpoints, 'warm.claim', () => this.#record.save({ ...taken, imageId }));
   }
 
   /** The way to the init is chosen once for a container, and kept. */
@@ -299,17 +278,20 @@ export class Session {
   }
 
   /** The container: the one that was started in advance, or a new one. `runs`: it is started. */
-  async #makeContainer(image: ImageFacts, network: string): Promise<CreatedContainer & { runs: boolean }> {
+  async #makeContainer(image: ImageFacts, given: string): Promise<CreatedContainer & { runs: boolean }> {
     const host = this.#host;
-    if (this.placement.warmId === undefined)
-      return { ...(await createContainer(host, this.placement, image, network)), runs: false };
-    const settled = await settleIn(host, this.placement);
-    if (settled !== undefined) return { ...settled, runs: true };
-    await this.#running.moveOut();
-    await removeContainer(host, this.placement);
-    await this.#record.save({ warmId: undefined, containerId: undefined, network: undefined });
-    const [another] = await Promise.all([this.#takeNetwork(), this.#running.listen()]);
-    return { ...(await createContainer(host, this.placement, image, another)), runs: false };
+    let network = given;
+    if (this.placement.warmId !== undefined) {
+      const settled = await settleIn(host, this.placement);
+      if (settled !== undefined) return { ...settled, runs: true };
+      await moveOut(this.#moving);
+      [network] = await Promise.all([this.#takeNetwork(), this.#running.listen()]);
+    }
+    return { ...(await createContainer(host, this.placement, image, network)), runs: false };
+  }
+
+  get #moving() {
+    return { host: this.#host, record: this.#record, running: this.#running };
   }
 
   /** It ran in an earlier life of the agent and is over: never start it a second time. */

@@ -1,8 +1,9 @@
+import { totalmem } from 'node:os';
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Loops } from '../../../agent-daemon/loops.ts';
 import { Report, Slots } from '../../../schema/protocol/messages.ts';
-import { capacityOf, memoryReserveBytes } from '../../../agent-daemon/capacity/capacity.ts';
+import { capacityOf, memoryOf, memoryReserveBytes } from '../../../agent-daemon/capacity/capacity.ts';
 import { findProblems, isBelowFloor } from '../../../agent-daemon/capacity/problems.ts';
 import { Reporter } from '../../../agent-daemon/capacity/reporter.ts';
 import type { EngineInfo } from '../../../agent-daemon/runtime/runtime.ts';
@@ -102,4 +103,11 @@ it('reports use and health in the shape of the tunnel, at once when something ch
   });
   reporter.stop();
   expect(reporter.latest).toEqual(reports[1]);
+});
+
+it('reads what memory of this host is free', async () => {
+  const memory = await memoryOf(systemDisk);
+  expect(memory?.totalBytes).toBe(totalmem());
+  expect(memory?.freeBytes).toBeGreaterThan(0);
+  expect(memory?.freeBytes).toBeLessThan(totalmem());
 });
