@@ -136,15 +136,15 @@ class Engine implements Dockerd {
   }
 
   async powerLoss(): Promise<void> {
-    await this.#dockerd?.kill9();
-    await this.#containerd?.kill9();
-    await removeTraces(this.#traces, { keepData: true });
+    await this.#end({ keepData: true });
+    // Its disk is there to be looked at, and emptied, before it is back.
+    await this.#mountData();
   }
 
   async restart(): Promise<void> {
     await this.#dockerd?.stop();
     const { root, address } = this.#traces;
-    if (this.#dataBytes !== undefined) await mountDisk(join(root, 'data.img'), this.dataRoot, this.#dataBytes);
+    await this.#mountData();
     if (this.#containerd === undefined || this.#containerd.exit !== undefined) {
       this.#containerd = this.#start('containerd', {
         config: join(root, 'containerd.toml'),
@@ -176,14 +176,24 @@ class Engine implements Dockerd {
     });
   }
 
+  async #end(how: { keepData: boolean }): Promise<void> {
+    await this.#dockerd?.kill9();
+    await this.#containerd?.kill9();
+    await removeTraces(this.#traces, how);
+  }
+
+  async #mountData(): Promise<void> {
+    if (this.#dataBytes === undefined) return;
+    await mountDisk(join(this.#traces.root, 'data.img'), this.dataRoot, this.#dataBytes);
+  }
+
   #start(program: string, flags: Record<string, string>): Started {
     const args = Object.entries(flags).map(([flag, value]) => `--${flag}=${value}`);
     return start(program, args, { netns: this.netns, logFile: join(this.#traces.root, `${program}.log`) });
   }
 
   async stop(): Promise<void> {
-    await this.powerLoss();
-    await removeTraces(this.#traces, { keepData: false });
+    await this.#end({ keepData: false });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
