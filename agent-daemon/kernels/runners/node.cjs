@@ -14,31 +14,50 @@ const kernel = process.argv[1];
 /** Frames come here; standard input is nothing, for the program and its children. */
 const input = 3;
 const partBytes = 4000;
+/** What a pipe takes whole or not at all: PIPE_BUF of Linux, pipe(7). */
+const wholeBytes = 4096;
 const pauseMs = 10;
 /** How often it is looked, while code waits, whether somebody wants to interrupt it. */
 const interruptMs = 20;
 const interruptCode = 'ERR_SCRIPT_EXECUTION_INTERRUPTED';
 const nothing = new Int32Array(new SharedArrayBuffer(4));
 
-/** Writes all, now: what comes later must not overtake it. */
-function write(fd, bytes) {
-  for (let at = 0; at < bytes.length;) {
+/** What is to be written to each descriptor, and how much of it was: an interrupt ends code between any two steps of it. */
+const unwritten = { 1: { chunks: [], at: 0 }, 2: { chunks: [], at: 0 } };
+
+/** Writes all, each chunk by one write, now, behind what an interrupt left: what comes later must not overtake it. */
+function write(fd, chunks) {
+  const { chunks: earlier, at } = unwritten[fd];
+  const now = { chunks: [...earlier.slice(at), ...chunks], at: 0 };
+  unwritten[fd] = now;
+  while (now.at < now.chunks.length) {
+    const chunk = now.chunks[now.at];
+    // Counted before: a chunk goes whole, and an interrupt may come while it does.
+    now.at += 1;
     try {
-      at += fs.writeSync(fd, bytes, at);
+      const written = fs.writeSync(fd, chunk);
+      if (written < chunk.length) now.chunks[(now.at -= 1)] = chunk.subarray(written);
     } catch (error) {
+      now.at -= 1;
       if (error.code !== 'EAGAIN') throw error;
       Atomics.wait(nothing, 0, 0, pauseMs);
     }
   }
 }
 
+function chunksOf(bytes, size) {
+  const chunks = [];
+  for (let at = 0; at < bytes.length; at += size) chunks.push(bytes.subarray(at, at + size));
+  return chunks;
+}
+
 function record(fd, fields) {
-  const data = Buffer.from(JSON.stringify(fields).replace(/[^\0-\x7f]/g, escaped));
-  for (let at = 0; at < data.length; at += partBytes) {
-    const part = data.subarray(at, at + partBytes);
-    const flag = at + partBytes < data.length ? '+' : '.';
-    write(fd, Buffer.concat([Buffer.from(`\x1e${kernel} ${flag}${part.length}:`), part]));
-  }
+  const parts = chunksOf(Buffer.from(JSON.stringify(fields).replace(/[^\0-\x7f]/g, escaped)), partBytes);
+  const framed = parts.map((part, at) => {
+    const flag = at + 1 < parts.length ? '+' : '.';
+    return Buffer.concat([Buffer.from(`\x1e${kernel} ${flag}${part.length}:`), part]);
+  });
+  write(fd, framed);
 }
 
 function escaped(character) {
@@ -49,14 +68,16 @@ for (const [name, fd] of [
   ['stdout', 1],
   ['stderr', 2],
 ]) {
-  const stream = new Writable({
-    decodeStrings: true,
-    write(chunk, _encoding, done) {
-      write(fd, chunk);
-      done();
-    },
-  });
-  Object.assign(stream, { fd, isTTY: false });
+  const stream = new Writable({ write: (_chunk, _encoding, done) => done() });
+  // Not by the stream's own: an interrupt in the middle of it would leave it waiting for ever.
+  const writeNow = (chunk, encoding, done) => {
+    const named = typeof encoding === 'string' ? encoding : 'utf8';
+    write(fd, chunksOf(typeof chunk === 'string' ? Buffer.from(chunk, named) : chunk, wholeBytes));
+    const after = typeof encoding === 'function' ? encoding : done;
+    if (after !== undefined) process.nextTick(after);
+    return true;
+  };
+  Object.assign(stream, { fd, isTTY: false, write: writeNow });
   Object.defineProperty(process, name, { value: stream, configurable: true, writable: true });
 }
 globalThis.console = new console.Console({ stdout: process.stdout, stderr: process.stderr });

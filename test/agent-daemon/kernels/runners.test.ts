@@ -23,6 +23,8 @@ interface Words {
   endless: string;
   /** Does not end, in something that waits. */
   waits: string;
+  /** Prints a line with its number again and again. */
+  counts: string;
   /** Asks `name? ` and prints `hi <answer>`. */
   asks: string;
   asksSecret: string;
@@ -48,6 +50,7 @@ const table: Record<Extract<Language, 'python' | 'node' | 'bash'>, Words> = {
     failedCode: 1,
     endless: 'print("begun")\nwhile True: pass',
     waits: 'import time\nprint("begun")\ntime.sleep(1000)',
+    counts: 'i = 0\nwhile True:\n    print(i)\n    i += 1',
     asks: 'print("hi " + input("name? "))',
     asksSecret: 'import getpass\nprint("hi " + getpass.getpass("name? "))',
     exits3: 'raise SystemExit(3)',
@@ -68,6 +71,7 @@ const table: Record<Extract<Language, 'python' | 'node' | 'bash'>, Words> = {
     failedCode: 1,
     endless: 'console.log("begun"); while (true);',
     waits: 'console.log("begun"); await new Promise((done) => setTimeout(done, 1e6))',
+    counts: 'for (let i = 0; ; i++) console.log(i)',
     asks: 'console.log("hi " + prompt("name? "))',
     asksSecret: 'console.log("hi " + prompt("name? ", { password: true }))',
     exits3: 'process.exit(3)',
@@ -89,6 +93,7 @@ const table: Record<Extract<Language, 'python' | 'node' | 'bash'>, Words> = {
     failedCode: 7,
     endless: 'f() { while :; do :; done; }; echo begun; f; echo not-reached',
     waits: 'echo begun; sleep 1000; echo not-reached',
+    counts: 'i=0; while :; do echo $i; i=$((i+1)); done',
     asks: 'read -r -p "name? " name; echo "hi $name"',
     asksSecret: 'read -rs -p "name? " name; echo "hi $name"',
     exits3: 'f() { exit 3; }; f; echo not-reached',
@@ -164,6 +169,21 @@ describe.each(Object.keys(table) as (keyof typeof table)[])('%s', (language) => 
       expect((await runner.run(words.recall)).stdout).toBe('42\n');
     },
   );
+
+  it('[R11] is interrupted in the middle of what it prints, and neither loses nor doubles a line of it', async () => {
+    const runner = start(language);
+    for (let round = 0; round < 10; round++) {
+      const from = runner.text('stdout').length;
+      const id = runner.ask('run', words.counts);
+      await until(() => runner.text('stdout').length > from + 100 * round, { what: 'lines', everyMs: 1 });
+      runner.interrupt();
+      const { stdout, exitCode } = await runner.ran(id);
+      expect(exitCode).toBe(130);
+      const lines = stdout.split('\n').slice(0, -1);
+      expect(lines).toEqual(lines.map((_, at) => String(at)));
+      expect((await runner.run(words.bothStreams)).stdout).toBe('out\n');
+    }
+  });
 
   it('[R9, R10] asks for input, and an interrupt ends that too', async () => {
     const runner = start(language);
