@@ -22,6 +22,7 @@ import { HostGuard } from './networks/guard.ts';
 import { Networks } from './networks/networks.ts';
 import type { Loops } from './loops.ts';
 import type { Log } from '../schema/ports.ts';
+import type { Diagnosis } from '../schema/protocol/diagnosis.ts';
 import { Spools } from './output/spools.ts';
 import { Pool } from './pool/pool.ts';
 import { connectStream } from './forward/streams.ts';
@@ -55,7 +56,7 @@ export interface Work {
   /** What goes on here, for the local status. */
   status(): Pick<AgentStatus, 'host' | 'capacity' | 'report' | 'sessions' | 'outputBytes' | 'transport' | 'limits'>;
   /** Use, health and room, measured now. */
-  diagnose(): ReturnType<Reporter['look']>;
+  diagnose(): Promise<Pick<Diagnosis, 'report' | 'disks' | 'inAdvance'>>;
   /** Ends the loops; containers live on. */
   stop(): Promise<void>;
 }
@@ -323,7 +324,10 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
       transport: probe?.found,
       limits: hostLimits(probe?.found, config.homeBytes),
     }),
-    diagnose: () => reporter.look(),
+    diagnose: async () => {
+      const inAdvance = pool?.found;
+      return { ...(await reporter.look()), ...(inAdvance === undefined ? {} : { inAdvance }) };
+    },
     async stop() {
       stopping.abort();
       reporter.stop();

@@ -63,9 +63,14 @@ export class Pool implements WarmContainers {
     this.#policy = policy;
   }
 
-  /** Those that are ready, for the local status. */
-  get ready(): number {
-    return this.#held.filter(isConnected).length;
+  get isOn(): boolean {
+    return this.#policy.most > 0;
+  }
+
+  /** Those that are ready, and the most there may be; undefined where none is ever started. */
+  get found(): { ready: number; most: number } | undefined {
+    if (!this.isOn) return undefined;
+    return { ready: this.#held.filter(isConnected).length, most: this.#policy.most };
   }
 
   async clear(containers: readonly ContainerSummary[], claimed: ReadonlySet<string>): Promise<void> {
@@ -79,7 +84,7 @@ export class Pool implements WarmContainers {
   }
 
   start(): void {
-    if (this.#policy.most === 0 || this.#isStopped) return;
+    if (!this.isOn || this.#isStopped) return;
     this.#loop ??= this.#host.loops.every('containers in advance', lookEveryMs, () => this.#look());
   }
 

@@ -16,6 +16,8 @@ export interface WarmContainer {
 export type WarmWish = Pick<KernelSpec, 'image' | 'imageDigest' | 'kernel' | 'slots'>;
 
 export interface WarmContainers {
+  /** False: none is ever started in advance. */
+  readonly isOn: boolean;
   /** False where none would fit, so that nobody needs to look closer. */
   mayFit(wish: WarmWish): boolean;
   /** Gives one away for good: it never comes back. Undefined when none fits. */

@@ -3,7 +3,9 @@
  * may come again after a crash at any point; what was done is found by the container's name, the file of the placement
  * and the init. It tells the edge by events, each recorded durably, and never decides where or whether a session runs.
  */
+import type { Start } from '../../schema/api/session-parts.ts';
 import type { Refusal } from '../../schema/errors.ts';
+import type { AgentEvent } from '../../schema/protocol/events.ts';
 import type { ProcessExit as InitExit } from '../init/messages.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
@@ -53,6 +55,8 @@ export class Session {
   readonly #abandoned = new AbortController();
   readonly #startRecorded = Promise.withResolvers<void>();
   #image: ImageFacts | undefined;
+  /** How it got its container, as far as this run of the agent knows. */
+  #cameBy: Start | undefined;
   #isEnding = false;
   #isRemoved = false;
   #leaseExpired = false;
@@ -210,7 +214,7 @@ export class Session {
   }
 
   async #start(signal: AbortSignal): Promise<void> {
-    await moveIn(this.#moving);
+    this.#cameBy = await moveIn(this.#moving);
     // What needs no image is made ready meanwhile.
     const ready = Promise.all([this.#takeNetwork(), this.#makeDoor()]);
     // It is waited for later, and may fail before.
@@ -284,7 +288,7 @@ export class Session {
     if (this.placement.warmId !== undefined) {
       const settled = await settleIn(host, this.placement);
       if (settled !== undefined) return { ...settled, runs: true };
-      await moveOut(this.#moving);
+      this.#cameBy = await moveOut(this.#moving);
       [network] = await Promise.all([this.#takeNetwork(), this.#running.listen()]);
     }
     return { ...(await createContainer(host, this.placement, image, network)), runs: false };
@@ -305,9 +309,14 @@ export class Session {
     if (this.#running.isGone) await this.containerDied();
   }
 
+  get #runs(): Extract<AgentEvent['body'], { kind: 'running' }> {
+    const { containerId = '' } = this.placement;
+    return { kind: 'running', containerId, ...(this.#cameBy === undefined ? {} : { start: this.#cameBy }) };
+  }
+
   /** Written anew where the disk refused it before. */
   async #recordStart(): Promise<void> {
-    const running = this.#record.record({ kind: 'running', containerId: this.placement.containerId ?? '' });
+    const running = this.#record.record(this.#runs);
     await Promise.all([running, this.#started.catch(() => this.#record.save({}))]);
     this.#startRecorded.resolve();
   }
@@ -464,8 +473,7 @@ export class Session {
   /** For an edge that has forgotten what it was told: what was recorded of this placement is recorded anew. */
   async retell(): Promise<void> {
     await this.#record.forget();
-    const { startedAtMs, containerId = '' } = this.placement;
-    if (startedAtMs !== undefined) await this.#record.record({ kind: 'running', containerId });
+    if (this.placement.startedAtMs !== undefined) await this.#record.record(this.#runs);
     await this.#recordEnd();
   }
 

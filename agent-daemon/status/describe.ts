@@ -8,7 +8,7 @@ import { agentVersion } from '../version.ts';
 
 export interface Described {
   clock: Clock;
-  diagnose(): Promise<Pick<Diagnosis, 'report' | 'disks'>>;
+  diagnose(): Promise<Pick<Diagnosis, 'report' | 'disks' | 'inAdvance'>>;
   route(): Route | undefined;
   pingMs(): number | undefined;
   errors(): RecentError[];
@@ -19,7 +19,7 @@ export interface Described {
 export function describeCall(of: Described): CallHandler<'describe'> {
   const startedMs = of.clock.bootMs();
   return async () => {
-    const { report, disks } = await of.diagnose();
+    const { report, disks, inAdvance } = await of.diagnose();
     const [route, pingMs] = [of.route(), of.pingMs()];
     return {
       nowMs: of.clock.nowMs(),
@@ -31,6 +31,7 @@ export function describeCall(of: Described): CallHandler<'describe'> {
       disks,
       ...(route === undefined ? {} : { route }),
       ...(pingMs === undefined ? {} : { pingMs }),
+      ...(inAdvance === undefined ? {} : { inAdvance }),
       errors: of.errors(),
       loops: of.loops().map(textOf).slice(0, 32),
     };

@@ -97,7 +97,7 @@ function connectedText({ connectedAtMs, lastSeenAtMs, state }: Agent): string {
 
 /** What it answered just now. */
 function live(said: AgentDiagnosis): Line[] {
-  const { agentVersion, protocolVersion, runtimeVersion, upMs } = said;
+  const { agentVersion, protocolVersion, runtimeVersion, upMs, inAdvance } = said;
   return [
     [
       'versions',
@@ -105,6 +105,9 @@ function live(said: AgentDiagnosis): Line[] {
     ],
     ['tunnel', tunnelText(said)],
     ['clock', offsetText(said)],
+    ...(inAdvance === undefined
+      ? []
+      : [['in advance', `${inAdvance.ready} of at most ${inAdvance.most} containers`] satisfies Line]),
     ...said.disks.map(({ what, path, freeBytes, totalBytes }): Line => [
       'disk',
       plain(`${bytesText(freeBytes)} of ${bytesText(totalBytes)} free for ${what} (${path})`),

@@ -54,11 +54,11 @@ export interface Config {
   bootstrap: string | undefined;
   failpoint: string | undefined;
   failpointUrl: string | undefined;
-  /** Where the Worker finds the files of releases; absent where a bucket is bound. */
   /** Where other machines reach this control plane, when whoever started it knows: for join lines. */
   origin: string | undefined;
   /** Pin of the key that it serves TLS with, where only those who pin it believe it. */
   serverPin: string | undefined;
+  /** Where the Worker finds the files of releases; absent where a bucket is bound. */
   releaseUrl: string | undefined;
   /** Days that output is kept in object storage, from the last that came of a session; 0: for ever. */
   logDays: number;

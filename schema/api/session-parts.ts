@@ -43,6 +43,18 @@ export function isTerminal(state: SessionState): boolean {
   return (terminalStates as readonly SessionState[]).includes(state);
 }
 
+/** How an agent that starts containers in advance came by a session's container: the reason of RUNNING, with words for people. */
+export const starts = {
+  'started-warm': 'in a container that was started in advance',
+  'none-ready': 'none of its image and size was ready',
+  'image-missing': 'its image was not on the machine',
+  'home-kept': 'its home was on the machine already',
+  'not-usable': 'the one for it was gone before it could be taken',
+  'tried-before': 'an earlier try had begun',
+} as const;
+export const Start = z.enum(Object.keys(starts) as [Start, ...Start[]]);
+export type Start = keyof typeof starts;
+
 /** Of a variable of the environment. */
 export const EnvName = z
   .string()

@@ -85,6 +85,8 @@ export const Session = z
     resources: z.record(z.string(), count),
     state: SessionState,
     reason: StateReason.optional(),
+    /** Of a running session whose agent starts containers in advance: whether it got one, and why not. */
+    start: z.object({ warm: z.boolean(), reason: StateReason.optional() }).optional(),
     generation: count,
     version: count,
     agentId: z.string().optional(),

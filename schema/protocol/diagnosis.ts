@@ -31,6 +31,8 @@ export const Diagnosis = z.object({
     .array(z.object({ what: z.string().max(64), path: z.string().max(4096), freeBytes: count, totalBytes: count }))
     .max(8),
   route: Route.optional(),
+  /** Containers that were started in advance and are nobody's yet; absent: none ever is. */
+  inAdvance: z.object({ ready: count, most: count }).optional(),
   /** Of the last answered ping of its control socket. */
   pingMs: z.number().nonnegative().optional(),
   /** What its log warned of last, the newest first. */

@@ -1,5 +1,6 @@
 /** What an agent tells the ledger, durably: recorded in its journal, numbered, sent again until acknowledged. */
 import { z } from 'zod';
+import { Start } from '../api/session-parts.ts';
 import { idPattern } from '../ids.ts';
 
 const count = z.int().nonnegative();
@@ -24,7 +25,12 @@ export const AgentEvent = z.strictObject({
     z.strictObject({ kind: z.literal('pulling') }),
     z.strictObject({ kind: z.literal('pulled'), imageDigest: z.string().max(256) }),
     z.strictObject({ kind: z.literal('creating') }),
-    z.strictObject({ kind: z.literal('running'), containerId: z.string().max(128) }),
+    z.strictObject({
+      kind: z.literal('running'),
+      containerId: z.string().max(128),
+      /** Absent: the agent starts no containers in advance. */
+      start: Start.optional(),
+    }),
     z.strictObject({
       kind: z.literal('ended'),
       reason: ExitReason,

@@ -2,6 +2,7 @@
  * What agents tell of their sessions. An agent can only speak of the placement that it holds: anything about another
  * session or generation changes nothing, except that slots it still blocked may become free.
  */
+import { starts } from '../../../schema/api/session-parts.ts';
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { AgentEvent } from '../../../schema/protocol/events.ts';
 import { backToQueue, finish, giveUp, startAttempts } from './dispatch.ts';
@@ -36,7 +37,7 @@ function applyCurrent(turn: Turn, row: SessionRow, body: AgentEvent['body']): vo
       return;
     case 'running':
       row.startedAtMs ??= turn.nowMs;
-      turn.move(row, 'run');
+      turn.move(row, 'run', body.start && { code: body.start, detail: starts[body.start] });
       return;
     case 'ended':
       onEnded(turn, row, body);

@@ -1,4 +1,5 @@
 /** A session as the API shows it, whoever knows it: its ledger, admission, or the read model. Pure. */
+import { Start } from '../../../schema/api/session-parts.ts';
 import type { Session } from '../../../schema/api/session.ts';
 import type { SessionRow } from '../../../schema/db/sessions.ts';
 import { parseSessionId } from '../../../schema/ids.ts';
@@ -78,8 +79,9 @@ function describe(source: SessionSource): Omit<Session, 'resourceGroup'> {
 
 function lifeOf(source: SessionSource): Partial<Session> {
   const { reason, agentId, agentName, imageDigest, progress, result, startedAtMs, endedAtMs } = source;
+  const start = startOf(reason);
   return {
-    ...(reason ? { reason } : {}),
+    ...(start ? { start } : reason ? { reason } : {}),
     ...(agentId === undefined ? {} : { agentId }),
     ...(agentName === undefined ? {} : { agentName }),
     ...(imageDigest === undefined ? {} : { imageDigest }),
@@ -88,6 +90,12 @@ function lifeOf(source: SessionSource): Partial<Session> {
     ...(startedAtMs === undefined ? {} : { startedAtMs }),
     ...(endedAtMs === undefined ? {} : { endedAtMs }),
   };
+}
+
+/** Of a reason that says how it was started, and nothing that anybody has to know. */
+function startOf(reason: Session['reason']): Session['start'] {
+  if (reason === undefined || !Start.safeParse(reason.code).success) return undefined;
+  return reason.code === ('started-warm' satisfies Start) ? { warm: true } : { warm: false, reason };
 }
 
 function wishesOf({ command, leaseMs, timeoutMs }: KernelSpec): Partial<Session> {

@@ -42,22 +42,26 @@ describe('containers in advance', () => {
     engine.docker.listContainers({ all: true, filters: { label: [`${labels.agent}=${agentId}`] } });
   const warm = async () => (await containers()).filter(({ Labels }) => labels.warm in Labels);
 
+  const ready = () => core.warm.found?.ready ?? 0;
+
   /** Runs a session of its kind to its end, so that one like it is wanted, and waits until one is ready. */
   async function oneReady(): Promise<void> {
-    if (core.warm.ready > 0) return;
+    if (ready() > 0) return;
     const id = freshSessionId();
     await core.create(id, { command: ['true'] });
     await core.event(id, 'ended');
     await core.remove(id, 1, true);
-    await until(() => core.warm.ready > 0, { what: 'a container in advance', timeoutMs: 30_000 });
+    await until(() => ready() > 0, { what: 'a container in advance', timeoutMs: 30_000 });
   }
 
   /** Creates a session and answers in which container it runs. */
   async function createIn(id: string, command?: string[]): Promise<{ id: string; isWarm: boolean }> {
     await core.create(id, command === undefined ? { type: 'interactive' } : { command });
-    const { containerId } = await core.event(id, 'running');
+    const { containerId, start } = await core.event(id, 'running');
     const found = await core.runtime.findContainer(containerId);
-    return { id: containerId, isWarm: found !== undefined && labels.warm in found.labels };
+    const isWarm = found !== undefined && labels.warm in found.labels;
+    expect(start === 'started-warm').toBe(isWarm);
+    return { id: containerId, isWarm };
   }
 
   it('are taken by sessions of their kind, and are like others from then on', async () => {
@@ -112,11 +116,13 @@ describe('containers in advance', () => {
     await oneReady();
     const other = freshSessionId();
     await core.create(other, { type: 'interactive', slots: { cpu: 500, mem: 48 * 1024 ** 2 } });
-    const { containerId } = await core.event(other, 'running');
+    const { containerId, start } = await core.event(other, 'running');
+    expect(start).toBe('none-ready');
     expect((await core.runtime.findContainer(containerId))?.labels).not.toHaveProperty(labels.warm);
     const again = freshSessionId();
     await core.host.homes.ensure(again);
     expect(await createIn(again)).toMatchObject({ isWarm: false });
+    expect(await core.event(again, 'running')).toMatchObject({ start: 'home-kept' });
   });
 
   it('that were not taken are removed when the agent starts again, those that were go on', async () => {
@@ -158,7 +164,7 @@ describe('containers in advance', () => {
     await oneReady();
     core.memory = { freeBytes: 1, totalBytes: 8 * 1024 ** 3 };
     await until(async () => (await warm()).length === 0, { what: 'them to go', timeoutMs: 30_000 });
-    expect(core.warm.ready).toBe(0);
+    expect(ready()).toBe(0);
     core.memory = undefined;
     await oneReady();
   });

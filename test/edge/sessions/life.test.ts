@@ -1,5 +1,6 @@
 /** A session from its POST to its end, through the front door, with an agent that does what it is told. */
 import { beforeEach, expect, it } from 'vitest';
+import type { Start } from '../../../schema/api/session-parts.ts';
 import { passMs } from '../boot-clock.ts';
 import { bootstrapped, call } from '../client.ts';
 import { BenchAgent } from '../scheduler/bench-agent.ts';
@@ -14,6 +15,7 @@ interface Session {
   version: number;
   generation: number;
   reason?: { code: string; detail?: string };
+  start?: { warm: boolean; reason?: { code: string; detail?: string } };
   result?: { exitCode?: number; reason: string };
 }
 
@@ -54,4 +56,25 @@ it('runs a session from PENDING to TERMINATED on an agent that attaches later', 
     'TERMINATED',
   ]);
   expect(history.body.items.map(({ version }) => version)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+});
+
+it('says of a running session whether its container was started in advance, or why not', async () => {
+  const { token } = await bootstrapped();
+  const agent = new BenchAgent(1);
+  await agent.enrol();
+  await agent.attach();
+  const started = async (start?: Start) => {
+    const { body } = await call<Session>('POST', '/v1/sessions', { token, body: batch });
+    await agent.tell(body.id, 1, { kind: 'running', containerId: 'c', ...(start === undefined ? {} : { start }) });
+    const shown = await call<Session>('GET', `/v1/sessions/${body.id}`, { token });
+    expect(shown.body.state).toBe('RUNNING');
+    expect(shown.body).not.toHaveProperty('reason');
+    return shown.body.start;
+  };
+  expect(await started()).toBeUndefined();
+  expect(await started('started-warm')).toEqual({ warm: true });
+  expect(await started('home-kept')).toEqual({
+    warm: false,
+    reason: { code: 'home-kept', detail: 'its home was on the machine already' },
+  });
 });
