@@ -123,6 +123,7 @@ async function pump(
   }
 }
 
+/** Tells whether it answers: what it does then is in its own messages. */
 async function tellState(
   stream: AgentStream,
   kernel: JupyterKernel,
@@ -131,7 +132,7 @@ async function tellState(
   let told: string | undefined;
   while (!signal.aborted && kernel.saved.starts === starts) {
     const { turn } = kernel.bell;
-    const { state } = kernel;
+    const state = kernel.state === 'busy' ? 'idle' : kernel.state;
     if (state !== told) await send(stream, { kind: 'state', state });
     told = state;
     await kernel.bell.past(turn, signal);

