@@ -25,6 +25,8 @@ import { type ImageState, type InstanceState, isReady } from './state.ts';
 
 /** How long the agent of this machine may take to connect before `up` says that it did not. */
 const CONNECT_MS = 60_000;
+/** Its end when what it is told can not be: the same again would be no better (`exitCodes` of `agent-daemon/daemon.ts`). */
+const USAGE_EXIT = 'exit 64';
 
 export class Supervisor {
   readonly #home: Home;
@@ -228,8 +230,12 @@ export class Supervisor {
       const onLine = (line: PartLine) => this.#hearAgent(line);
       const part = this.#addPart(agentPart({ home: this.#home, edge: () => this.#edge, engine, admin, onLine }));
       part.start().catch(() => undefined); // it is tried again; how it ended is in its state
-      for (const until = Date.now() + CONNECT_MS; Date.now() < until && this.#phase === 'starting'; await sleep(50))
+      for (const until = Date.now() + CONNECT_MS; Date.now() < until && this.#phase === 'starting'; await sleep(50)) {
         if (this.#agent?.connected) return { line: `${agentName} is connected`, value: undefined };
+        const { lastExit } = part.view;
+        if (lastExit?.how === USAGE_EXIT) break;
+        if (lastExit !== undefined) say(`joining this machine (the agent ended: ${lastExit.said ?? lastExit.how})`);
+      }
       if (this.#phase !== 'starting') await new Promise(() => {}); // a signal came: stopping ends the process
       const why = part.view.lastExit?.said ?? part.view.lastExit?.how ?? `read ${this.#home.at('log', 'agent.log')}`;
       return { line: `${agentName} is NOT connected, and is tried again: ${why}`, value: undefined };

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -230,6 +230,16 @@ it('stops at a signal without a trace of an error, and down says that nothing ru
     /"msg":"stopped","told":true,"finished":true/,
   );
   expect((await causeway('one', ['down'])).stdout).toContain('not running');
+});
+
+it('says at once why its agent can not begin, and that begins when it is mended', async () => {
+  const settings = join(folder.path, 'one', 'agent', 'agent.json');
+  writeFileSync(settings, '{ "warmContainers": "many" }');
+  const said = await causeway('one', ['up', '--detach']);
+  expect(said).toMatchObject({ code: 1, stderr: expect.stringContaining('not everything is ready yet') as string });
+  expect(said.stdout).toMatch(/is NOT connected.*warmContainers.*must be a number of containers/);
+  rmSync(settings);
+  await untilReady('one');
 });
 
 it('leaves containers running when it goes down, and picks the sessions up when it is back', async () => {
