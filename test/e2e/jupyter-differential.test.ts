@@ -5,7 +5,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest';
 import type { Server } from '../support/jupyter-client.ts';
 import { type Played, Player } from '../support/jupyter-player.ts';
 import { type Reference, startReference } from '../support/jupyter-reference.ts';
@@ -47,6 +47,9 @@ async function endKernel({ url, token }: Server, id: string): Promise<void> {
   await fetch(`${url}api/kernels/${id}`, { method: 'DELETE', headers: { authorization: `token ${token}` } });
 }
 
+/** Of the logs of all parts. */
+const isError = (line: string) => line.includes('"level":"error"');
+
 /** All that was printed without a request. */
 function printed({ foreign }: Played): string {
   const begin = 'stream of nothing ';
@@ -56,13 +59,16 @@ function printed({ foreign }: Played): string {
 /** Plays sequences at one kernel of a server. */
 async function playAll(server: Server, group: readonly Sequence[]): Promise<Played[]> {
   const kernel = await startKernel(server);
-  const played: Played[] = [];
-  for (const sequence of group) {
-    const player = new Player(server, kernel, sequence.dialect);
-    played.push(await player.play(sequence));
+  try {
+    const played: Played[] = [];
+    for (const sequence of group) {
+      const player = new Player(server, kernel, sequence.dialect);
+      played.push(await player.play(sequence));
+    }
+    return played;
+  } finally {
+    await endKernel(server, kernel);
   }
-  await endKernel(server, kernel);
-  return played;
 }
 
 describe('the gateway beside jupyter-server', () => {
@@ -98,6 +104,7 @@ describe('the gateway beside jupyter-server', () => {
     'sequences %i to %i bring the same',
     { timeout: 600_000 },
     async (_, __, group, at) => {
+      onTestFailed(() => console.log(stack.output().split('\n').filter(isError).slice(-10).join('\n')));
       // The first at a kernel with a session of its own.
       const ours = at % 10 === 0 ? gateway : session;
       const [theirs, mine] = await Promise.all([playAll(reference, group), playAll(ours, group)]);
