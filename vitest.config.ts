@@ -39,10 +39,21 @@ class LongestFirst extends BaseSequencer {
 /** They compute and wait for nothing: at a low priority beside `e2e`, which waits a lot, they are nearly free. */
 const worlds = 'test/simulation/simulate.test.ts';
 
+/** In the full tier these want to break the machine, or measure one beside them: they have it for themselves. */
+const alone = [
+  'test/e2e/{chaos,floods,kernel-cuts,output,power}.test.ts',
+  'test/hostile/{rogue-agent,rogue-client,rogue-tenant}.test.ts',
+];
+const stack = {
+  environment: 'node',
+  testTimeout: 180_000,
+  hookTimeout: 300_000,
+} as const;
+
 /**
  * Three projects: `edge` runs inside workerd, `node` needs nothing but Node, `e2e` drives the real stack. Each of its files
- * has engines, networks, homes and ports of its own, so that two share the machine beside the simulated worlds. Some of the
- * full tier's want to break the machine: there one runs at a time.
+ * has engines, networks, homes and ports of its own, so that two share the machine beside the simulated worlds. The full tier
+ * has a fourth, `alone`, of which one file runs at a time.
  */
 export default defineConfig({
   test: {
@@ -89,15 +100,18 @@ export default defineConfig({
       },
       {
         test: {
+          ...stack,
           name: 'e2e',
-          environment: 'node',
           include: ['test/{e2e,hostile}/**/*.test.ts', worlds],
-          maxWorkers: byTier({ daily: 3, full: 1 }),
+          exclude: byTier({ daily: [], full: alone }),
+          maxWorkers: byTier({ daily: 3, full: 2 }),
           sequence: { groupOrder: 1 },
-          testTimeout: 180_000,
-          hookTimeout: 300_000,
         },
       },
+      ...byTier({
+        daily: [],
+        full: [{ test: { ...stack, name: 'alone', include: alone, maxWorkers: 1, sequence: { groupOrder: 2 } } }],
+      }),
     ],
   },
 });

@@ -14,7 +14,7 @@ import { prepareMachine, type Tier } from './prepare.ts';
 import { root, step } from './steps.ts';
 
 /** In this order: the quick ones first. */
-const PROJECTS = ['node', 'edge', 'e2e'];
+const PROJECTS = { daily: ['node', 'edge', 'e2e'], full: ['node', 'edge', 'e2e', 'alone'] };
 
 /** More files than this failing at once is no accident. */
 const UNSTEADY_FILES = 3;
@@ -96,7 +96,7 @@ else {
     total.failed += 1;
     closing.push('FAIL  npm run check');
   }
-  for (const project of PROJECTS) {
+  for (const project of PROJECTS[tier]) {
     const count = await runProject(project);
     for (const key of ['passed', 'failed', 'skipped'] as const) total[key] += count[key];
   }
