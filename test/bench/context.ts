@@ -6,6 +6,7 @@ export class BenchContext {
   #stack: Promise<Stack> | undefined;
   #behindProxy: Promise<Stack> | undefined;
   #overTls: Promise<Stack> | undefined;
+  #inAdvance: Promise<Stack> | undefined;
   #kernels: Promise<KernelLab> | undefined;
   readonly #ends: (() => unknown)[] = [];
 
@@ -27,6 +28,12 @@ export class BenchContext {
     return this.#overTls;
   }
 
+  /** The same whose agent starts two containers in advance. */
+  stackInAdvance(): Promise<Stack> {
+    this.#inAdvance ??= startStack({ agentEnv: { CAUSEWAY_WARM_CONTAINERS: '2' } });
+    return this.#inAdvance;
+  }
+
   /** A kernel of Jupyter on the real stack, and its peers on the same engine. */
   kernels(): Promise<KernelLab> {
     this.#kernels ??= this.stack().then(startKernelLab);
@@ -44,7 +51,7 @@ export class BenchContext {
       (lab) => lab.stop(),
       () => undefined,
     );
-    const parts = await Promise.allSettled([this.#stack, this.#behindProxy, this.#overTls]);
+    const parts = await Promise.allSettled([this.#stack, this.#behindProxy, this.#overTls, this.#inAdvance]);
     for (const part of parts) if (part.status === 'fulfilled') await part.value?.stop();
   }
 }

@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type Docker from 'dockerode';
-import type { JupyterKernel, JupyterKernelspecs } from '../../../schema/api/jupyter.ts';
+import type { AgentShown } from '../../../schema/api/agent.ts';
+import { type JupyterKernel, type JupyterKernelspecs, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
 import type { Stack } from '../../support/stack.ts';
 import { type TmpDir, tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
@@ -12,6 +13,7 @@ import { KernelClient } from '../peers/kernel-client.ts';
 import { type Row, median } from '../row.ts';
 import { bringImage, kernelSession } from '../subjects/kernel-lab.ts';
 
+const peer = 'dockerode: network, container with ipykernel, connect by ZeroMQ, execute, on the same engine';
 const startsPerRound = 3;
 const preset = 'bench';
 /** In a network of its own every container has the same. */
@@ -24,46 +26,75 @@ export const rows: Row[] = [
     name: 'create-to-result',
     title:
       'create to first result of a kernel, cold, by the Jupyter gateway: POST, connect, execute `1` to reply and idle',
-    peer: 'dockerode: network, container with ipykernel, connect by ZeroMQ, execute, on the same engine',
+    peer,
     unit: 'ms',
     goal: { kind: 'ratio', atMost: 1.05 },
-    setup: async (context) => {
-      const stack = await context.stack();
-      const { docker, netns } = stack.agents[0]!.engine;
-      await bringImage(stack);
-      await stack.client.api('PUT', `/v1/resource-presets/${preset}`, { resources: kernelSession.resources });
-      const { kernelspecs } = (await stack.client.api('GET', '/jupyter/api/kernelspecs')) as JupyterKernelspecs;
-      const name = Object.keys(kernelspecs).find((each) => each.endsWith(`.${preset}`));
-      if (name === undefined) throw new Error(`no kernelspec of ${preset} in ${Object.keys(kernelspecs).join(', ')}`);
-      const clients = { ours: new KernelClient('ws'), theirs: new KernelClient('zmq', netns) };
-      const dir = tmpDir('box');
-      return {
-        round: async () => {
-          const [ours, theirs]: number[][] = [[], []];
-          for (let n = 0; n < startsPerRound; n++) {
-            ours!.push(await startOurs(stack, clients.ours, name));
-            theirs!.push(await startTheirs(docker, clients.theirs, dir));
-          }
-          return { subject: median(ours!)!, peer: median(theirs!)! };
-        },
-        teardown: async () => {
-          for (const client of Object.values(clients)) await client.stop();
-          dir.remove();
-          await stack.client.api('DELETE', `/v1/resource-presets/${preset}`);
-        },
-      };
-    },
+    setup: async (context) => prepare(await context.stack(), startOurs),
+  },
+  {
+    name: 'create-to-result-warm',
+    title: 'the same in a container that was started in advance',
+    peer,
+    unit: 'ms',
+    goal: { kind: 'ratio', atMost: 0.04 },
+    setup: async (context) => prepare(await context.stackInAdvance(), startInAdvance),
   },
 ];
 
+type Start = (stack: Stack, client: KernelClient, name: string) => Promise<number>;
+
+async function prepare(stack: Stack, start: Start): ReturnType<Row['setup']> {
+  const { docker, netns } = stack.agents[0]!.engine;
+  await bringImage(stack);
+  await stack.client.api('PUT', `/v1/resource-presets/${preset}`, { resources: kernelSession.resources });
+  const { kernelspecs } = (await stack.client.api('GET', '/jupyter/api/kernelspecs')) as JupyterKernelspecs;
+  const name = Object.keys(kernelspecs).find((each) => each.endsWith(`.${preset}`));
+  if (name === undefined) throw new Error(`no kernelspec of ${preset} in ${Object.keys(kernelspecs).join(', ')}`);
+  const clients = { ours: new KernelClient('ws'), theirs: new KernelClient('zmq', netns) };
+  const dir = tmpDir('box');
+  // The first brings nothing but the demand that those in advance follow.
+  await startOurs(stack, clients.ours, name);
+  return {
+    round: async () => {
+      const [ours, theirs]: number[][] = [[], []];
+      for (let n = 0; n < startsPerRound; n++) {
+        ours!.push(await start(stack, clients.ours, name));
+        theirs!.push(await startTheirs(docker, clients.theirs, dir));
+      }
+      return { subject: median(ours!)!, peer: median(theirs!)! };
+    },
+    teardown: async () => {
+      for (const client of Object.values(clients)) await client.stop();
+      dir.remove();
+      await stack.client.api('DELETE', `/v1/resource-presets/${preset}`);
+    },
+  };
+}
+
+/** In ms, of a session for which there is a container. */
+async function startInAdvance(stack: Stack, client: KernelClient, name: string): Promise<number> {
+  const agent = `/v1/agents/${stack.agents[0]!.agentId}`;
+  await until(
+    async () => {
+      const { diagnosis } = (await stack.client.api('GET', agent)) as AgentShown;
+      return (diagnosis?.inAdvance?.ready ?? 0) > 0;
+    },
+    { what: 'a container in advance', timeoutMs: 60_000, everyMs: 200 },
+  );
+  return startOurs(stack, client, name, true);
+}
+
 /** In ms. */
-async function startOurs(stack: Stack, client: KernelClient, name: string): Promise<number> {
+async function startOurs(stack: Stack, client: KernelClient, name: string, isWarm = false): Promise<number> {
   const path = '/jupyter/api/kernels';
   const startedMs = performance.now();
   const { id } = (await stack.client.api('POST', path, { name })) as JupyterKernel;
   const base = stack.url.replace(/^http/, 'ws');
   await client.first({ url: `${base}${path}/${id}/channels?session_id=first&token=${stack.client.token}` }, '1');
   const tookMs = performance.now() - startedMs;
+  const { sessionId } = parseJupyterKernelId(id)!;
+  const { start } = await stack.client.session(sessionId);
+  if ((start?.warm ?? false) !== isWarm) throw new Error(`started ${JSON.stringify(start)}`);
   await stack.client.api('DELETE', `${path}/${id}`);
   const { docker } = stack.agents[0]!.engine;
   await until(
