@@ -39,6 +39,8 @@ export interface Disk {
   writeFile(path: string, text: string, options?: { mode?: number }): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
+  /** Removes an empty directory; ENOTEMPTY of one that is not. */
+  rmdir(path: string): Promise<void>;
   rm(path: string, options: { recursive?: boolean; force?: boolean }): Promise<void>;
   /** The first directory that was made; undefined when all were there. */
   mkdir(path: string, options: { recursive: true; mode?: number }): Promise<string | undefined>;

@@ -293,11 +293,16 @@ export class Spools {
     const bytes = await sizeOf(this.#disk, path);
     await this.#disk.rm(path, { recursive: true, force: true });
     this.#usedBytes -= bytes;
-    // An empty directory above goes as well: the session's, when its last generation went.
+    // An empty directory above goes as well: the session's, when its last generation went. Others may do so at the same time,
+    // or make something in it.
     const above = join(path, '..');
-    if (above !== this.#options.root && (await list(this.#disk, above)).length === 0)
-      await this.#disk.rm(above, { recursive: true });
+    if (above !== this.#options.root) await this.#disk.rmdir(above).catch(unlessInUse);
   }
+}
+
+/** @throws what a removal of an empty directory fails of, but that it is not empty, or gone */
+function unlessInUse(error: unknown): void {
+  if (!isMissing(error) && (error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error;
 }
 
 /** Names in a directory; none when it does not exist. */

@@ -56,6 +56,23 @@ it('lets each reader of an ended process have a spool of its own, and closes it'
   }
 });
 
+it('forgets processes of a session while others are made in it', async () => {
+  const dir = tmpDir('spools');
+  const spools = await start(dir.path);
+  const live = async (worker: number) => {
+    for (let round = 0; round < 200; round++) {
+      const mine = { ...ref, processId: `prc_${worker}_${round}` };
+      const spool = await spools.create(mine, record);
+      await spool.log('stdout').append(0, 1, Buffer.from('kept'));
+      expect(await text(new StreamReader(spool.log('stdout'), 0, { live: false }))).toBe('kept');
+      await spool.exited({ exitCode: 0, reason: 'exited', atMs: 2 });
+      await spools.forget(mine);
+    }
+  };
+  await Promise.all(Array.from({ length: 2 }, (_, worker) => live(worker)));
+  expect(spools.usedBytes).toBe(0);
+});
+
 async function start(root: string): Promise<Spools> {
   const ports = {
     disk: systemDisk,

@@ -19,7 +19,7 @@ const randomOf = (seed: number) => {
 };
 
 type Call =
-  | { op: 'mkdir' | 'readdir' | 'readFile' | 'unlink' | 'rm' | 'rmTree' | 'stat' | 'sync'; path: string }
+  | { op: 'mkdir' | 'readdir' | 'readFile' | 'unlink' | 'rm' | 'rmdir' | 'rmTree' | 'stat' | 'sync'; path: string }
   | { op: 'writeFile'; path: string; text: string }
   | { op: 'rename'; path: string; to: string }
   | { op: 'write'; path: string; flags: OpenFlags; at: number; text: string }
@@ -31,7 +31,7 @@ const text = fc.string({ maxLength: 30 });
 const small = fc.nat(60);
 const call: fc.Arbitrary<Call> = fc.oneof(
   fc.record({
-    op: fc.constantFrom('mkdir', 'mkdir', 'readdir', 'readFile', 'unlink', 'rm', 'rmTree', 'stat', 'sync'),
+    op: fc.constantFrom('mkdir', 'mkdir', 'readdir', 'readFile', 'unlink', 'rm', 'rmdir', 'rmTree', 'stat', 'sync'),
     path,
   }),
   fc.record({ op: fc.constant('writeFile'), path, text }),
@@ -69,6 +69,8 @@ async function answer(disk: Disk, root: string, one: Call): Promise<unknown> {
       return disk.unlink(at);
     case 'rm':
       return disk.rm(at, { force: true });
+    case 'rmdir':
+      return disk.rmdir(at);
     case 'rmTree':
       return disk.rm(at, { recursive: true, force: true });
     case 'stat':

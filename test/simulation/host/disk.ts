@@ -141,6 +141,16 @@ export class SimDisk implements Disk {
     });
   }
 
+  rmdir(path: string): Promise<void> {
+    return this.#act('rmdir', path, () => {
+      const node = this.#find(path);
+      if (node === undefined) throw failure('ENOENT', 'rmdir', path);
+      if (node instanceof FileNode) throw failure('ENOTDIR', 'rmdir', path);
+      if (node.entries.size > 0) throw failure('ENOTEMPTY', 'rmdir', path);
+      this.#remove(path);
+    });
+  }
+
   rm(path: string, { recursive = false, force = false }: { recursive?: boolean; force?: boolean }): Promise<void> {
     return this.#act('rm', path, () => {
       const node = this.#find(path);
