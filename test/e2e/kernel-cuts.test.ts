@@ -13,6 +13,7 @@ import type { Terminal } from '../../schema/api/terminal-parts.ts';
 import { ChannelsClient } from '../support/channels-client.ts';
 import { Cli } from '../support/cli.ts';
 import { ClientSocket } from '../support/client-socket.ts';
+import { openLab, runCell, startCell } from '../support/jupyter-client.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { importPython, pythonImage } from '../support/python-image.ts';
 import { seededRandom } from '../support/random.ts';
@@ -25,6 +26,7 @@ const amount = byTier({
   daily: { mebibytes: 48, cuts: 20, cells: 12 },
   full: { mebibytes: 500, cuts: 200, cells: 120 },
 });
+const outageMs = 600_000;
 /** What the kernel prints at a time, and how long it rests: slower than it is read, so that cuts come while it prints. */
 const chunkBytes = 64 * 1024;
 const restSeconds = 0.03;
@@ -123,6 +125,45 @@ it(
     await notebook.isExact();
   },
   byTier({ daily: 180_000, full: 3_600_000 }),
+);
+
+it.runIf(tier === 'full')(
+  `[S18] ${outageMs / 60_000} minutes without any network in the middle of a cell: a page that comes back has all of it, and so has a new one`,
+  async () => {
+    const server = { url: `http://127.0.0.1:${proxy.port}${path}/jupyter/`, token: stack.client.token! };
+    const [lab, reloaded] = [openLab(server), openLab(server)];
+    const links = [proxy, stack.agentProxy!];
+    try {
+      const kernel = await lab.kernels.startNew({ name: 'python3' });
+      const steps = outageMs / 250 + 100;
+      const training = startCell(
+        kernel,
+        `import time\nfor i in range(${steps}):\n    print(i)\n    time.sleep(0.25)\n"trained"`,
+      );
+      await until(() => training.cell.outputs.join('').includes('\n9\n'), { what: 'ten steps' });
+      for (const link of links) link.set('both', { blackhole: true });
+      await sleep(outageMs);
+      for (const link of links) {
+        link.reset();
+        link.heal();
+      }
+      // A page tries for some minutes by itself; then somebody tells it to.
+      await until(() => kernel.reconnect().then(() => true), { what: 'the page to be back', timeoutMs: 60_000 });
+      const printed = Array.from({ length: steps }, (_, i) => `${i}\n`).join('');
+      expect(await training.done).toEqual({ outputs: [printed, "'trained'"], status: 'ok' });
+      let seen = '';
+      const again = reloaded.kernels.connectTo({ model: kernel.model });
+      again.iopubMessage.connect((_, { header, content }) => {
+        if (header.msg_type === 'stream') seen += (content as { text: string }).text;
+      });
+      await until(() => seen.length >= printed.length, { what: 'the new page to be told', timeoutMs: 60_000 });
+      expect(seen).toBe(printed);
+      expect(await runCell(again, 'i')).toEqual({ outputs: [String(steps - 1)], status: 'ok' });
+    } finally {
+      for (const each of [lab, reloaded]) each.stop();
+    }
+  },
+  outageMs + 300_000,
 );
 
 /** A kernel of Jupyter that prints noise of which it knows the hash, and counts how often it was told to. */
