@@ -96,9 +96,9 @@ export function encodeBatch(batch: Batch, target: Buffer): void {
 const pooled: Buffer[] = [];
 const pooledBytes = 1024 * 1024 + 256 * headerBytes;
 const maxPooled = 4;
-export const smallBytes = 32 * 1024;
+const smallBytes = 32 * 1024;
 
-/** Runs `use` with the batch as bytes, which are valid until it resolves; those of a small one for good. */
+/** Runs `use` with the batch as bytes, which are valid until it resolves. */
 export async function withBytes(batch: Batch, use: (bytes: Buffer) => Promise<void>): Promise<void> {
   const fits = batch.fileBytes > smallBytes && batch.fileBytes <= pooledBytes;
   const buffer = (fits ? pooled.pop() : undefined) ?? Buffer.allocUnsafeSlow(fits ? pooledBytes : batch.fileBytes);

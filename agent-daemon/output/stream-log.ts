@@ -5,7 +5,7 @@
  * It never loses a byte that it reported as stored while the host stays up, and never waits for a reader without bound.
  */
 import type { OutputPolicy } from '../../schema/api/session-parts.ts';
-import { type Batch, type Piece, smallBytes, toBatch, withBytes } from './batch.ts';
+import { type Batch, type Piece, toBatch, withBytes } from './batch.ts';
 import { type DiskFile, isDiskFull, writeFully } from '../disk.ts';
 import type { Follower, StreamLogContext } from './log-context.ts';
 import { type Gap, type GapReason, encodeGap } from './record.ts';
@@ -28,8 +28,6 @@ export class StreamLog {
   /** Written and not on the disk yet; those that are not written to any more are closed after that. */
   #unsynced: DiskFile[] = [];
   readonly #fileOf = new WeakMap<Segment, DiskFile>();
-  /** The records that were written last, when they were few and somebody waited for them, and their place in the file. */
-  #latest: { segment: Segment; at: number; bytes: Buffer } | undefined;
   #pending: (Piece | Gap)[] = [];
   #accepted: number;
   #stored: number;
@@ -116,13 +114,6 @@ export class StreamLog {
   /** For readers: opens the file of a segment. */
   openToRead(segment: Segment): Promise<DiskFile> {
     return this.#context.disk.open(segment.path, 'r');
-  }
-
-  /** For readers that wait: the records of a segment from this place of its file on, when they are at hand without the disk. */
-  latest(segment: Segment, at: number): Buffer | undefined {
-    const latest = this.#latest;
-    if (latest?.segment !== segment || at < latest.at || at >= latest.at + latest.bytes.byteLength) return undefined;
-    return latest.bytes.subarray(at - latest.at);
   }
 
   get policy(): OutputPolicy {
@@ -275,12 +266,7 @@ export class StreamLog {
   async #storeRecords(batch: Batch): Promise<void> {
     const segment = await this.#current(batch.payloadBytes, batch.timeMs);
     const file = this.#file as DiskFile;
-    const at = segment.sizeBytes;
-    await withBytes(batch, async (bytes) => {
-      await writeFully(file, bytes, at);
-      const isKept = bytes.byteLength <= smallBytes && this.#waiting.size > 0;
-      this.#latest = isKept ? { segment, at, bytes } : undefined;
-    });
+    await withBytes(batch, (bytes) => writeFully(file, bytes, segment.sizeBytes));
     segment.sizeBytes += batch.fileBytes;
     segment.end = batch.end;
     this.#context.budget.add(batch.fileBytes);
@@ -368,7 +354,6 @@ export class StreamLog {
   async #syncNow(): Promise<void> {
     const files = this.#unsynced;
     this.#unsynced = [];
-    this.#latest = undefined;
     for (const file of files) {
       await file.datasync();
       if (file !== this.#file && !this.#unsynced.includes(file)) await file.close();

@@ -95,16 +95,14 @@ export class StreamReader implements Follower {
   async #read(segment: Segment): Promise<{ offset: number; timeMs: number; bytes: Buffer } | 'dropped' | undefined> {
     if (!(await this.#enter(segment))) return 'dropped';
     for (;;) {
-      const bytes = this.#log.latest(segment, this.#at) ?? (await this.#bytesAt(this.#at, segment.sizeBytes));
+      const bytes = await this.#bytesAt(this.#at, segment.sizeBytes);
       const header = parseHeader(bytes, 0);
       if (header === undefined || (!header.isGap && header.offset !== this.#recordOffset)) return undefined;
+      const size = headerBytes + header.length;
       const recordEnd = header.isGap ? segment.start : header.offset + header.length;
-      const isWanted = recordEnd > this.#position;
-      const found = isWanted ? this.#payload(bytes, header) : undefined;
-      if (isWanted && found === undefined) return undefined;
-      this.#at += headerBytes + header.length;
+      if (recordEnd > this.#position) return this.#payload(bytes, header);
+      this.#at += size;
       this.#recordOffset = recordEnd;
-      if (found !== undefined) return found;
     }
   }
 

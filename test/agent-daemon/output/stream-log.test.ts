@@ -30,7 +30,6 @@ function bytesFrom(offset: number, count: number): Uint8Array {
 }
 
 class Bench {
-  disk = systemDisk;
   readonly path: string;
   readonly timers = new ManualTimers();
   readonly stored: number[] = [];
@@ -48,7 +47,7 @@ class Bench {
 
   async open(): Promise<StreamLog> {
     const context: StreamLogContext = {
-      disk: this.disk,
+      disk: systemDisk,
       clock: systemClock,
       timers: this.timers,
       log: this.log,
@@ -68,19 +67,6 @@ class Bench {
   async put(count: number): Promise<void> {
     await this.stream.append(this.stream.end, systemClock.nowMs(), bytesFrom(this.stream.end, count));
   }
-}
-
-/** This machine's disk; `onRead` is told of each read of a file. */
-function diskThatTells(onRead: () => void): typeof systemDisk {
-  const open: typeof systemDisk.open = async (...how) =>
-    new Proxy(await systemDisk.open(...how), {
-      get(file, name) {
-        if (name === 'read') onRead();
-        const value: unknown = Reflect.get(file, name);
-        return typeof value === 'function' ? (value.bind(file) as unknown) : value;
-      },
-    });
-  return { ...systemDisk, open };
 }
 
 /** Reads everything from `from` on, checks each byte, and returns what was announced as missing. */
@@ -316,31 +302,4 @@ it('does not mistake a file that is no segment for output', async () => {
   writeFileSync(join(bench.path, 'stdout-5'), 'x');
   writeFileSync(join(bench.path, 'notes'), 'x');
   expect((await bench.open()).end).toBe(0);
-});
-
-it('gives readers that wait what was just stored, without asking the disk', async () => {
-  let reads = 0;
-  const bench = new Bench({ spoolBytes: 64 * 1024 });
-  bench.disk = diskThatTells(() => reads++);
-  const log = await bench.open();
-  await bench.put(10);
-  const reader = new StreamReader(log, 0, { live: true });
-  await reader.next();
-  reads = 0;
-  const { signal } = new AbortController();
-  for (let count = 1; count <= 100; count++) {
-    const more = log.whenBeyond(reader.position, signal);
-    const from = log.end;
-    await bench.put(count);
-    await more;
-    const item = await reader.next();
-    expect(item).toMatchObject({ kind: 'bytes', offset: from });
-    expect(item?.kind === 'bytes' && item.bytes).toEqual(Buffer.from(bytesFrom(from, count)));
-    expect(await reader.next()).toBeUndefined();
-  }
-  expect(reads).toBe(0);
-  await reader.close();
-  // Who comes later reads it all, and from the disk.
-  expect(await readAll(log)).toEqual({ gaps: [], bytes: log.end, end: log.end });
-  expect(reads).toBeGreaterThan(0);
 });
