@@ -28,7 +28,7 @@ export const AgentEvent = z.strictObject({
     z.strictObject({
       kind: z.literal('running'),
       containerId: z.string().max(128),
-      /** Absent: the agent starts no containers in advance. */
+      /** Absent: the agent starts no containers in advance, or began anew before it told. */
       start: Start.optional(),
     }),
     z.strictObject({
