@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "kernel-process.h"
 
+#include "parked.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -27,6 +29,9 @@ enum {
 };
 
 static char folder[PATH_MAX], file[PATH_MAX + 16];
+static pid_t child = -1;
+/* To whoever started it in advance. */
+static int parked = -1;
 
 static bool random_hex(char *out, size_t bytes)
 {
@@ -38,6 +43,12 @@ static bool random_hex(char *out, size_t bytes)
         out[2 * i + 1] = "0123456789abcdef"[raw[i] & 15];
     }
     return true;
+}
+
+static bool random_name(char *out)
+{
+    memcpy(out, "causeway-", 9);
+    return random_hex(out + 9, 16);
 }
 
 /* Ports of the loopback at which nobody listens, all different: each stays bound until all are found. */
@@ -93,8 +104,7 @@ static bool write_file(const struct bridge_identity *identity)
 
 bool kernel_process_identify(struct bridge_identity *out)
 {
-    memcpy(out->name, "causeway-", 9);
-    if (random_hex((char *)out->key, JUPYTER_KEY_BYTES / 2) && random_hex(out->name + 9, 16) &&
+    if (random_hex((char *)out->key, JUPYTER_KEY_BYTES / 2) && random_name(out->name) &&
         find_ports(out->ports, JUPYTER_CHANNELS + 1) && write_file(out))
         return true;
     int error = errno;
@@ -148,21 +158,55 @@ static void become_kernel(char **argv, pid_t bridge)
     _exit(errno == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
 }
 
-pid_t kernel_process_start(char **argv)
+bool kernel_process_start(char **argv)
 {
     pid_t bridge = getpid();
     for (char **each = argv; *each; each++)
         if (!(*each = with_file(*each)))
-            return -1;
-    pid_t pid = fork();
-    if (pid == 0)
+            return false;
+    child = fork();
+    if (child == 0)
         become_kernel(argv, bridge);
-    if (pid > 0)
-        setpgid(pid, pid);
-    return pid;
+    if (child > 0)
+        setpgid(child, child);
+    return child > 0;
 }
 
-void kernel_process_signal(pid_t kernel, int signal) { kill(-kernel, signal); }
+bool kernel_process_take(const char *name, struct bridge_identity *out)
+{
+    parked = parked_take(name, STDERR_FILENO, out);
+    /* A name of its own: the kernel takes nobody for whoever started it. */
+    return parked >= 0 && random_name(out->name);
+}
+
+int kernel_process_watched(void) { return parked; }
+
+void kernel_process_signal(int signal)
+{
+    if (parked >= 0)
+        parked_signal(parked, signal);
+    else if (child > 0)
+        kill(-child, signal);
+}
+
+bool kernel_process_has_ended(int *status)
+{
+    if (parked >= 0)
+        return parked_has_ended(parked, status);
+    for (pid_t pid; (pid = waitpid(-1, status, WNOHANG)) > 0;)
+        if (pid == child) {
+            child = -1;
+            return true;
+        }
+    return false;
+}
+
+void kernel_process_let_go(void)
+{
+    if (parked >= 0)
+        close(parked);
+    parked = -1;
+}
 
 void kernel_process_tidy(void)
 {

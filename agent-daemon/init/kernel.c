@@ -1,12 +1,14 @@
 /*
- * `init kernel [--interrupt message] -- ARGV...`: starts a kernel of Jupyter and is its client. What the kernel says on any
- * channel comes as records on standard output, what comes as records on standard input is said to it. It takes what the
- * kernel publishes whether anybody reads or not. SIGINT interrupts the kernel, SIGTERM shuts it down; it ends as the kernel did.
+ * `init kernel [--interrupt message] [--take NAME] -- ARGV...`: starts a kernel of Jupyter and is its client. What the kernel
+ * says on any channel comes as records on standard output, what comes as records on standard input is said to it. It takes
+ * what the kernel publishes whether anybody reads or not. SIGINT interrupts the kernel, SIGTERM shuts it down; it ends as the
+ * kernel did. `--take`: it takes the kernel that `init kernel --park NAME -- ARGV...` has started in advance, if there is one.
  */
 #define _GNU_SOURCE
 #include "backlog.h"
 #include "bridge.h"
 #include "kernel-process.h"
+#include "parked.h"
 #include "tools.h"
 
 #include <errno.h>
@@ -25,7 +27,10 @@
 enum {
     PIPE_BYTES = 1 << 20,
     MOST_QUEUED = 8 << 20, /* for the kernel: beyond, nothing is read for it */
-    NUDGE_MS = 100,        /* between two questions whether the kernel is there */
+    FIRST_NUDGE_MS = 5,    /* between two questions whether the kernel is there, at first and at last */
+    LAST_NUDGE_MS = 100,
+    TAKE_MS = 5000,        /* for a kernel that was started in advance to become this session's */
+    PARK_MS = 60000,       /* for one that is started in advance */
     DEAF_MS = 5000,        /* a kernel that answers and publishes nothing is taken as it is */
     SHUTDOWN_MS = 5000,    /* from the request to the kill */
     DRAIN_MS = 2000,       /* for what a dead kernel had sent, where a child of it keeps its sockets */
@@ -33,10 +38,13 @@ enum {
 };
 
 static struct bridge_identity identity;
-static pid_t kernel;
 static int kernel_status;
+/* What it has to be told before anything else, and to do without an error; NULL: nothing. */
+static const char *first_request;
+static bool is_taking, has_asked_first, has_refused;
 static bool has_ended, is_ready, has_answered, has_published, interrupts_by_message, is_stopping;
-static uint64_t nudge_at, deaf_at = UINT64_MAX, kill_at = UINT64_MAX, drained_at = UINT64_MAX;
+static uint64_t nudge_at, nudge_ms = FIRST_NUDGE_MS, deaf_at = UINT64_MAX, kill_at = UINT64_MAX, drained_at = UINT64_MAX,
+                give_up_at = UINT64_MAX;
 static uint32_t messages;
 /* The record that comes on standard input: its u32, then all of it. */
 static uint8_t input_head[4], *input;
@@ -75,12 +83,14 @@ static void nudge(void)
 {
     if (is_ready || has_ended || now_ms() < nudge_at || !sockets_are_open())
         return;
-    if (!has_answered || now_ms() < deaf_at) {
-        nudge_at = now_ms() + NUDGE_MS;
+    if (first_request && !has_asked_first)
+        has_asked_first = ask(JUPYTER_SHELL, "execute_request", first_request);
+    else if (!has_answered || now_ms() < deaf_at)
         ask(JUPYTER_SHELL, "kernel_info_request", "{}");
-        return;
-    }
-    has_published = true;
+    else
+        has_published = true;
+    nudge_at = now_ms() + nudge_ms;
+    nudge_ms = nudge_ms * 2 > LAST_NUDGE_MS ? LAST_NUDGE_MS : nudge_ms * 2;
 }
 
 static void check_ready(void)
@@ -88,8 +98,21 @@ static void check_ready(void)
     if (is_ready || !has_answered || !has_published)
         return;
     is_ready = true;
-    nudge_at = UINT64_MAX;
-    log_note("{\"kind\":\"ready\"}");
+    nudge_at = give_up_at = UINT64_MAX;
+    log_note(is_taking ? "{\"kind\":\"ready\",\"inAdvance\":true}" : "{\"kind\":\"ready\"}");
+}
+
+/* An answer to what the bridge itself asked. */
+static void take_answer(const char *type, const struct jupyter_message *m)
+{
+    struct span content = m->parts[PART_CONTENT];
+    if (first_request && strcmp(type, "execute_reply") != 0)
+        return;
+    has_refused = first_request && !span_has(content, "\"status\": \"ok\"") && !span_has(content, "\"status\":\"ok\"");
+    if (has_answered || has_refused)
+        return;
+    has_answered = true;
+    deaf_at = now_ms() + DEAF_MS;
 }
 
 /* ---- what the kernel says ---- */
@@ -100,10 +123,8 @@ void bridge_heard(enum jupyter_channel channel, const struct jupyter_message *m)
     jupyter_type(m->parts[PART_HEADER], type);
     if (span_has(m->parts[PART_PARENT], identity.name)) {
         has_published = has_published || channel == JUPYTER_IOPUB;
-        if (channel == JUPYTER_SHELL && !has_answered) {
-            has_answered = true;
-            deaf_at = now_ms() + DEAF_MS;
-        }
+        if (channel == JUPYTER_SHELL)
+            take_answer(type, m);
         check_ready();
         return;
     }
@@ -192,7 +213,7 @@ static void read_input(void)
 static void interrupt(void)
 {
     if (!interrupts_by_message)
-        kernel_process_signal(kernel, SIGINT);
+        kernel_process_signal(SIGINT);
     else
         ask(JUPYTER_CONTROL, "interrupt_request", "{}");
 }
@@ -202,7 +223,7 @@ static void stop(void)
 {
     if (is_stopping || !sockets_are_open()) {
         kill_at = is_stopping ? now_ms() : now_ms() + SHUTDOWN_MS;
-        kernel_process_signal(kernel, SIGTERM);
+        kernel_process_signal(SIGTERM);
     } else {
         kill_at = now_ms() + SHUTDOWN_MS;
         ask(JUPYTER_CONTROL, "shutdown_request", "{\"restart\":false}");
@@ -212,16 +233,11 @@ static void stop(void)
 
 static void reap(void)
 {
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid != kernel)
-            continue;
-        has_ended = true;
-        kernel_status = status;
-        drained_at = now_ms() + DRAIN_MS;
-        sockets_kernel_ended();
-    }
+    if (has_ended || !kernel_process_has_ended(&kernel_status))
+        return;
+    has_ended = true;
+    drained_at = now_ms() + DRAIN_MS;
+    sockets_kernel_ended();
 }
 
 static void take_signals(int fd)
@@ -246,14 +262,14 @@ static void tick(void)
     check_ready();
     log_tick();
     if (now_ms() >= kill_at && !has_ended) {
-        kernel_process_signal(kernel, SIGKILL);
+        kernel_process_signal(SIGKILL);
         kill_at = UINT64_MAX;
     }
 }
 
 static int wait_ms(uint64_t deadline)
 {
-    uint64_t now = now_ms(), times[] = {nudge_at, kill_at, drained_at};
+    uint64_t now = now_ms(), times[] = {nudge_at, kill_at, drained_at, give_up_at};
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
         if (i == 0 && (has_ended || !sockets_are_open()))
             continue;
@@ -263,32 +279,50 @@ static int wait_ms(uint64_t deadline)
     return deadline <= now ? 0 : deadline - now < INT_MAX ? (int)(deadline - now) : deadline == UINT64_MAX ? -1 : INT_MAX;
 }
 
-enum { WATCH_SIGNALS, WATCH_OUTPUT, WATCH_INPUT, WATCH_SOCKETS, MOST_WATCHED = WATCH_SOCKETS + JUPYTER_CHANNELS };
+enum { WATCH_SIGNALS, WATCH_KERNEL, WATCH_OUTPUT, WATCH_INPUT, WATCH_SOCKETS, MOST_WATCHED = WATCH_SOCKETS + JUPYTER_CHANNELS };
+
+/* Waits for something, and does what there is to do then. False when nobody reads any more. */
+static bool turn(int signals)
+{
+    uint64_t deadline = UINT64_MAX;
+    struct pollfd fds[MOST_WATCHED];
+    tick();
+    if (!backlog_write(STDOUT_FILENO))
+        return false;
+    bool reads = is_ready && input_is_open && !has_ended && sockets_queued() < MOST_QUEUED;
+    fds[WATCH_SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
+    fds[WATCH_KERNEL] = (struct pollfd){.fd = has_ended ? -1 : kernel_process_watched(), .events = POLLIN};
+    fds[WATCH_OUTPUT] = (struct pollfd){.fd = backlog_is_empty() ? -1 : STDOUT_FILENO, .events = POLLOUT};
+    fds[WATCH_INPUT] = (struct pollfd){.fd = reads ? STDIN_FILENO : -1, .events = POLLIN};
+    size_t sockets = sockets_watch(fds + WATCH_SOCKETS, &deadline);
+    if (poll(fds, WATCH_SOCKETS + sockets, wait_ms(deadline)) <= 0)
+        return true;
+    for (size_t i = 0; i < sockets; i++)
+        sockets_event(&fds[WATCH_SOCKETS + i]);
+    if (fds[WATCH_INPUT].revents)
+        read_input();
+    if (fds[WATCH_INPUT].revents && !input_is_open)
+        stop(); /* nobody is there any more */
+    if (fds[WATCH_KERNEL].revents)
+        reap();
+    if (fds[WATCH_SIGNALS].revents)
+        take_signals(signals);
+    return true;
+}
 
 static void run(int signals)
 {
-    while (!has_ended || (!sockets_are_over() && now_ms() < drained_at)) {
-        uint64_t deadline = UINT64_MAX;
-        struct pollfd fds[MOST_WATCHED];
-        tick();
-        if (!backlog_write(STDOUT_FILENO))
-            return;
-        bool reads = is_ready && input_is_open && !has_ended && sockets_queued() < MOST_QUEUED;
-        fds[WATCH_SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
-        fds[WATCH_OUTPUT] = (struct pollfd){.fd = backlog_is_empty() ? -1 : STDOUT_FILENO, .events = POLLOUT};
-        fds[WATCH_INPUT] = (struct pollfd){.fd = reads ? STDIN_FILENO : -1, .events = POLLIN};
-        size_t sockets = sockets_watch(fds + WATCH_SOCKETS, &deadline);
-        if (poll(fds, WATCH_SOCKETS + sockets, wait_ms(deadline)) <= 0)
-            continue;
-        for (size_t i = 0; i < sockets; i++)
-            sockets_event(&fds[WATCH_SOCKETS + i]);
-        if (fds[WATCH_INPUT].revents)
-            read_input();
-        if (fds[WATCH_INPUT].revents && !input_is_open)
-            stop(); /* nobody is there any more */
-        if (fds[WATCH_SIGNALS].revents)
-            take_signals(signals);
-    }
+    while ((!has_ended || (!sockets_are_over() && now_ms() < drained_at)) && turn(signals))
+        ;
+}
+
+/* True once the kernel answers; false when nothing becomes of that in `ms`. */
+static bool boot(int signals, uint64_t ms)
+{
+    give_up_at = now_ms() + ms;
+    while (!is_ready && !has_ended && !has_refused && now_ms() < give_up_at && turn(signals))
+        ;
+    return is_ready;
 }
 
 /* Everything that is known, then how it ended; the reader takes as long as it likes. */
@@ -319,35 +353,129 @@ static int make_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-int kernel_main(int argc, char **argv)
+static int can_not_start(void)
 {
-    int at = 1;
-    if (at + 1 < argc && strcmp(argv[at], "--interrupt") == 0) {
-        interrupts_by_message = strcmp(argv[at + 1], "message") == 0;
-        at += 2;
-    }
-    if (at + 1 >= argc || strcmp(argv[at], "--") != 0) {
-        fputs("usage: causeway-init kernel [--interrupt message|signal] -- ARGV...\n", stderr);
-        return 2;
-    }
-    for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++) {
-        fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    }
-    int signals = make_signals();
-    if (signals < 0 || !kernel_process_identify(&identity)) {
-        fprintf(stderr, "causeway-init kernel: can not start: %s\n", strerror(errno));
-        return 1;
-    }
-    kernel = kernel_process_start(argv + at + 1);
-    if (kernel < 0) {
-        fprintf(stderr, "causeway-init kernel: can not start: %s\n", strerror(errno));
-        kernel_process_tidy();
-        return 1;
-    }
-    sockets_start(&identity);
+    fprintf(stderr, "causeway-init kernel: can not start: %s\n", strerror(errno));
+    kernel_process_tidy();
+    return 1;
+}
+
+static int serve(int signals)
+{
     run(signals);
     say_end();
     kernel_process_tidy();
     return kernel_process_end_as(kernel_status);
+}
+
+static int start(char **argv, int signals)
+{
+    if (!kernel_process_identify(&identity) || !kernel_process_start(argv))
+        return can_not_start();
+    sockets_start(&identity);
+    return serve(signals);
+}
+
+/*
+ * Gives the kernel this process's environment, but where the kernel has changed its own: it was started with another. In the
+ * language of the kernel, which is Python. Nothing is left of it in the kernel but this text.
+ */
+static const char *environment_request(void)
+{
+    static char content[1024];
+    snprintf(content, sizeof content,
+             "{\"code\":\"exec('''import os, time\\n"
+             "def read(path):\\n"
+             "    with open(path, 'rb') as file:\\n"
+             "        return dict(pair.split(b'=', 1) for pair in file.read().split(bytes(1)) if b'=' in pair)\\n"
+             "old, new = read('/proc/self/environ'), read('/proc/%d/environ')\\n"
+             "for name in {*old, *new}:\\n"
+             "    if os.environb.get(name) == old.get(name):\\n"
+             "        if name in new:\\n"
+             "            os.environb[name] = new[name]\\n"
+             "        else:\\n"
+             "            os.environb.pop(name, None)\\n"
+             "time.tzset()\\n''', {})\",\"silent\":true,\"store_history\":false,\"user_expressions\":{},"
+             "\"allow_stdin\":false,\"stop_on_error\":false}",
+             (int)getpid());
+    return content;
+}
+
+/* As any kernel. Where there is none to be taken, or it does not do as it is told, `again` starts one. */
+static int take(const char *name, char **again, int signals)
+{
+    is_taking = true;
+    first_request = environment_request();
+    if (kernel_process_take(name, &identity)) {
+        sockets_start(&identity);
+        if (boot(signals, TAKE_MS) || is_stopping)
+            return serve(signals);
+    }
+    kernel_process_let_go();
+    execv("/proc/self/exe", again);
+    return can_not_start();
+}
+
+/* Starts one in advance, for whoever comes for it by this name, and is done. */
+static int park(const char *name, char **argv)
+{
+    int status = parked_begin();
+    if (status >= 0)
+        return status;
+    int signals = make_signals();
+    first_request = "{\"code\":\"pass\",\"silent\":true,\"store_history\":false,\"user_expressions\":{},\"allow_stdin\":false,"
+                    "\"stop_on_error\":false}";
+    bool is_there = signals >= 0 && kernel_process_identify(&identity) && kernel_process_start(argv);
+    if (is_there) {
+        sockets_start(&identity);
+        is_there = boot(signals, PARK_MS) && !is_stopping;
+        sockets_close();
+    } else {
+        can_not_start();
+    }
+    if (is_there)
+        parked_hold(name, &identity, signals);
+    else
+        parked_give_up();
+    kernel_process_tidy();
+    return 0;
+}
+
+static void widen(int fd)
+{
+    fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+int kernel_main(int argc, char **argv)
+{
+    const char *to_take = NULL, *to_park = NULL;
+    int at = 1, taken_at = 0;
+    for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
+        if (strcmp(argv[at], "--interrupt") == 0)
+            interrupts_by_message = strcmp(argv[at + 1], "message") == 0;
+        else if (strcmp(argv[at], "--park") == 0)
+            to_park = argv[at + 1];
+        else if (strcmp(argv[at], "--take") == 0)
+            to_take = argv[(taken_at = at) + 1];
+        else
+            break;
+    }
+    if (at + 1 >= argc || strcmp(argv[at], "--") != 0) {
+        fputs("usage: causeway-init kernel [--interrupt message|signal] [--take NAME | --park NAME] -- ARGV...\n", stderr);
+        return 2;
+    }
+    if (to_park)
+        return park(to_park, argv + at + 1);
+    widen(STDIN_FILENO);
+    widen(STDOUT_FILENO);
+    int signals = make_signals();
+    if (signals < 0)
+        return can_not_start();
+    if (!to_take)
+        return start(argv + at + 1, signals);
+    /* The same without the option: it can be said twice how a kernel is interrupted. */
+    argv[taken_at] = "--interrupt";
+    argv[taken_at + 1] = interrupts_by_message ? "message" : "signal";
+    return take(to_take, argv - 1, signals);
 }

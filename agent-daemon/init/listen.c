@@ -9,6 +9,7 @@
  * On stdin: an id a line is let go of; the end of stdin, or SIGHUP, ends it.
  */
 #define _GNU_SOURCE
+#include "descriptor.h"
 #include "relay.h"
 #include "tools.h"
 
@@ -78,24 +79,6 @@ static void accept_one(int listener)
     dprintf(STDOUT_FILENO, "from %u %s %d\n", last, text, port);
 }
 
-static void send_descriptor(int to, int fd)
-{
-    char byte = 0;
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr aligned;
-    } control = {0};
-    struct iovec data = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    sendmsg(to, &message, MSG_NOSIGNAL);
-}
-
 /* Somebody comes for a connection, and says which. Only our own user is given any. */
 static void hand_over(int counter)
 {
@@ -111,7 +94,7 @@ static void hand_over(int counter)
     if (is_ours && read(fd, &id, sizeof id) == sizeof id && id) {
         struct waiting *w = find(id);
         if (w)
-            send_descriptor(fd, w->fd);
+            descriptor_send(fd, w->fd);
         let_go(w);
     }
     close(fd);
@@ -204,30 +187,17 @@ int accepted_main(int argc, char **argv)
 {
     struct sockaddr_un address;
     socklen_t size;
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr aligned;
-    } control;
-    char byte;
-    struct iovec data = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    int fd;
     if (argc != 3)
         return RELAY_FAILED;
     relay_prepare();
     uint32_t id = (uint32_t)strtoul(argv[2], NULL, 10);
     int counter = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (counter < 0 || !relay_unix_address(argv[1], 1, &address, &size) ||
-        connect(counter, (struct sockaddr *)&address, size) < 0 || write(counter, &id, sizeof id) != sizeof id ||
-        recvmsg(counter, &message, MSG_CMSG_CLOEXEC) < 0)
+        connect(counter, (struct sockaddr *)&address, size) < 0 || write(counter, &id, sizeof id) != sizeof id)
         return relay_failed("the connection is not there");
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-        errno = ECONNRESET;
+    int fd = descriptor_receive(counter);
+    if (fd < 0)
         return relay_failed("the connection is gone");
-    }
-    memcpy(&fd, CMSG_DATA(header), sizeof fd);
     close(counter);
     return relay_run(fd);
 }

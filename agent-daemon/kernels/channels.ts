@@ -149,6 +149,7 @@ async function tellEnd(stream: AgentStream, { kernel, starts, log: { spool } }: 
       const { exitCode, signal, reason } = end.exit;
       return send(stream, {
         kind: 'ended',
+        end: spool.log('stdout').end,
         reason,
         ...(exitCode === undefined ? {} : { exitCode }),
         ...(signal === undefined ? {} : { signal }),

@@ -36,6 +36,7 @@ export class JupyterKernel implements RunKernel {
   readonly #runs: JupyterRuns;
   #saved: SavedJupyterKernel;
   #state: KernelView['state'] = 'starting';
+  #inAdvance: KernelView['inAdvance'];
   #death: KernelView['death'];
   /** When it last published something, as far as it was read. */
   #activeAtMs: number;
@@ -106,6 +107,7 @@ export class JupyterKernel implements RunKernel {
       startedAtMs,
       activeAtMs: Math.max(startedAtMs, this.#activeAtMs),
       queued: this.#runs.queued,
+      ...(this.#inAdvance === undefined ? {} : { inAdvance: this.#inAdvance }),
       ...(restarts === undefined ? {} : { restarts }),
       ...(this.#death === undefined ? {} : { death: this.#death }),
     };
@@ -325,7 +327,10 @@ export class JupyterKernel implements RunKernel {
     this.#runs.hear(record);
     if (record.channel === bridgeChannel) {
       const note = BridgeNote.safeParse(parseObject(record.content)).data;
-      if (note?.kind === 'ready') this.#become('idle');
+      if (note?.kind === 'ready') {
+        this.#inAdvance = note.inAdvance;
+        this.#become('idle');
+      }
       this.#runs.next();
       return;
     }
@@ -385,6 +390,7 @@ export class JupyterKernel implements RunKernel {
     this.#following.abort();
     this.#following = new AbortController();
     this.#state = 'starting';
+    this.#inAdvance = undefined;
     this.#death = undefined;
     this.#end = undefined;
     this.#isEnding = false;

@@ -4,7 +4,8 @@ import { type Kernelspec, SpecName } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import type { Timers } from '../../schema/ports.ts';
 import type { SpawnSpec } from '../init/messages.ts';
-import type { ProcessRecord } from '../output/process-record.ts';
+import type { ProcessExit, ProcessRecord } from '../output/process-record.ts';
+import type { StreamName } from '../output/segment.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import { StreamReader } from '../output/stream-reader.ts';
@@ -66,20 +67,41 @@ export function kernelspecsArgv(initPath: string): string[] {
   return [initPath, 'kernelspecs', '--'];
 }
 
+interface ToolPorts {
+  supervisor: Supervisor;
+  spools: Spools;
+  timers: Timers;
+}
+
+/** Runs a process that ends soon, reads one of its streams, and forgets it. Undefined when it did not end before `signal`. */
+export async function runTool(
+  { supervisor, spools, timers }: ToolPorts,
+  ref: SpoolRef,
+  { spawning, reads }: { spawning: Promise<{ spec: SpawnSpec; record: ProcessRecord }>; reads: StreamName },
+  signal: AbortSignal,
+): Promise<{ exit: ProcessExit; output: Buffer } | undefined> {
+  const { spec, record } = await spawning;
+  const spool = await supervisor.spawn(spec, record);
+  const output = await readToEnd(spool.log(reads), signal);
+  // The other stream may end later.
+  while (supervisor.isLive(ref.processId) && !signal.aborted)
+    await new Promise<void>((resolve) => void timers.after(1, resolve));
+  const { exit } = spool.record;
+  if (exit === undefined) return undefined;
+  await spools.forget(ref);
+  return { exit, output };
+}
+
 /** Reads what a process that lists kernelspecs prints, and forgets it. @throws Refusal `kernel_spec_unusable` */
 export async function listKernelspecs(
-  { supervisor, spools, timers }: { supervisor: Supervisor; spools: Spools; timers: Timers },
+  ports: ToolPorts,
   ref: SpoolRef,
   spawning: Promise<{ spec: SpawnSpec; record: ProcessRecord }>,
   signal: AbortSignal,
 ): Promise<FoundSpec[]> {
-  const { spec, record } = await spawning;
-  const spool = await supervisor.spawn(spec, record);
-  const output = await readToEnd(spool.log('stdout'), signal);
-  const { exit } = spool.record;
-  if (exit === undefined) throw new Refusal('kernel_spec_unusable', 'Its kernelspecs were not listed in time.');
-  while (supervisor.isLive(ref.processId)) await new Promise<void>((resolve) => void timers.after(1, resolve));
-  await spools.forget(ref);
+  const said = await runTool(ports, ref, { spawning, reads: 'stdout' }, signal);
+  if (said === undefined) throw new Refusal('kernel_spec_unusable', 'Its kernelspecs were not listed in time.');
+  const { exit, output } = said;
   if (exit.exitCode === 0) return parseKernelspecs(output.toString());
   // An init of an earlier version knows no such tool.
   const isOld = exit.exitCode === 2;
@@ -105,10 +127,18 @@ async function readToEnd(log: StreamLog, signal: AbortSignal): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
-/** The command line of a kernel behind its bridge (SPEC.md rule J1). */
-export function bridgeArgv(initPath: string, { spec, folder }: FoundSpec): string[] {
-  const kernel = spec.argv.map((text) => text.replaceAll('{resource_dir}', folder));
-  return [initPath, 'kernel', '--interrupt', spec.interruptMode, '--', ...kernel];
+/** The command line of a kernel itself. */
+export function kernelArgvOf({ spec, folder }: FoundSpec): string[] {
+  return spec.argv.map((text) => text.replaceAll('{resource_dir}', folder));
+}
+
+/**
+ * The command line of a kernel behind its bridge (SPEC.md rules J1 and J18). `take`: the one that waits under this name, if
+ * it does; `park`: it is left to wait under this name.
+ */
+export function bridgeArgv(initPath: string, found: FoundSpec, name: { take?: string; park?: string } = {}): string[] {
+  const options = Object.entries(name).flatMap(([option, value]) => [`--${option}`, value]);
+  return [initPath, 'kernel', '--interrupt', found.spec.interruptMode, ...options, '--', ...kernelArgvOf(found)];
 }
 
 /** Variables of a kernelspec, with those of `environment` that they name (`$NAME`, `${NAME}`). */

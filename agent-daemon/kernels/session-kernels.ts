@@ -13,6 +13,7 @@ import { freshId } from '../fresh-id.ts';
 import { RecordFile } from '../tunnel/record-file.ts';
 import { JupyterKernel } from './jupyter-kernel.ts';
 import { Kernel, type KernelOwner } from './kernel.ts';
+import type { FoundSpec } from './kernelspecs.ts';
 import { interpreters, tried } from './languages.ts';
 import {
   isJupyterKernel,
@@ -268,9 +269,9 @@ export class SessionKernels {
     { spec, restarts }: { spec: string; restarts: KernelRestarts | undefined },
     signal: AbortSignal,
   ): Promise<JupyterKernel> {
-    await this.#spawner.find(spec, signal);
+    const found = await this.#spawner.find(spec, signal);
     const own = restarts === undefined ? { spec } : { spec, restarts };
-    return this.#begin(new JupyterKernel(this.#kernelOwner(), { ...this.#newKernel(kernelId), ...own }));
+    return this.#begin(new JupyterKernel(this.#kernelOwner(found), { ...this.#newKernel(kernelId), ...own }));
   }
 
   #newKernel(kernelId: string) {
@@ -303,7 +304,9 @@ export class SessionKernels {
     throw new Refusal('kernel_language_missing', `The image has no ${interpreters[language]}.`);
   }
 
-  #kernelOwner(): KernelOwner {
+  /** `found`: the kernelspec, for the first start. */
+  #kernelOwner(found?: FoundSpec): KernelOwner {
+    let forStart = found;
     const { sessionId, generation } = this.#owner;
     const { clock, timers, log, spools, disk } = this.#ports;
     return {
@@ -316,7 +319,11 @@ export class SessionKernels {
       disk,
       inputPath: (kernelId) => `${this.#path}.${kernelId}`,
       supervisor: () => this.#spawner.supervisor(),
-      spawn: (kernel: SavedKernel) => this.#spawner.spawn(kernel),
+      spawn: (kernel: SavedKernel) => {
+        const started = this.#spawner.spawn(kernel, forStart);
+        forStart = undefined;
+        return started;
+      },
       runner: (language: Language) => this.#spawner.runner(language),
       processId: processIdOf,
       save: (record: SavedRecord) => this.#save(record),

@@ -10,7 +10,8 @@ import type { ProcessRecord } from '../output/process-record.ts';
 import type { Spools } from '../output/spools.ts';
 import { derivedProcessId } from '../processes/derived-id.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { bridgeArgv, type FoundSpec, kernelspecsArgv, listKernelspecs, specEnv } from './kernelspecs.ts';
+import { mayBeInAdvance, nameInAdvance } from './in-advance.ts';
+import { bridgeArgv, type FoundSpec, kernelArgvOf, kernelspecsArgv, listKernelspecs, specEnv } from './kernelspecs.ts';
 import { kernelArgv, runnerFiles } from './languages.ts';
 import { isRunnerKernel, type SavedKernel } from './saved.ts';
 
@@ -32,6 +33,10 @@ export interface SpawningOwner {
   supervisor(): Supervisor | undefined;
   /** Path of causeway-init where the processes of the session are. */
   initPath: string;
+  /** The name under which a kernel waits in the container, if one was started in advance. */
+  kernelInAdvance(): string | undefined;
+  /** A kernel of this kernelspec is started: one of them might be started in advance next time. */
+  startsSpec(name: string): void;
   /** What to start as a kernel, with which of its own variables of the environment, and what is kept of it. */
   spawnOf(
     processId: string,
@@ -83,23 +88,32 @@ export class KernelSpawner {
     throw new Refusal('kernel_spec_missing', `There is no ${name}; those that it has: ${those}.`);
   }
 
-  /** Starts the process of a kernel, or finds it started. @throws Refusal */
-  async spawn(kernel: SavedKernel): Promise<void> {
+  /** Starts the process of a kernel, or finds it started. `found`: its kernelspec, if that was just looked for. @throws Refusal */
+  async spawn(kernel: SavedKernel, found?: FoundSpec): Promise<void> {
     const { kernelId, starts } = kernel;
     const processId = processIdOf(kernelId, starts);
     const { spec, record } = await (isRunnerKernel(kernel)
       ? this.#owner.spawnOf(processId, kernelArgv(kernel.language, Buffer.byteLength(kernel.frame.text), kernelId))
-      : this.#ofSpec(processId, kernel.spec ?? ''));
+      : this.#ofSpec(processId, found ?? (await this.#findSoon(kernel.spec ?? ''))));
     await this.supervisor().spawn(spec, record);
   }
 
-  async #ofSpec(processId: string, name: string): Promise<{ spec: SpawnSpec; record: ProcessRecord }> {
+  #findSoon(name: string): Promise<FoundSpec> {
     const given = new AbortController();
     const cancel = this.#ports.timers.after(listMs, () => given.abort());
-    const found = await this.find(name, given.signal).finally(cancel);
+    return this.find(name, given.signal).finally(cancel);
+  }
+
+  async #ofSpec(processId: string, found: FoundSpec): Promise<{ spec: SpawnSpec; record: ProcessRecord }> {
     const argv = bridgeArgv(this.#owner.initPath, found);
     const { spec } = await this.#owner.spawnOf(processId, argv);
-    return this.#owner.spawnOf(processId, argv, specEnv(found, spec.env));
+    const env = specEnv(found, spec.env);
+    const started = await this.#owner.spawnOf(processId, argv, env);
+    if (!mayBeInAdvance(found)) return started;
+    this.#owner.startsSpec(found.spec.name);
+    const take = nameInAdvance(kernelArgvOf(found), started.spec.env);
+    if (take !== this.#owner.kernelInAdvance()) return started;
+    return this.#owner.spawnOf(processId, bridgeArgv(this.#owner.initPath, found, { take }), env);
   }
 
   /** Asks the session's own init each time: who installs a kernel has it. */

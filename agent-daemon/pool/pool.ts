@@ -1,7 +1,7 @@
 /**
- * Containers that are started in advance, so that a session need not wait for the engine: each runs its init and nothing
- * else, on a network of its own, with an empty home. A session takes one by giving it its name and its home's; until then
- * nobody's code was in it, and behind a session it is never used again. What is here when the agent starts is removed:
+ * Containers that are started in advance, so that a session need not wait for the engine: each runs its init, and where
+ * sessions of its kind started a kernel of Jupyter, one of those, on a network of its own, with a home of its own. A session
+ * takes one by giving it its name and its home's; until then nobody's code was in it, and behind a session it is never used again. What is here when the agent starts is removed:
  * the pool is no state, and costs nothing to lose.
  */
 import { join } from 'node:path';
@@ -15,6 +15,8 @@ import { Supervisor, type SupervisorOwner } from '../processes/supervisor.ts';
 import { makeHome, makeRunDir, ownHomeByName, planOf, releaseNetwork, runDirOf } from '../sessions/container.ts';
 import { pause } from '../deadline.ts';
 import type { SessionHost } from '../sessions/host.ts';
+import { hasMain } from '../sessions/main-process.ts';
+import { bootKernel } from './boot.ts';
 import { Demand } from './demand.ts';
 import type { WarmContainer, WarmContainers, WarmWish } from './warm.ts';
 
@@ -32,7 +34,15 @@ interface Kind {
   spec: Pick<WarmWish, 'kernel' | 'slots'>;
   image: ImageFacts;
 }
-type Held = WarmContainer & { key: string; bornMs: number };
+/** `tried`: the kernelspec of which a kernel was to be started in it; `isBooting`: one is being started. */
+type Held = WarmContainer & {
+  key: string;
+  bornMs: number;
+  image: ImageFacts;
+  of: string;
+  tried?: string;
+  isBooting?: boolean;
+};
 
 const lookEveryMs = 5_000;
 /** After one that could not be started. */
@@ -43,6 +53,10 @@ const quietMs = 500;
 const initMs = 30_000;
 /** Older ones are replaced: what the engine and the host's clock, DNS and mounts were at their start, they are still. */
 const maxAgeMs = 3_600_000;
+/** For a kernel to come up. */
+const bootMs = 70_000;
+/** Kinds of which it is known what kernel was started in them. */
+const maxKernels = 64;
 /** For removing what is held at the agent's end. */
 const stopMs = 10_000;
 
@@ -52,6 +66,9 @@ export class Pool implements WarmContainers {
   readonly #demand = new Demand<Kind>();
   /** Oldest first. */
   #held: Held[] = [];
+  /** Of the kernel that was started last in sessions of a kind: its kernelspec. */
+  readonly #kernels = new Map<string, string>();
+  readonly #stopping = new AbortController();
   /** The one that is under way. */
   #making: string | undefined;
   #restsUntilMs = 0;
@@ -67,10 +84,15 @@ export class Pool implements WarmContainers {
     return this.#policy.most > 0;
   }
 
-  /** Those that are ready, and the most there may be; undefined where none is ever started. */
-  get found(): { ready: number; most: number } | undefined {
+  /** Those that are ready, in how many a kernel waits, and the most there may be; undefined where none is ever started. */
+  get found(): { ready: number; kernels: number; most: number } | undefined {
     if (!this.isOn) return undefined;
-    return { ready: this.#held.filter(isConnected).length, most: this.#policy.most };
+    const ready = this.#held.filter(isReady);
+    return {
+      ready: ready.length,
+      kernels: ready.filter(({ kernel }) => kernel !== undefined).length,
+      most: this.#policy.most,
+    };
   }
 
   async clear(containers: readonly ContainerSummary[], claimed: ReadonlySet<string>): Promise<void> {
@@ -98,6 +120,7 @@ export class Pool implements WarmContainers {
   /** Lets go of what is held: it stays until the next start of the agent. */
   async close(): Promise<void> {
     this.#isStopped = true;
+    this.#stopping.abort();
     await Promise.race([this.#loop?.stop(), pause(this.#host.timers, stopMs)]);
     await Promise.all(this.#held.map(({ supervisor }) => supervisor.close()));
   }
@@ -108,9 +131,19 @@ export class Pool implements WarmContainers {
 
   take(wish: WarmWish, image: ImageFacts): WarmContainer | undefined {
     const key = keyOf(wish, image);
-    const found = this.#held.find((each) => each.key === key && isConnected(each));
+    const fitting = this.#held.filter((each) => each.key === key && isReady(each));
+    const found = fitting.find(({ kernel }) => kernel !== undefined) ?? fitting[0];
     if (found !== undefined) this.#held = this.#held.filter((each) => each !== found);
     return found;
+  }
+
+  startedKernel(wish: WarmWish, image: ImageFacts, spec: string): void {
+    const key = keyOf(wish, image);
+    this.#kernels.delete(key);
+    this.#kernels.set(key, spec);
+    const [oldest] = this.#kernels.keys();
+    if (this.#kernels.size > maxKernels && oldest !== undefined) this.#kernels.delete(oldest);
+    this.#host.timers.after(quietMs, () => this.#loop?.soon());
   }
 
   started(wish: WarmWish, image: ImageFacts): void {
@@ -134,6 +167,7 @@ export class Pool implements WarmContainers {
     if (clock.bootMs() < this.#restsUntilMs) return;
     try {
       for (const [key, { kind, count }] of wanted) await this.#fill(key, kind, count);
+      for (const each of this.#held.slice()) await this.#boot(each);
     } catch (error) {
       this.#restsUntilMs = clock.bootMs() + failedMs;
       this.#host.log.warn('no container can be started in advance now', { error: String(error) });
@@ -175,6 +209,30 @@ export class Pool implements WarmContainers {
     return memory !== undefined && memory.freeBytes < memoryReserveBytes(memory.totalBytes);
   }
 
+  /** Starts the kernel in it that its kind asks for. One that does not come up is not tried again in this container. */
+  async #boot(held: Held): Promise<void> {
+    const host = this.#host;
+    const { warmId, supervisor, image } = held;
+    const spec = this.#kernels.get(held.key);
+    const isIdle = host.starts.isIdle && !this.#isStopped;
+    if (spec === undefined || held.kernel !== undefined || held.tried === spec || !isIdle || !this.#held.includes(held))
+      return;
+    held.tried = spec;
+    held.isBooting = true;
+    const given = new AbortController();
+    const cancel = host.timers.after(bootMs, () => given.abort());
+    try {
+      const container = { warmId, supervisor, kernel: held.of, imageEnv: image.env };
+      held.kernel = await bootKernel(host, container, spec, AbortSignal.any([given.signal, this.#stopping.signal]));
+    } catch (error) {
+      if (!this.#isStopped) host.log.warn('no kernel can be started in advance', { spec, error: String(error) });
+    } finally {
+      cancel();
+      await host.spools.removeSession(warmId);
+      held.isBooting = false;
+    }
+  }
+
   // ---- one of them ----
 
   async #add(key: string, kind: Kind): Promise<void> {
@@ -183,7 +241,9 @@ export class Pool implements WarmContainers {
     this.#making = warmId;
     try {
       const { supervisor, containerId } = await this.#make(warmId, network, kind);
-      const held = { warmId, containerId, network, supervisor, key, bornMs: this.#host.clock.bootMs() };
+      const { image, spec } = kind;
+      const bornMs = this.#host.clock.bootMs();
+      const held = { warmId, containerId, network, supervisor, key, bornMs, image, of: spec.kernel };
       if (this.#isStopped) return await this.#discard(held);
       this.#held.push(held);
     } catch (error) {
@@ -212,7 +272,7 @@ export class Pool implements WarmContainers {
       transport: 'socket' as const,
       saveSessionKey: (key: typeof sessionKey) => store.saveKey(ref, key),
     };
-    const supervisor = new Supervisor(nobody, place, host);
+    const supervisor = new Supervisor(nobody(warmId), place, host);
     try {
       await supervisor.link.listen();
       const plan = planOf(host, { ref, home: warmId, image, network, spec });
@@ -253,10 +313,11 @@ export class Pool implements WarmContainers {
   }
 
   async #removeFiles(warmId: string): Promise<void> {
-    const { disk, homes, store, runRoot } = this.#host;
+    const { disk, homes, spools, store, runRoot } = this.#host;
     const ref = { sessionId: '', generation: 0, warmId };
     await disk.rm(join(runRoot, warmId), { recursive: true, force: true });
     await homes.remove(warmId);
+    await spools.removeSession(warmId);
     await store.removeKey(ref);
   }
 
@@ -269,26 +330,32 @@ export class Pool implements WarmContainers {
   }
 }
 
+function isReady(held: Held): boolean {
+  return isConnected(held) && held.isBooting !== true;
+}
+
 function isConnected({ supervisor }: WarmContainer): boolean {
   return supervisor.link.state === 'connected';
 }
 
-/** Of a container in which nothing runs. */
-const nobody: SupervisorOwner = {
-  sessionId: '',
-  generation: 0,
-  connected: () => undefined,
-  leaseExpired: () => undefined,
-  reasonOf: () => Promise.resolve('exited'),
-  ended: () => undefined,
-};
+/** Of a container that is nobody's: what runs in it has its name. */
+function nobody(warmId: string): SupervisorOwner {
+  return {
+    sessionId: warmId,
+    generation: 0,
+    connected: () => undefined,
+    leaseExpired: () => undefined,
+    reasonOf: () => Promise.resolve('exited'),
+    ended: () => undefined,
+  };
+}
 
 const listed = (disk: PoolHost['disk'], path: string): Promise<string[]> => disk.readdir(path).catch(() => []);
 
-/** All that containers of a kind have in common with what a session wants, but the image. */
-function shapeOf({ kernel, slots }: Pick<WarmWish, 'kernel' | 'slots'>): string {
-  const { cpu, mem } = kernelSlots({ slots });
-  return ` ${kernel} ${cpu} ${mem}`;
+/** All that containers of a kind have in common with what a session wants, but the image. One with a main process has no kernels. */
+function shapeOf(wish: WarmWish): string {
+  const { cpu, mem } = kernelSlots(wish);
+  return ` ${wish.kernel} ${cpu} ${mem} ${hasMain(wish) ? 'main' : '-'}`;
 }
 
 function keyOf(wish: WarmWish, image: ImageFacts): string {

@@ -2,18 +2,20 @@
 import type { KernelSpec } from '../../schema/protocol/intents.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import type { ContainerSummary, ImageFacts } from '../runtime/runtime.ts';
+import type { WaitingKernel } from './boot.ts';
 
-/** A container that runs nothing but its init, and is nobody's yet. */
+/** A container that is nobody's yet: in it runs its init, and at most a kernel that waits for whoever asks for one. */
 export interface WarmContainer {
   warmId: string;
   containerId: string;
   network: string;
   /** Connected to its init. */
   supervisor: Supervisor;
+  kernel?: WaitingKernel | undefined;
 }
 
 /** What a session wants of one. */
-export type WarmWish = Pick<KernelSpec, 'image' | 'imageDigest' | 'kernel' | 'slots'>;
+export type WarmWish = Pick<KernelSpec, 'image' | 'imageDigest' | 'kernel' | 'slots' | 'type' | 'command'>;
 
 export interface WarmContainers {
   /** False: none is ever started in advance. */
@@ -31,4 +33,6 @@ export interface WarmContainers {
   start(): void;
   /** A session with this wish was started, in one of these or not: more of the kind may come. */
   started(wish: WarmWish, image: ImageFacts): void;
+  /** In such a session a kernel of this kernelspec was started. */
+  startedKernel(wish: WarmWish, image: ImageFacts, spec: string): void;
 }

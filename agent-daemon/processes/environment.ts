@@ -14,6 +14,22 @@ export interface EnvironmentOf {
 
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** What all processes of an image have in common, whoever's they are: defaults, the image, the host's name. */
+export function imageEnvironment({
+  kernel,
+  imageEnv,
+}: {
+  kernel: string;
+  imageEnv: readonly string[];
+}): Record<string, string> {
+  return {
+    PATH: defaultPath,
+    HOME: inside.home,
+    ...Object.fromEntries(imageEnv.flatMap(parsePair)),
+    HOSTNAME: kernel,
+  };
+}
+
 /** Later wins: defaults, the image, the session, `own` of one process, and last what the platform says and nobody may change. */
 export function processEnvironment(
   { sessionId, spec, imageEnv }: EnvironmentOf,
@@ -21,11 +37,8 @@ export function processEnvironment(
   { tty }: { tty: boolean } = { tty: false },
 ): Record<string, string> {
   return {
-    PATH: defaultPath,
-    HOME: inside.home,
     ...(tty ? { TERM: 'xterm-256color' } : {}),
-    ...Object.fromEntries(imageEnv.flatMap(parsePair)),
-    HOSTNAME: spec.kernel,
+    ...imageEnvironment({ kernel: spec.kernel, imageEnv }),
     ...spec.env,
     ...own,
     ...platformNames(sessionId, spec),

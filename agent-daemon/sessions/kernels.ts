@@ -8,7 +8,7 @@ import { recordOf } from './main-process.ts';
 import type { PlacementFile } from './placement.ts';
 
 export interface SessionWithKernels extends SpawningSession {
-  placement: PlacementFile;
+  readonly placement: PlacementFile;
   readonly supervisor: Supervisor | undefined;
 }
 
@@ -22,6 +22,11 @@ export function makeKernels(session: SessionWithKernels, host: SessionHost): Ses
       ...host.store.kernelsOf(placement),
       supervisor: () => session.supervisor,
       initPath: inside.init,
+      kernelInAdvance: () => session.placement.kernelInAdvance,
+      startsSpec: (name) => {
+        const image = session.image();
+        image.then((facts) => facts && host.warm.startedKernel(spec, facts, name)).catch(() => undefined);
+      },
       spawnOf: async (processId, argv, env = {}) => {
         const spawn = await toSpawn(session, processId, { argv: [...argv], stdin: true, env });
         return { spec: spawn, record: recordOf(spawn, spec.output, host.clock.nowMs()) };

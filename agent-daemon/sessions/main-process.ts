@@ -18,7 +18,7 @@ export function mainProcessId(sessionId: string, generation: number): string {
 }
 
 /** Whether a session has a main process: an interactive one without a command has none. */
-export function hasMain({ type, command }: KernelSpec): boolean {
+export function hasMain({ type, command }: Pick<KernelSpec, 'type' | 'command'>): boolean {
   return type === 'batch' || (command?.length ?? 0) > 0;
 }
 

@@ -43,6 +43,7 @@ async function take({ host, record, running }: Moving): Promise<Start> {
     containerId: taken.containerId,
     network: taken.network,
     imageId: found.facts.id,
+    kernelInAdvance: taken.kernel?.name,
   };
   await step(failpoints, 'warm.claim', () => record.save(claim));
   return 'started-warm';
@@ -52,6 +53,6 @@ async function take({ host, record, running }: Moving): Promise<Start> {
 export async function moveOut({ host, record, running }: Moving): Promise<Start> {
   await running.moveOut();
   await removeContainer(host, record.now);
-  await record.save({ warmId: undefined, containerId: undefined, network: undefined });
+  await record.save({ warmId: undefined, kernelInAdvance: undefined, containerId: undefined, network: undefined });
   return 'not-usable';
 }

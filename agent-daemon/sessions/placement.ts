@@ -42,6 +42,8 @@ export const PlacementFile = z.object({
   containerId: z.string().optional(),
   /** The container was started in advance, under this id: places on the host that it saw then keep that name. */
   warmId: z.string().regex(idPattern('warm')).optional(),
+  /** With a kernel of Jupyter in it, which waits under this name. */
+  kernelInAdvance: z.string().max(64).optional(),
   /** How the init is reached, when not by its socket. */
   transport: z.literal('stdio').optional(),
   /** CLOCK_BOOTTIME and Unix time of the main process's start. */

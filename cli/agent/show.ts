@@ -105,9 +105,7 @@ function live(said: AgentDiagnosis): Line[] {
     ],
     ['tunnel', tunnelText(said)],
     ['clock', offsetText(said)],
-    ...(inAdvance === undefined
-      ? []
-      : [['in advance', `${inAdvance.ready} of at most ${inAdvance.most} containers`] satisfies Line]),
+    ...(inAdvance === undefined ? [] : [['in advance', wordsOf(inAdvance)] satisfies Line]),
     ...said.disks.map(({ what, path, freeBytes, totalBytes }): Line => [
       'disk',
       plain(`${bytesText(freeBytes)} of ${bytesText(totalBytes)} free for ${what} (${path})`),
@@ -139,4 +137,8 @@ function offsetText({ clockOffsetMs, roundTripMs }: AgentDiagnosis): string {
 
 function clockText(atMs: number): string {
   return new Date(atMs).toISOString().slice(0, 19).replace('T', ' ');
+}
+
+function wordsOf({ ready, most, kernels = 0 }: NonNullable<AgentDiagnosis['inAdvance']>): string {
+  return `${ready} of at most ${most} containers${kernels === 0 ? '' : `, ${kernels} with a kernel that waits`}`;
 }

@@ -43,6 +43,8 @@ export const Kernel = z.strictObject({
   /** How often it was started: a restart that names this number is carried out once. */
   starts: z.int().nonnegative(),
   startedAtMs: z.int().nonnegative(),
+  /** Of a kernel of Jupyter: it had been started before it was asked for. */
+  inAdvance: z.literal(true).optional(),
   /** When a kernel of Jupyter last published something; behind a death of its agent not before that came back. */
   activeAtMs: z.int().nonnegative().optional(),
   /** What starts it anew when it ends by itself; absent: nothing. */

@@ -48,9 +48,13 @@ export const ChannelsEvent = z.discriminatedUnion('kind', [
    * busy it is `idle` here, since its own messages tell.
    */
   z.strictObject({ kind: z.literal('state'), state: KernelState }),
-  /** This start of the kernel is over, and all of its output was sent; the stream ends. `restarts`: another start follows. */
+  /**
+   * This start of the kernel is over, and all of its output was sent; the stream ends. `end`: where its log ends; whoever
+   * does not have all before it lost it on the way, and asks for it again. `restarts`: another start follows.
+   */
   z.strictObject({
     kind: z.literal('ended'),
+    end: count,
     reason: z.string().max(32),
     exitCode: z.int().min(0).max(255).optional(),
     signal: z.string().max(16).optional(),
@@ -61,8 +65,8 @@ export type ChannelsEvent = z.infer<typeof ChannelsEvent>;
 
 /** What a record of the channel `causeway` says: the content of its message. */
 export const BridgeNote = z.discriminatedUnion('kind', [
-  /** The kernel answers: from now on nothing it publishes is missed. */
-  z.strictObject({ kind: z.literal('ready') }),
+  /** The kernel answers: from now on nothing it publishes is missed. `inAdvance`: it had been started before it was asked for. */
+  z.strictObject({ kind: z.literal('ready'), inAdvance: z.literal(true).optional() }),
   /** The kernel said more than anybody took away: messages that are missing here. */
   z.strictObject({ kind: z.literal('lost'), messages: count, bytes: count }),
   /** In place of one message that is larger than a record may be. */

@@ -32,7 +32,7 @@ export const Diagnosis = z.object({
     .max(8),
   route: Route.optional(),
   /** Containers that were started in advance and are nobody's yet; absent: none ever is. */
-  inAdvance: z.object({ ready: count, most: count }).optional(),
+  inAdvance: z.object({ ready: count, most: count, kernels: count.optional() }).optional(),
   /** Of the last answered ping of its control socket. */
   pingMs: z.number().nonnegative().optional(),
   /** What its log warned of last, the newest first. */

@@ -153,6 +153,11 @@ export class RecordReader {
     return this.#offset;
   }
 
+  /** Where the next bytes belong. */
+  get next(): number {
+    return this.#offset + this.#filled + (this.#length === undefined ? 0 : 4);
+  }
+
   /** Bytes are missing: a record begins at `offset`. */
   skip(offset: number): void {
     this.#offset = offset;

@@ -47,7 +47,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   const hardwareId = hasHardwareId ? `the hardware of ${name}` : undefined;
   const steps = chance.fork('steps');
   const inAdvance = chance.fork('in advance');
-  const mostInAdvance = inAdvance.isTrue(0.3) ? inAdvance.integer(1, 3) : 0;
+  const mostInAdvance = inAdvance.isTrue(world.people.areForKernels ? 0.9 : 0.3) ? inAdvance.integer(1, 3) : 0;
   const slowness = chance.fork('disk');
   const laziness = chance.fork('engine');
   let losesPowerAtSync = false;
@@ -74,6 +74,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     hardwareId,
     config: { warmContainers: mostInAdvance },
     renamed: () => sometimes.reached('a session took a container that was started in advance'),
+    tookKernel: () => sometimes.reached('a session took a kernel that was started in advance'),
     engine: {
       cpus: size.cpus,
       memoryBytes: size.memoryBytes,

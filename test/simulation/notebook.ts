@@ -68,6 +68,8 @@ export class Notebook {
   #generation = 0;
   #position: LogPosition | undefined;
   /** The byte of the log that comes next. */
+  /** Nothing may come behind this. */
+  #endsAt: number | undefined;
   #next = 0;
   #reader = new RecordReader(0);
   #log: StartLog | undefined;
@@ -229,7 +231,8 @@ export class Notebook {
     this.#next = from;
     this.#reader = new RecordReader(from);
     this.#log = logbook.start(this.#placement, this.#place.kernelId, starts);
-    if (this.#log?.isBegin(from) === false) violated(`[S17] ${this.name} begins within a record, at ${from}`);
+    if (this.#log?.isBegin(from) === false && from !== this.#endsAt)
+      violated(`[S17] ${this.name} begins within a record, at ${from}`);
   }
 
   #take(offset: number, bytes: Uint8Array): void {
@@ -238,6 +241,7 @@ export class Notebook {
     this.#mustFollow(offset, 'has bytes');
     if (position === undefined || this.#log?.has(offset, bytes) !== true)
       return violated(`[J1] ${this.name} reads at ${offset} of start ${position?.starts} what nobody wrote`);
+    if (offset === this.#endsAt) violated(`[J3] ${this.name} goes on behind a gap within a record, at ${offset}`);
     if (this.#cuts > 0) sometimes.reached('a kernel was followed over a cut');
     this.#next = offset + bytes.byteLength;
     this.#doubts = 0;
@@ -292,15 +296,17 @@ export class Notebook {
     this.#mustFollow(from, 'has a gap');
     if (position === undefined) return;
     sometimes.reached('the log of a kernel had a gap');
-    if (to <= from || this.#log?.isBegin(to) !== true)
-      violated(`[J3] ${this.name} goes on behind a gap within a record, at ${to}`);
+    if (to <= from) violated(`[J3] ${this.name} has a gap from ${from} to ${to}`);
+    // The log may end within a record: what its bridge had written and the init did not have any more died with both.
+    this.#endsAt = this.#log?.isBegin(to) === true ? undefined : to;
     position.offset = to;
     this.#next = to;
     this.#reader.skip(to);
     this.#missed();
   }
 
-  #ended({ restarts, reason }: { restarts: boolean; reason: string }): Promise<void> | undefined {
+  #ended({ restarts, reason, end }: { restarts: boolean; reason: string; end: number }): Promise<void> | undefined {
+    this.#mustFollow(end, 'ends');
     const { violated, sometimes } = this.#ports;
     const position = this.#position;
     if (position === undefined) return undefined;
@@ -310,6 +316,7 @@ export class Notebook {
     // What was taken went to this start, or to the next.
     for (const each of this.#said) each.isOver ||= each.isTaken;
     this.#position = { starts: position.starts + 1, offset: 0 };
+    this.#endsAt = undefined;
     if (!restarts) return this.#die();
     sometimes.reached('a kernel ended by itself and was started anew');
     return undefined;

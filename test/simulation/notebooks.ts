@@ -35,12 +35,16 @@ export class Notebooks {
   begin(chance: Chance): void {
     const { time, people, weather } = this.#world;
     this.#isOrdered = weather.reorder === 0 && weather.duplicate === 0;
-    const everyMs = chance.pick([1_000, 6_000, ...Array.from({ length: 4 }, () => Number.POSITIVE_INFINITY)])!;
+    const never = people.areForKernels ? [] : Array.from({ length: 4 }, () => Number.POSITIVE_INFINITY);
+    const everyMs = chance.pick([1_000, 6_000, ...never])!;
     if (everyMs === Number.POSITIVE_INFINITY) return;
     const next = (): void =>
       void time.after(chance.delayMs(everyMs), () => {
         if (this.#isTired || this.#count >= maxPeople) return;
-        const chosen = chance.pick([...people.promised.keys()].slice(-6));
+        const recent = [...people.promised].slice(-6);
+        // Rather one that was made for kernels alone.
+        const made = recent.filter(([, { spec }]) => spec.command === undefined && chance.isTrue(0.7));
+        const [chosen] = chance.pick(made.length > 0 ? made : recent) ?? [];
         if (chosen !== undefined) this.#start(chosen, chance.next());
         next();
       });

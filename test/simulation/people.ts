@@ -45,10 +45,13 @@ export class People {
   /** Sessions that somebody wanted to end. */
   readonly stopped = new Set<string>();
   readonly #ports: PeoplePorts;
+  /** Most sessions are made for kernels alone. */
+  readonly areForKernels: boolean;
   #names = 0;
 
   constructor(ports: PeoplePorts) {
     this.#ports = ports;
+    this.areForKernels = ports.chance.fork('kernels').isTrue(0.15);
   }
 
   /** Asks for one more session and repeats until there is an answer. */
@@ -136,9 +139,11 @@ export class People {
 
   #drawSpec(projectId: string): KernelSpec {
     const { chance } = this.#ports;
-    const isRestartable = chance.isTrue(0.3);
+    // Of one shape, so that containers and kernels that were started in advance fit.
+    const isForKernels = chance.isTrue(this.areForKernels ? 0.8 : 0.05);
+    const isRestartable = !isForKernels && chance.isTrue(0.3);
     this.#names += 1;
-    const type = isRestartable || chance.isTrue(0.6) ? 'batch' : 'interactive';
+    const type = !isForKernels && (isRestartable || chance.isTrue(0.6)) ? 'batch' : 'interactive';
     return {
       kernel: 'main1',
       projectId,
@@ -146,11 +151,13 @@ export class People {
       name: chance.isTrue(0.1) ? `shared-${chance.integer(1, 3)}` : chance.isTrue(0.5) ? '' : `s-${this.#names}`,
       type,
       image: 'busybox',
-      command: this.#drawCommand(),
+      ...(isForKernels ? {} : { command: this.#drawCommand() }),
       env: {},
       stdin: false,
       tty: false,
-      slots: { cpu: chance.pick([500, 1000, 2000])!, mem: chance.pick([256, 1024])! * mib },
+      slots: isForKernels
+        ? { cpu: 500, mem: 256 * mib }
+        : { cpu: chance.pick([500, 1000, 2000])!, mem: chance.pick([256, 1024])! * mib },
       ...(chance.isTrue(0.1) ? { timeoutMs: chance.integer(5_000, 120_000) } : {}),
       ...(isRestartable ? { leaseMs: chance.pick([30_000, 60_000])! } : {}),
       output: {

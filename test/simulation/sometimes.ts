@@ -63,6 +63,7 @@ export const rareCases = [
   'a container was adopted',
   'a run lease ran out in the container',
   'a session took a container that was started in advance',
+  'a session took a kernel that was started in advance',
   'an agent was killed while a session took a container',
   'dockerd hung',
   'dockerd was killed',

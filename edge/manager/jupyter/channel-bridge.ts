@@ -10,7 +10,7 @@ import { BridgeNote, bridgeChannel, ChannelsEvent, wordsOfNote } from '../../../
 import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
 import { closeCodes } from '../../../schema/protocol/limits.ts';
-import type { Stream } from '../../../schema/protocol/stream.ts';
+import { type Stream, StreamOver } from '../../../schema/protocol/stream.ts';
 import { type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
 import { type ClientSocket, clientMessageBytes } from './client-socket.ts';
 import type { Askers } from './askers.ts';
@@ -43,6 +43,8 @@ export interface BridgePorts {
   stillAllowed(): Promise<boolean>;
   /** Why the kernel can not be reached for good, in words. */
   explain(refusal: Refusal): Promise<string>;
+  /** Resolves with true as soon as the session runs, with false after `withinMs`, or when that can not be told. */
+  whenStarted(withinMs: number): Promise<boolean>;
   /** True when the kernel's end is one that somebody asked for. */
   isRestarted(): boolean;
   /** True while this machine stops. */
@@ -172,8 +174,10 @@ export class ChannelBridge {
           const event = ChannelsEvent.parse(parseJson(item.bytes));
           hasBegun ||= event.kind === 'begun';
           await this.#hear(event);
-        } else if (item.channel === channels.stdout)
+        } else if (item.channel === channels.stdout) {
+          this.#mustBeAt(item.offset);
           for (const record of this.#reader.push(item.bytes)) await this.#deliver(record);
+        }
         if (this.#isDone || this.#isAgain) break;
       }
       await this.#startIsOver();
@@ -201,12 +205,18 @@ export class ChannelBridge {
         if (this.#isOver && this.#input.heldBytes === 0) this.#isDone = true;
         return;
       case 'ended':
+        this.#mustBeAt(event.end);
         this.#ended = event;
         return;
       case 'state':
         if (event.state !== 'starting') this.#up.resolve();
         return;
     }
+  }
+
+  /** What was lost on the way, or came in another order, is asked for again. @throws StreamOver */
+  #mustBeAt(offset: number): void {
+    if (offset !== this.#reader.next) throw new StreamOver({ code: 'tunnel_closed' });
   }
 
   async #begin({ starts, from }: { starts: number; from: number }): Promise<void> {
@@ -438,12 +448,14 @@ export class ChannelBridge {
 
   /** Before the next try; whoever may not any more is sent away. */
   async #pause(tries: number): Promise<void> {
+    const pauseMs = this.#pauseMs(tries);
     await new Promise<void>((resolve) => {
-      const cancel = this.#ports.timers.after(this.#pauseMs(tries), resolve);
+      const cancel = this.#ports.timers.after(pauseMs, resolve);
       this.#wake = () => {
         cancel();
         resolve();
       };
+      if (this.#isStarting) void this.#ports.whenStarted(pauseMs).then((runs) => runs && this.#wake?.());
     });
     this.#wake = undefined;
     if (this.#isDone) return;

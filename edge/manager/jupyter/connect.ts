@@ -1,11 +1,12 @@
 /** The socket of a Jupyter client to one kernel: who it is, where it goes on, and what is behind it. */
+import type { SessionState } from '../../../schema/api/session-parts.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { stillAllowed } from '../../http/access.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { systemTimers } from '../../platform/clock.ts';
 import { machine } from '../../platform/draining.ts';
 import { openStream, type OpenedStream } from '../../tunnel/client-stream.ts';
-import { getSource } from '../sessions/service.ts';
+import { getSource, whenLeft } from '../sessions/service.ts';
 import { streamTarget } from '../sessions/streams.ts';
 import { Askers } from './askers.ts';
 import { type BridgeMemory, ChannelBridge } from './channel-bridge.ts';
@@ -27,6 +28,7 @@ import { Unproven, unprovenLimits } from './unproven.ts';
 
 /** How long the kernel of a client without a `session_id` may start before its socket is taken all the same: such clients give up after 40 s. */
 const startMs = 30_000;
+const beforeRunning: readonly SessionState[] = ['PENDING', 'SCHEDULED', 'PREPARING', 'CREATING'];
 
 /** Takes the socket, and answers for it until one of its ends is gone. @throws Refusal as `requireKernel` */
 export async function openChannels(
@@ -54,6 +56,7 @@ export async function openChannels(
       open: (after, writer) => openKernel(ctx, kernel, after, writer),
       stillAllowed: stillAllowed(ctx, kernel.source.projectId),
       explain: (refusal) => explain(ctx, kernel, refusal),
+      whenStarted: (withinMs) => whenLeft(ctx, kernel.source.sessionId, beforeRunning, withinMs),
       isRestarted: () => isRestarted(kernel.kernelId, clock.nowMs()),
       isDraining: () => machine.isDraining,
     },

@@ -5,7 +5,7 @@ import { Refusal } from '../../../schema/errors.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { systemTimers } from '../../platform/clock.ts';
 import { listKernelspecs, startKernel } from '../kernels/service.ts';
-import { createSession, deleteSession, getSource } from '../sessions/service.ts';
+import { createSession, deleteSession, getSource, whenLeft } from '../sessions/service.ts';
 import type { SessionSource } from '../sessions/view.ts';
 import { listOffers, type Offer, requireOffer } from './offers.ts';
 
@@ -78,8 +78,20 @@ async function awaitPlace(ctx: UserCtx, id: string, withinMs: number): Promise<S
       await deleteSession(ctx, id, stopNow);
       throw new Refusal('jupyter_start_waits', waitedFor(source));
     }
-    await new Promise<void>((resolve) => void systemTimers.after(pauseMs, resolve));
+    await pauseWhilePending(ctx, id, pauseMs);
   }
+}
+
+/** One that still waits for admission is not known where it would be told that it has its place: it is looked at again. */
+async function pauseWhilePending(ctx: UserCtx, id: string, pauseMs: number): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const cancel = systemTimers.after(pauseMs, resolve);
+    void whenLeft(ctx, id, ['PENDING'], pauseMs).then((hasPlace) => {
+      if (!hasPlace) return;
+      cancel();
+      resolve();
+    });
+  });
 }
 
 function waitedFor({ reason }: SessionSource): string {

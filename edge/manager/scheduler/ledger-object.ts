@@ -66,6 +66,9 @@ export class Ledger extends DurableObject<Env> implements LedgerRpc {
   get(...given: Parameters<LedgerRpc['get']>) {
     return this.#room.get(...given);
   }
+  left(...given: Parameters<LedgerRpc['left']>) {
+    return this.#room.left(...given);
+  }
   show(...given: Parameters<LedgerRpc['show']>) {
     return this.#room.show(...given);
   }

@@ -18,6 +18,10 @@ import { OutboxPump } from './outbox.ts';
 import type { LedgerRpc } from './rpc.ts';
 import { deliverReadModel, deliverReleases } from './sinks.ts';
 import type { Effect, LedgerPorts } from './turn.ts';
+import { Watchers } from './watchers.ts';
+
+/** For which anybody waits at most for a session to move: as long its object does not sleep. */
+const mostWatchMs = 10_000;
 
 export interface LedgerRoomPorts extends LedgerPorts {
   /** Number of the group, which is the name of the object. */
@@ -40,12 +44,14 @@ export class LedgerRoom implements LedgerRpc {
   readonly #ports: LedgerRoomPorts;
   readonly #core: Ledger;
   readonly #pump: OutboxPump;
+  readonly #watchers: Watchers;
   /** When the alarm rings, as far as this life knows. */
   #alarmMs = Number.POSITIVE_INFINITY;
 
   constructor(ports: LedgerRoomPorts) {
     this.#ports = ports;
     this.#core = new Ledger(ports, (aftermath) => this.#after(aftermath));
+    this.#watchers = new Watchers(ports.after);
     this.#pump = new OutboxPump({
       undelivered: (sink, limit) => this.#core.undelivered(sink, limit),
       delivered: (cursors) => this.#core.delivered(cursors),
@@ -79,7 +85,8 @@ export class LedgerRoom implements LedgerRpc {
   }
 
   /** The alarm is part of the same commit as the turn; a crash after it loses effects, never work. */
-  #after({ effects, alarmMs }: Aftermath): void {
+  #after({ effects, alarmMs, touched }: Aftermath): void {
+    this.#watchers.touch(touched);
     if (alarmMs !== undefined && alarmMs < this.#alarmMs) {
       this.#alarmMs = alarmMs;
       this.#ports.setAlarm(alarmMs);
@@ -139,7 +146,7 @@ export class LedgerRoom implements LedgerRpc {
       this.#core.alarm();
     } catch (error) {
       this.#ports.log.error('the alarm failed', { error: describeError(error).cause });
-      this.#after({ effects: [], alarmMs: this.#ports.clock.nowMs() + 1000 });
+      this.#after({ effects: [], alarmMs: this.#ports.clock.nowMs() + 1000, touched: new Set() });
     }
     await this.#pump.kick();
   }
@@ -157,6 +164,15 @@ export class LedgerRoom implements LedgerRpc {
   }
   async get(sessionId: string) {
     return this.#core.get(sessionId);
+  }
+  async left(...[sessionId, states, withinMs]: Parameters<LedgerRpc['left']>) {
+    const untilMs = this.#ports.clock.nowMs() + Math.min(withinMs, mostWatchMs);
+    for (;;) {
+      const state = this.#core.stateOf(sessionId);
+      if (state === undefined) return false;
+      if (!states.includes(state)) return true;
+      if (!(await this.#watchers.touched(sessionId, untilMs - this.#ports.clock.nowMs()))) return false;
+    }
   }
   async show(sessionId: string) {
     return this.#core.show(sessionId);

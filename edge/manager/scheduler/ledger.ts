@@ -49,11 +49,14 @@ import { parseShape } from './slots.ts';
 import { nextAlarmMs, sendIntents, sweep } from './sweep.ts';
 import { type Effect, type LedgerPorts, Turn } from './turn.ts';
 import { whyPending } from './why.ts';
+import type { SessionState } from '../../../schema/api/session-parts.ts';
 
 /** What a turn leaves to its shell. `alarmMs`: when `alarm` has to be called at the latest. */
 export interface Aftermath {
   effects: Effect[];
   alarmMs: number | undefined;
+  /** Sessions that may have changed. */
+  touched: ReadonlySet<string>;
 }
 
 export class Ledger {
@@ -82,7 +85,7 @@ export class Ledger {
         return answer;
       });
       this.#shown.forget(turn.touched);
-      this.#after({ effects: turn.effects, alarmMs: nextAlarmMs(turn) });
+      this.#after({ effects: turn.effects, alarmMs: nextAlarmMs(turn), touched: turn.touched });
       return result;
     } catch (error) {
       this.#heap = undefined;
@@ -336,6 +339,11 @@ export class Ledger {
   get(sessionId: string): LedgerSession | undefined {
     const row = this.#ports.store.session(sessionId);
     return row ? this.#toSession(row) : undefined;
+  }
+
+  /** The state of a session alone. */
+  stateOf(sessionId: string): SessionState | undefined {
+    return this.#ports.store.session(sessionId)?.state;
   }
 
   /** True when a session is over and no list shall show it. */

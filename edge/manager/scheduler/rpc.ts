@@ -158,6 +158,11 @@ export interface LedgerRpc {
   /** Binds to `groupNumber` at the first call and refuses another for ever. */
   admit(groupNumber: number, sessions: AdmittedSession[]): Promise<AdmitAnswer[]>;
   get(sessionId: string): Promise<LedgerSession | undefined>;
+  /**
+   * Resolves with true when its state is none of these (any more), with false when that was not so within `withinMs` (at most
+   * 10 s), it is not here, or too many wait already.
+   */
+  left(sessionId: string, states: readonly SessionState[], withinMs: number): Promise<boolean>;
   show(sessionId: string): Promise<ShownSession | undefined>;
   history(sessionId: string): Promise<HistoryRow[] | undefined>;
   route(sessionId: string): Promise<Route | undefined>;

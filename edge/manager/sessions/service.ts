@@ -2,7 +2,7 @@
  * The verbs of sessions. Who knows a session is asked in order: its ledger, admission, the read model. A number in an id
  * that the catalogue does not have is 404 before any object is touched; another tenant's session is the same 404.
  */
-import { defaultOutputPolicy, isTerminal } from '../../../schema/api/session-parts.ts';
+import { defaultOutputPolicy, isTerminal, type SessionState } from '../../../schema/api/session-parts.ts';
 import type { NewSession, Session, SessionHistory } from '../../../schema/api/session.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { parseSessionId } from '../../../schema/ids.ts';
@@ -161,6 +161,23 @@ async function require(ctx: UserCtx, id: string, verb: ProjectVerb): Promise<Fou
 /** A session with its whole specification, which the API does not show. @throws Refusal as {@link deleteSession} */
 export async function getSource(ctx: UserCtx, id: string, verb: ProjectVerb): Promise<SessionSource> {
   return (await require(ctx, id, verb)).source;
+}
+
+/**
+ * Resolves with true when a session is in none of these states (any more); with false after `withinMs`, or at once where its
+ * ledger can not tell: it is to be looked at again after a while.
+ */
+export async function whenLeft(
+  { env }: UserCtx,
+  id: string,
+  states: readonly SessionState[],
+  withinMs: number,
+): Promise<boolean> {
+  const place = parseSessionId(id);
+  if (!place) return false;
+  return ledgerObject(env, place.groupNumber)
+    .left(id, states, withinMs)
+    .catch(() => false);
 }
 
 /** A session as it is now, as JSON with its version: one call of an object for all that their ledgers know. */

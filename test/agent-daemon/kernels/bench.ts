@@ -34,6 +34,9 @@ export class KernelBench extends InitBench {
   /** Another init than that of this version, as in a container of an earlier one. */
   initPath = initBinary;
   heldSpawns = 0;
+  /** The name under which one waits in the container. */
+  kernelInAdvance: string | undefined;
+  readonly startedSpecs: string[] = [];
   kernels!: SessionKernels;
   #readers: { isDone: boolean; cut(): unknown }[] = [];
 
@@ -49,6 +52,8 @@ export class KernelBench extends InitBench {
         path: `${this.dir.path}/kernels`,
         wereLeft: existsSync(`${this.dir.path}/kernels`),
         initPath: this.initPath,
+        kernelInAdvance: () => this.kernelInAdvance,
+        startsSpec: (name) => void this.startedSpecs.push(name),
         supervisor: () => this.supervisor,
         spawnOf: (processId, argv, more = {}) => {
           if (this.holdsSpawns) return new Promise(() => void this.heldSpawns++);

@@ -1,7 +1,9 @@
 /**
  * A kernel of Jupyter for tests, which speaks ZMTP over plain sockets and does what the code of an execute_request says:
- * JSON of a list of steps. A program: `node fake-kernel.ts CONNECTION_FILE`.
+ * JSON of a list of steps. A program: `node fake-kernel.ts CONNECTION_FILE`. What is no such list it takes for what a bridge
+ * says of its own; with FAKE_STUBBORN it does nothing of that kind, from the second on.
  */
+import { spawnSync } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
@@ -31,6 +33,8 @@ export type Step =
   | { do: 'fail'; name: string; value: string }
   /** Adds one to what it counts in this process, and prints that. */
   | { do: 'count' }
+  /** Prints the id of its process, and starts one that sleeps, in a group of its own; prints that one's too. */
+  | { do: 'pids' }
   /** Stops its process, which hears nothing any more. */
   | { do: 'stop' }
   /** Says nothing more of this cell, as if that was lost. */
@@ -109,6 +113,7 @@ class FakeKernel {
   #isSubscribed = false;
   #count = 0;
   #counted = 0;
+  #told = 0;
   #refuses = 0;
   #interrupt: ((error: Error) => void) | undefined;
   #answer: ((text: string) => void) | undefined;
@@ -203,6 +208,10 @@ class FakeKernel {
       this.#refuses--;
       return { status: 'aborted' };
     }
+    if (!code.startsWith('[')) {
+      if (process.env['FAKE_STUBBORN'] === undefined || this.#told++ === 0) return ok;
+      return { status: 'error', ename: 'Stubborn', evalue: '', traceback: [] };
+    }
     try {
       for (const step of JSON.parse(code) as Step[]) await this.#step(step, header);
       return ok;
@@ -286,6 +295,12 @@ class FakeKernel {
       case 'count':
         this.#send('iopub', 'stream', parent, { name: 'stdout', text: `${++this.#counted}` });
         return;
+      case 'pids': {
+        // With a shell of job control it is in another group of the same session.
+        const { stdout } = spawnSync('bash', ['-mc', 'sleep 1000 > /dev/null 2>&1 & echo $!'], { encoding: 'utf8' });
+        this.#send('iopub', 'stream', parent, { name: 'stdout', text: `${process.pid} ${stdout}` });
+        return;
+      }
       case 'refuse':
         this.#refuses = step.cells;
     }

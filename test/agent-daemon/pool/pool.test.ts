@@ -86,7 +86,8 @@ describe('containers in advance', () => {
   it('have the name of their session, by which the engine refuses a second one', async () => {
     await oneReady();
     const id = freshSessionId();
-    const { id: containerId } = await createIn(id);
+    const { id: containerId, isWarm } = await createIn(id, sh('sleep 10'));
+    expect(isWarm).toBe(true);
     expect((await core.runtime.findContainer(containerId))?.name).toBe(`${id}-main1-g1`);
     await expect(
       core.runtime.createContainer({ name: `${id}-main1-g1`, Image: busyboxImage, Cmd: ['true'] }),
@@ -121,7 +122,7 @@ describe('containers in advance', () => {
     expect((await core.runtime.findContainer(containerId))?.labels).not.toHaveProperty(labels.warm);
     const again = freshSessionId();
     await core.host.homes.ensure(again);
-    expect(await createIn(again)).toMatchObject({ isWarm: false });
+    expect(await createIn(again, sh('sleep 1'))).toMatchObject({ isWarm: false });
     expect(await core.event(again, 'running')).toMatchObject({ start: 'home-kept' });
   });
 
@@ -167,5 +168,15 @@ describe('containers in advance', () => {
     expect(ready()).toBe(0);
     core.memory = undefined;
     await oneReady();
+  });
+
+  it('are held apart for sessions with a command and for those without, in which kernels are started', async () => {
+    await oneReady();
+    expect(await createIn(freshSessionId())).toMatchObject({ isWarm: false });
+    await until(async () => (await createIn(freshSessionId())).isWarm, {
+      what: 'one for a session without a command',
+      timeoutMs: 60_000,
+      everyMs: 1_500,
+    });
   });
 });

@@ -24,7 +24,7 @@ it('answers in the shape of the call, measured for the one who asks', async () =
   const describe = describeCall({
     clock: { nowMs: () => 77, bootMs: () => bootMs },
     runtimeVersion: 'Node.js 24',
-    diagnose: () => Promise.resolve({ report, disks: [], inAdvance: { ready: 1, most: 4 } }),
+    diagnose: () => Promise.resolve({ report, disks: [], inAdvance: { ready: 1, kernels: 1, most: 4 } }),
     route: () => ({ proxy: 'http://proxy:3128', trust: 'pinned' }),
     pingMs: () => 1.5,
     errors: () => [],
@@ -37,7 +37,7 @@ it('answers in the shape of the call, measured for the one who asks', async () =
     upMs: 2_500,
     report,
     route: { proxy: 'http://proxy:3128', trust: 'pinned' },
-    inAdvance: { ready: 1, most: 4 },
+    inAdvance: { ready: 1, kernels: 1, most: 4 },
     pingMs: 1.5,
     loops: ['networks: failed 3 times, now by no room, hangs'],
   });

@@ -33,7 +33,7 @@ export const rows: Row[] = [
   },
   {
     name: 'create-to-result-warm',
-    title: 'the same in a container that was started in advance',
+    title: 'the same with a container and a kernel in it that were started in advance',
     peer,
     unit: 'ms',
     goal: { kind: 'ratio', atMost: 0.04 },
@@ -77,9 +77,9 @@ async function startInAdvance(stack: Stack, client: KernelClient, name: string):
   await until(
     async () => {
       const { diagnosis } = (await stack.client.api('GET', agent)) as AgentShown;
-      return (diagnosis?.inAdvance?.ready ?? 0) > 0;
+      return (diagnosis?.inAdvance?.kernels ?? 0) > 0;
     },
-    { what: 'a container in advance', timeoutMs: 60_000, everyMs: 200 },
+    { what: 'a kernel in advance', timeoutMs: 60_000, everyMs: 200 },
   );
   return startOurs(stack, client, name, true);
 }

@@ -229,7 +229,10 @@ describe('a kernel', () => {
   it('that dies and starts anew is followed into its next start, also by who comes back when it hears of it', async () => {
     const more = { protocol: v1Protocol, session: 'page-0' };
     const { client, kernel } = await connected(more);
-    kernel.say(stream('a', 'r')).tell({ kind: 'ended', reason: 'exited', exitCode: 1, restarts: true }).end();
+    kernel
+      .say(stream('a', 'r'))
+      .tell({ kind: 'ended', end: kernel.offset, reason: 'exited', exitCode: 1, restarts: true })
+      .end();
     const next = await gateway.stream();
     expect(next.open).toMatchObject({ after: { starts: 2, offset: 0 }, writer: kernel.open.writer });
     next
@@ -244,7 +247,7 @@ describe('a kernel', () => {
 
   it('that stays dead is dead, until it is started again', async () => {
     const { client, kernel } = await connected();
-    kernel.tell({ kind: 'ended', reason: 'oom', signal: 'SIGKILL', restarts: false }).end();
+    kernel.tell({ kind: 'ended', end: kernel.offset, reason: 'oom', signal: 'SIGKILL', restarts: false }).end();
     await sees(client, 2);
     expect(client.seen).toEqual(['iopub stream [causeway: the kernel has ended (oom)]\n', 'iopub status dead']);
     const waits = await gateway.stream();
@@ -254,6 +257,32 @@ describe('a kernel', () => {
     back.accept().begin(2, 0).say(stream('b', 'r'));
     await sees(client, 3);
     expect([client.seen[2], client.closed]).toEqual(['iopub stream r b', undefined]);
+  });
+
+  it('of which something was lost on the way is asked for it again, and only then is over', async () => {
+    const { client, kernel } = await connected();
+    kernel.say(stream('a', 'r'));
+    const { offset } = kernel;
+    // Of what follows one record never comes, then nothing of the last.
+    kernel.offset += 100;
+    kernel.say(stream('c', 'r'));
+    const again = await gateway.stream();
+    expect(again.open.after).toEqual({ starts: 1, offset });
+    again.accept().begin(1, offset).say(stream('b', 'r'));
+    const end = again.offset + 50;
+    again.tell({ kind: 'ended', end, reason: 'exited', exitCode: 1, restarts: false }).end();
+    const last = await gateway.stream();
+    expect(last.open.after).toEqual({ starts: 1, offset: again.offset });
+    last.accept().begin(1, again.offset).say(stream('c', 'r'));
+    last.tell({ kind: 'ended', end: last.offset, reason: 'exited', exitCode: 1, restarts: false }).end();
+    await sees(client, 5);
+    expect(client.seen).toEqual([
+      'iopub stream r a',
+      'iopub stream r b',
+      'iopub stream r c',
+      'iopub stream [causeway: the kernel has ended (exited)]\n',
+      'iopub status dead',
+    ]);
   });
 
   it('that can not be started ends the socket with the reason in words', async () => {
@@ -273,7 +302,7 @@ describe('a kernel', () => {
     gateway.kernels = [{ ...idleKernel(kernelId), spec: 'python3' }];
     const restart = path.replace('/channels', '/restart');
     expect((await call('POST', restart, { token: gateway.token, body: {} })).status).toBe(200);
-    kernel.tell({ kind: 'ended', reason: 'exited', exitCode: 0, restarts: true }).end();
+    kernel.tell({ kind: 'ended', end: kernel.offset, reason: 'exited', exitCode: 0, restarts: true }).end();
     (await gateway.stream())
       .accept()
       .begin(2, 0)

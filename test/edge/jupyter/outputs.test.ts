@@ -49,7 +49,7 @@ describe('the outputs of a kernel', () => {
       const record = joinRecord(stream('a', 'r'));
       const { answer, log } = await ask(query, 5);
       expect(log.open.after).toEqual({ starts, offset: 0 });
-      log.begin(starts, 0).write(record).tell({ kind: 'ended', reason: 'exited', restarts: true });
+      log.begin(starts, 0).write(record).tell({ kind: 'ended', end: log.offset, reason: 'exited', restarts: true });
       log.end();
       expect(new Uint8Array(await (await answer).arrayBuffer())).toEqual(new Uint8Array(record));
     }

@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { Agent, type AgentConfig, type AgentPorts } from '../../../agent-daemon/agent.ts';
 import type { Config } from '../../../agent-daemon/config.ts';
 import { replaceDurably } from '../../../agent-daemon/disk.ts';
-import { inside, ownerOf } from '../../../agent-daemon/runtime/docker-spec.ts';
+import { inside, labels, ownerOf } from '../../../agent-daemon/runtime/docker-spec.ts';
 import type { Post, Put } from '../../../agent-daemon/tunnel/edge-api.ts';
 import type { Membership } from '../../../agent-daemon/tunnel/identity.ts';
 import type { Dial } from '../../../agent-daemon/tunnel/socket.ts';
@@ -52,6 +52,8 @@ export interface SimHostOptions {
   restartMs?: number | undefined;
   /** A container got the name of a session. */
   renamed?: () => void;
+  /** A session got a kernel that had been started in advance. */
+  tookKernel?: () => void;
   /** Asked at each durable step: true kills the agent there, or loses the answer (`unknown`). */
   faultAt?: (name: AgentFailpoint, phase: 'before' | 'after' | 'unknown') => boolean;
   /** The agent asks its engine for a container. */
@@ -316,6 +318,7 @@ export class SimHost {
         this.#options.forgets?.({ ...placementOf(container), processId, stream, offset });
       },
       ran: (runId) => this.#options.ran?.(placementOf(container), runId),
+      took: () => this.#options.tookKernel?.(),
       typed: (processId, bytes) => this.#options.typed?.(placementOf(container), processId, bytes),
       hungUp: (processId) => this.#options.hungUp?.(placementOf(container), processId),
       ...(watch === undefined ? {} : { watch: (processId) => watch(placementOf(container), processId) }),
@@ -336,12 +339,16 @@ export class SimHost {
     if (change === 'die') this.#noteEnd(container.id);
   }
 
-  #noteStart(container: SimContainer): void {
+  /** The first process of whoever has the container: what was started there before is nobody's. */
+  #noteStart(container: SimContainer): boolean {
     const { id: containerId, name } = container;
-    const { sessionId, generation = 0 } = ownerOf(container) ?? {};
+    const owner = ownerOf(container);
+    if (owner === undefined && labels.warm in container.labels) return false;
+    const { sessionId, generation = 0 } = owner ?? {};
     const startedAtMs = this.#options.now();
     this.history.push({ host: this.name, containerId, name, sessionId, generation, startedAtMs, endedAtMs: undefined });
     this.#trace(`container begins ${name}`);
+    return true;
   }
 
   #noteEnd(containerId: string): void {

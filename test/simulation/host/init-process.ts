@@ -27,6 +27,10 @@ export interface ProcessHost {
   hungUp(processId: string): void;
   /** Who watches the bridge that this process is. */
   watch(processId: string): BridgeWatch;
+  /** Names under which kernels wait that were started in advance. */
+  waiting: Set<string>;
+  /** One of them was taken. */
+  took(): void;
 }
 
 type End = Pick<ProcessExit, 'kind' | 'value' | 'errno' | 'timeMs' | 'message'>;
@@ -107,6 +111,8 @@ export class ModelProcess {
       reads: () => this.#beginsToRead(),
       ran: (runId) => host.ran(runId),
       watch: () => host.watch(spec.processId),
+      waiting: host.waiting,
+      took: () => host.took(),
     };
     const { argv } = spec;
     this.#interpreter = kernelOf(argv, ports) ?? bridgeOf(argv, ports) ?? specsToolOf(argv, ports);

@@ -35,8 +35,8 @@ export interface ModelInitOptions {
   memoryBytes: number;
   /** Dials the socket of this name in the container's run directory; undefined when nobody listens there. */
   dial(name: string): Duplex | undefined;
-  /** Its first process starts. */
-  began?(): void;
+  /** A process starts; true when it need not be told of another. */
+  began?(): boolean;
   /** The init has exited, and the container with it. */
   exited(code: number): void;
   /** The lease ran out: nothing runs in the container any more, though it stays. */
@@ -47,6 +47,8 @@ export interface ModelInitOptions {
   typed?(processId: string, bytes: Uint8Array): void;
   /** Such a process has ended. */
   hungUp?(processId: string): void;
+  /** A kernel was taken that had been started in advance. */
+  took?(): void;
   /** Who watches the bridge to a kernel of Jupyter that this process is. */
   watch?(processId: string): BridgeWatch;
   /** It is told that what a stream wrote before `offset` is safe. */
@@ -80,6 +82,7 @@ export class ModelInit {
   #cancelGiveUp: () => void = () => undefined;
   #killAtMs = Number.POSITIVE_INFINITY;
   #hasBegun = false;
+  readonly #waiting = new Set<string>();
   #leaseExpired = false;
   #terminating = false;
   #shutsDown = false;
@@ -303,12 +306,11 @@ export class ModelInit {
     const watch = (processId: string): BridgeWatch => this.#options.watch?.(processId) ?? unwatched;
     const typed = (processId: string, bytes: Uint8Array): void => this.#options.typed?.(processId, bytes);
     const hungUp = (processId: string): void => this.#options.hungUp?.(processId);
-    const host = { clock, timers, ring: this.#ring, changed, ran, watch, typed, hungUp };
+    const took = (): void => this.#options.took?.();
+    const host = { clock, timers, ring: this.#ring, changed, ran, watch, typed, hungUp, took, waiting: this.#waiting };
     const process = new ModelProcess(spec, this.#nextPid++, host);
     this.#processes.set(spec.processId, process);
-    if (this.#hasBegun) return;
-    this.#hasBegun = true;
-    this.#options.began?.();
+    this.#hasBegun ||= this.#options.began?.() ?? true;
   }
 
   #setLease(deadlineBootMs: number): void {

@@ -40,6 +40,10 @@ export interface InterpreterPorts {
   ran(runId: string): void;
   /** Who watches it as a bridge. */
   watch(): BridgeWatch;
+  /** Names under which kernels wait in the container that were started in advance. */
+  waiting: Set<string>;
+  /** One of them was taken. */
+  took(): void;
 }
 
 /** How the kernel behind a bridge ended. */

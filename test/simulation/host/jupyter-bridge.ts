@@ -10,6 +10,8 @@ import type { BridgeWatch, Interpreter, InterpreterPorts, KernelEnd } from './in
 import { ModelJupyterKernel } from './jupyter-kernel.ts';
 
 const startMs = 300;
+/** What it takes to make one that was started in advance the session's. */
+const takeMs = 10;
 /** What a kernel takes that is asked to shut down, and when it is killed that does not heed that. */
 const shutdownMs = 100;
 const killMs = 5_000;
@@ -18,10 +20,35 @@ const lengthBytes = 4;
 const sigkill = 9;
 const inputChannels: readonly string[] = ['shell', 'control', 'stdin'];
 
-/** The bridge of an argv; undefined when it is another program. */
-export function bridgeOf(argv: readonly string[], ports: InterpreterPorts): ModelBridge | undefined {
+/** The bridge of an argv, or what leaves a kernel waiting; undefined when it is another program. */
+export function bridgeOf(argv: readonly string[], ports: InterpreterPorts): Interpreter | undefined {
   const [program, tool] = argv;
-  return program === inside.init && tool === 'kernel' ? new ModelBridge(ports) : undefined;
+  if (program !== inside.init || tool !== 'kernel') return undefined;
+  const options = argv.slice(2, argv.indexOf('--'));
+  const option = (name: string): string | undefined => {
+    const at = options.indexOf(name);
+    return at < 0 ? undefined : options[at + 1];
+  };
+  const name = option('--park');
+  return name === undefined ? new ModelBridge(ports, option('--take')) : parking(name, ports);
+}
+
+/** Starts a kernel in advance, and is done. */
+function parking(name: string, ports: InterpreterPorts): Interpreter {
+  let cancel: () => void = () => undefined;
+  const parked = (): void => {
+    ports.waiting.add(name);
+    ports.exit(0);
+  };
+  return {
+    start: () => {
+      cancel = ports.timers.after(startMs, parked);
+    },
+    read: () => undefined,
+    interrupt: () => undefined,
+    terminate: () => false,
+    end: () => cancel(),
+  };
 }
 
 class ModelBridge implements Interpreter {
@@ -33,8 +60,12 @@ class ModelBridge implements Interpreter {
   #isAsked = false;
   #isOver = false;
 
-  constructor(ports: InterpreterPorts) {
+  readonly #takes: string | undefined;
+
+  /** `takes`: the name of one that was started in advance. */
+  constructor(ports: InterpreterPorts, takes: string | undefined) {
     this.#ports = ports;
+    this.#takes = takes;
     this.#watch = ports.watch();
     this.#kernel = new ModelJupyterKernel({
       timers: ports.timers,
@@ -47,11 +78,13 @@ class ModelBridge implements Interpreter {
   }
 
   start(): void {
+    const waited = this.#takes !== undefined && this.#ports.waiting.delete(this.#takes);
+    if (waited) this.#ports.took();
     const ready = (): void => {
-      this.#note({ kind: 'ready' });
+      this.#note({ kind: 'ready', ...(waited ? { inAdvance: true as const } : {}) });
       this.#ports.reads();
     };
-    this.#cancels.push(this.#ports.timers.after(startMs, ready));
+    this.#cancels.push(this.#ports.timers.after(waited ? takeMs : startMs, ready));
   }
 
   read(bytes: Buffer): void {

@@ -4,7 +4,7 @@ import type { Interpreter, InterpreterPorts } from './interpreters.ts';
 
 /** Name of the one kernelspec of simulated images. */
 export const specName = 'simulated';
-const kernelJson = { argv: ['a-kernel', '-f', '{connection_file}'], display_name: 'Simulated', language: 'words' };
+const kernelJson = { argv: ['a-kernel', '-f', '{connection_file}'], display_name: 'Simulated', language: 'python' };
 const takesMs = 20;
 
 /** The tool of an argv; undefined when it is another. */
