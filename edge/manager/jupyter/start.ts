@@ -109,12 +109,23 @@ export function whyEnded({ state, reason, result }: SessionSource): string {
   return `The session of the kernel is over (${state.toLowerCase()}${why === undefined ? '' : `: ${why}`}).`;
 }
 
+/** Of the languages of which most images have the same kernelspec. */
+const usualSpecs: Readonly<Record<string, string>> = { python: 'python3' };
+
 /** Starts the kernel that a session was made for; harmless when it is there. @throws Refusal `kernel_spec_missing` */
 export async function startMainKernel(ctx: UserCtx, sessionId: string, language: string): Promise<void> {
-  const specs = await listKernelspecs(ctx, sessionId);
   const wanted = language.toLowerCase();
-  const spec =
-    specs.find((each) => each.name === `${wanted}3`) ?? specs.find((each) => each.language.toLowerCase() === wanted);
+  const start = async (spec: string) => {
+    await startKernel(ctx, sessionId, { id: mainKernelOf(sessionId), spec, restarts });
+  };
+  try {
+    // It costs a list of what there is less.
+    if (usualSpecs[wanted] !== undefined) return await start(usualSpecs[wanted]);
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.code !== 'kernel_spec_missing') throw error;
+  }
+  const specs = await listKernelspecs(ctx, sessionId);
+  const spec = specs.find((each) => each.language.toLowerCase() === wanted);
   if (!spec) {
     const had = specs.map(({ name }) => name).join(', ');
     throw new Refusal(
@@ -122,5 +133,5 @@ export async function startMainKernel(ctx: UserCtx, sessionId: string, language:
       `The image has no kernel of Jupyter for ${language}${had === '' ? ', nor any other.' : `; it has ${had}.`}`,
     );
   }
-  await startKernel(ctx, sessionId, { id: mainKernelOf(sessionId), spec: spec.name, restarts });
+  await start(spec.name);
 }

@@ -79,7 +79,6 @@ describe('a client', () => {
     first.refuse('kernel_not_found');
     const kernel = (await gateway.stream()).accept().begin(1, 0);
     expect(gateway.asked.map(({ op, input }) => [op, input['act']])).toEqual([
-      ['kernelspecs', undefined],
       ['kernel', { kind: 'startSpec', spec: 'python3', restarts: { perMinute: 5 } }],
     ]);
     await until('what it said', () => kernel.said.length === 1);
@@ -504,4 +503,15 @@ describe('limits', () => {
       at += part.byteLength;
     }
   }
+});
+
+it('who waits for a session is told by its ledger when it runs', async () => {
+  const { ledger } = gateway.bench;
+  const before = ['PENDING', 'SCHEDULED', 'PREPARING', 'CREATING'] as const;
+  const started = ledger.left(sessionId, before, 10_000);
+  await gateway.run(sessionId);
+  expect(await started).toBe(true);
+  expect(await ledger.left(sessionId, before, 10_000)).toBe(true);
+  expect(await ledger.left(sessionId, ['RUNNING'], 20)).toBe(false);
+  expect(await ledger.left('ses_00000000000000000000000000_1_1', before, 10_000)).toBe(false);
 });

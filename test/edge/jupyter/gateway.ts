@@ -249,6 +249,8 @@ export class Gateway {
     if (op === 'kernelspecs') return { ok: true as const, result: { specs: this.specs } };
     const id = String(input['kernelId']);
     const act = input['act'] as { kind: string; spec?: string };
+    if (act.kind === 'startSpec' && !this.specs.some(({ name }) => name === act.spec))
+      return { ok: false as const, code: 'kernel_spec_missing' };
     if (act.kind === 'startSpec') this.kernels.push({ ...idleKernel(id), spec: act.spec! });
     const kernel = this.kernels.find((each) => each.id === id);
     return kernel ? { ok: true as const, result: { kernel } } : { ok: false as const, code: 'kernel_not_found' };
