@@ -48,8 +48,9 @@ async function serve(stream: AgentStream, serving: Serving): Promise<void> {
   // Another start is opened anew by the client, and spoken to then.
   const held = writer === undefined || starts < kernel.saved.starts ? undefined : await kernel.input.hold(writer);
   const inputOffset = writer === undefined ? undefined : kernel.input.offsetOf(writer);
+  const hearing = new Hearing(stream, kernel);
   if (held !== undefined && writer !== undefined)
-    hear(stream, kernel, { ...held, writer }).catch((error: unknown) => refuse(stream, error));
+    hearing.hear({ ...held, writer }).catch((error: unknown) => refuse(stream, error));
   stream.opened(inputOffset === undefined ? {} : { inputOffset });
   stream.seek(channels.stdout, from);
   await send(stream, { kind: 'begun', starts, from });
@@ -61,36 +62,60 @@ async function serve(stream: AgentStream, serving: Serving): Promise<void> {
   } finally {
     over.abort();
   }
+  // What is taken goes to a start that is not said to be over.
+  await hearing.stop();
   await tellEnd(stream, serving);
 }
 
 // ---- what the client says ----
 
-/** Takes the records of one writer, until another stream of it comes. */
-async function hear(
-  stream: AgentStream,
-  kernel: JupyterKernel,
-  { writer, signal, say, done }: HeldWriter & { writer: string },
-): Promise<void> {
-  const replaced = () => stream.reset('kernel_writer_replaced');
-  signal.addEventListener('abort', replaced);
-  if (signal.aborted) replaced();
-  let at = kernel.input.offsetOf(writer);
-  const records = new RecordsIn(kernel.input.stagingPath(writer), kernel.input.disk);
-  try {
-    for await (const { channel, offset, bytes, end } of stream.read()) {
-      if (channel !== channels.input || end) continue;
-      if (offset !== at) throw new Refusal('kernel_message_invalid', `Input goes on at ${at}.`);
-      at += bytes.byteLength;
-      for await (const record of records.push(bytes)) {
-        await kernel.input.whenRoom(stream.closed);
-        await send(stream, { kind: 'taken', offset: await say(record) });
+class Hearing {
+  readonly #stream: AgentStream;
+  readonly #kernel: JupyterKernel;
+  #isOver = false;
+  #taking: Promise<void> = Promise.resolve();
+
+  constructor(stream: AgentStream, kernel: JupyterKernel) {
+    this.#stream = stream;
+    this.#kernel = kernel;
+  }
+
+  /** Takes the records of one writer, until another stream of it comes. */
+  async hear({ writer, signal, say, done }: HeldWriter & { writer: string }): Promise<void> {
+    const { input } = this.#kernel;
+    const replaced = () => this.#stream.reset('kernel_writer_replaced');
+    signal.addEventListener('abort', replaced);
+    if (signal.aborted) replaced();
+    let at = input.offsetOf(writer);
+    const records = new RecordsIn(input.stagingPath(writer), input.disk);
+    try {
+      for await (const { channel, offset, bytes, end } of this.#stream.read()) {
+        if (channel !== channels.input || end) continue;
+        if (offset !== at) throw new Refusal('kernel_message_invalid', `Input goes on at ${at}.`);
+        at += bytes.byteLength;
+        for await (const record of records.push(bytes)) {
+          await input.whenRoom(this.#stream.closed);
+          await this.#take(() => say(record));
+        }
       }
+    } finally {
+      signal.removeEventListener('abort', replaced);
+      done();
+      await records.close();
     }
-  } finally {
-    signal.removeEventListener('abort', replaced);
-    done();
-    await records.close();
+  }
+
+  /** Takes nothing more: the writer says it again to the next start. Resolves when it was told of what was taken. */
+  async stop(): Promise<void> {
+    this.#isOver = true;
+    await this.#taking.catch(() => undefined);
+  }
+
+  #take(say: () => Promise<number>): Promise<void> {
+    if (this.#isOver) return Promise.resolve();
+    const take = async () => send(this.#stream, { kind: 'taken', offset: await say() });
+    this.#taking = take();
+    return this.#taking;
   }
 }
 

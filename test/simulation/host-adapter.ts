@@ -215,7 +215,8 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       host.containers().flatMap((container) => {
         const processes = host.init(container.id)?.processes ?? [];
         const isHollow = processes.length > 0 && processes.every(({ exited }) => exited);
-        return isHollow ? [ownerOf(container)!.sessionId] : [];
+        const { sessionId } = ownerOf(container) ?? {};
+        return isHollow && sessionId !== undefined ? [sessionId] : [];
       }),
     leftovers: () => ({
       containers: host.containers().flatMap((container) => {

@@ -2,6 +2,7 @@
  * What must hold in a simulated world: some after every commit and every start of a container, the rest when the world has
  * come to rest. The rules themselves are those of the real stack (`test/support/invariant-rules.ts`).
  */
+import { hasMain } from '../../agent-daemon/sessions/main-process.ts';
 import { parseShape } from '../../edge/manager/scheduler/slots.ts';
 import type { EnrolledAgent } from '../../edge/manager/scheduler/rpc.ts';
 import type { LedgerStore } from '../../edge/manager/scheduler/ledger-store.ts';
@@ -340,7 +341,7 @@ export class Invariants implements WatchLedger {
         ),
       ),
       ...hosts
-        .flatMap((host) => host.hollow().filter((id) => !waitsForRoom(specOf(edge, id))))
+        .flatMap((host) => host.hollow().filter((id) => endsWithProgram(specOf(edge, id))))
         .map((id) => `${id} goes on, and its program has ended`),
       ...this.#restless(edge, sessions),
     ];
@@ -461,6 +462,11 @@ export class Invariants implements WatchLedger {
 /** As its ledger has it: who asked may never have heard of the session. */
 function specOf(edge: SimEdge, sessionId: string): KernelSpec | undefined {
   return edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.spec(sessionId);
+}
+
+/** False for one that has no program of its own, and while a full log holds up its end. */
+function endsWithProgram(spec: KernelSpec | undefined): boolean {
+  return (spec === undefined || hasMain(spec)) && !waitsForRoom(spec);
 }
 
 /** A full log that nobody reads holds up the end, as its owner wants it. */

@@ -68,9 +68,9 @@ export class Notebook {
   #generation = 0;
   #position: LogPosition | undefined;
   /** The byte of the log that comes next. */
+  #next = 0;
   /** Nothing may come behind this. */
   #endsAt: number | undefined;
-  #next = 0;
   #reader = new RecordReader(0);
   #log: StartLog | undefined;
   #said: Said[] = [];

@@ -351,8 +351,9 @@ export class World implements Stage {
     bytes: number,
   ): Buffer | undefined {
     const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
-    const host = this.hosts.find(({ agentId }) => agentId === row?.agentId);
-    if (row?.generation !== generation || host === undefined) return undefined;
+    // Of two that are the same agent, one a copy of the other, nobody can say which one answered.
+    const [host, ...others] = this.hosts.filter(({ agentId }) => agentId === row?.agentId);
+    if (row?.generation !== generation || host === undefined || others.length > 0) return undefined;
     const kept = host.uploaded(sessionId, uploadId);
     const isOver = row.endedAtMs !== null || row.stop !== null;
     return isOver && kept.byteLength < bytes ? undefined : kept;

@@ -14,6 +14,8 @@ export interface Server {
   /** With a slash at its end. */
   url: string;
   token: string;
+  /** It may miss what a kernel publishes first after its start. */
+  missesStarts?: boolean;
 }
 
 export interface Lab {

@@ -44,6 +44,7 @@ export async function startReference(dir: string): Promise<Reference> {
   return {
     url,
     token: 'local',
+    missesStarts: true,
     // It ends its kernels itself when it is asked to.
     stop: async () => void (await server.stop(15_000)),
   };

@@ -72,11 +72,11 @@ export class KernelSocket {
   }
 
   /** Waits for a message; fails when the socket is closed before. */
-  whenSaid(fits: (message: JupyterMessage) => boolean, what: string): Promise<JupyterMessage> {
+  whenSaid(fits: (message: JupyterMessage) => boolean, what: string, timeoutMs = 60_000): Promise<JupyterMessage> {
     return until(() => this.messages.find(fits), {
       what,
       everyMs: 5,
-      timeoutMs: 60_000,
+      timeoutMs,
       giveUp: () => {
         const last = () =>
           this.messages
