@@ -174,7 +174,7 @@ export const faultKinds: readonly FaultKind[] = [
   },
   {
     name: 'rights changed',
-    weight: 3,
+    weight: 6,
     strike: (world) => world.changeRights(),
   },
   {

@@ -241,7 +241,8 @@ export class Notebook {
     this.#mustFollow(offset, 'has bytes');
     if (position === undefined || this.#log?.has(offset, bytes) !== true)
       return violated(`[J1] ${this.name} reads at ${offset} of start ${position?.starts} what nobody wrote`);
-    if (offset === this.#endsAt) violated(`[J3] ${this.name} goes on behind a gap within a record, at ${offset}`);
+    if (offset === this.#endsAt)
+      return violated(`[J3] ${this.name} goes on behind a gap within a record, at ${offset}`);
     if (this.#cuts > 0) sometimes.reached('a kernel was followed over a cut');
     this.#next = offset + bytes.byteLength;
     this.#doubts = 0;

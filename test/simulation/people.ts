@@ -51,7 +51,7 @@ export class People {
 
   constructor(ports: PeoplePorts) {
     this.#ports = ports;
-    this.areForKernels = ports.chance.fork('kernels').isTrue(0.15);
+    this.areForKernels = ports.chance.fork('kernels').isTrue(0.25);
   }
 
   /** Asks for one more session and repeats until there is an answer. */

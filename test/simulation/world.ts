@@ -307,7 +307,9 @@ export class World implements Stage {
 
   /** Somebody begins to read what a session says. */
   read(chance: Chance): void {
-    const chosen = chance.pick([...this.people.promised.keys()].slice(-30));
+    // Of a session that was made for kernels alone there is nothing to read.
+    const readable = [...this.people.promised].slice(-30).filter(([, { spec }]) => spec.command !== undefined);
+    const [chosen] = chance.pick(readable) ?? [];
     if (chosen === undefined || this.#readers >= maxReaders) return;
     const token = chance.pick(this.accounts.tokens)!;
     this.accounts.lastRead = token;

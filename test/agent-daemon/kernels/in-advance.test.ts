@@ -135,8 +135,17 @@ describe('[J18] a kernel that was started in advance', () => {
     const other = spawnSync(
       'setpriv',
       [
-        ...['--reuid=65534', '--regid=65534', '--clear-groups'],
-        ...[initBinary, 'kernel', '--take', name, '--', 'sh', '-c', 'exit 9'],
+        '--reuid=65534',
+        '--regid=65534',
+        '--clear-groups',
+        initBinary,
+        'kernel',
+        '--take',
+        name,
+        '--',
+        'sh',
+        '-c',
+        'exit 9',
       ],
       { env: { PATH: process.env['PATH'], TMPDIR: '/tmp' }, input: '' },
     );

@@ -258,32 +258,6 @@ describe('a kernel', () => {
     expect([client.seen[2], client.closed]).toEqual(['iopub stream r b', undefined]);
   });
 
-  it('of which something was lost on the way is asked for it again, and only then is over', async () => {
-    const { client, kernel } = await connected();
-    kernel.say(stream('a', 'r'));
-    const { offset } = kernel;
-    // Of what follows one record never comes, then nothing of the last.
-    kernel.offset += 100;
-    kernel.say(stream('c', 'r'));
-    const again = await gateway.stream();
-    expect(again.open.after).toEqual({ starts: 1, offset });
-    again.accept().begin(1, offset).say(stream('b', 'r'));
-    const end = again.offset + 50;
-    again.tell({ kind: 'ended', end, reason: 'exited', exitCode: 1, restarts: false }).end();
-    const last = await gateway.stream();
-    expect(last.open.after).toEqual({ starts: 1, offset: again.offset });
-    last.accept().begin(1, again.offset).say(stream('c', 'r'));
-    last.tell({ kind: 'ended', end: last.offset, reason: 'exited', exitCode: 1, restarts: false }).end();
-    await sees(client, 5);
-    expect(client.seen).toEqual([
-      'iopub stream r a',
-      'iopub stream r b',
-      'iopub stream r c',
-      'iopub stream [causeway: the kernel has ended (exited)]\n',
-      'iopub status dead',
-    ]);
-  });
-
   it('that can not be started ends the socket with the reason in words', async () => {
     await gateway.run(sessionId);
     gateway.specs = [];
@@ -503,15 +477,4 @@ describe('limits', () => {
       at += part.byteLength;
     }
   }
-});
-
-it('who waits for a session is told by its ledger when it runs', async () => {
-  const { ledger } = gateway.bench;
-  const before = ['PENDING', 'SCHEDULED', 'PREPARING', 'CREATING'] as const;
-  const started = ledger.left(sessionId, before, 10_000);
-  await gateway.run(sessionId);
-  expect(await started).toBe(true);
-  expect(await ledger.left(sessionId, before, 10_000)).toBe(true);
-  expect(await ledger.left(sessionId, ['RUNNING'], 20)).toBe(false);
-  expect(await ledger.left('ses_00000000000000000000000000_1_1', before, 10_000)).toBe(false);
 });

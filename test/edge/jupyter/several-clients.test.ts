@@ -1,4 +1,4 @@
-/** Several clients of one kernel, and one that has no name, as jupyter-server treats them. */
+/** Several clients of one kernel, and one that has no name, as jupyter-server treats them; and what is lost on the way to them. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { v1Protocol } from '../../../edge/manager/jupyter/client-socket.ts';
 import { type JupyterKernel, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
@@ -72,4 +72,31 @@ it('a client without a session_id is taken when its kernel answers, as at jupyte
   const client = await dialling;
   await sees(client, 1);
   expect(client.seen).toEqual(['iopub stream r a']);
+});
+
+it('a kernel of which something was lost on the way is asked for it again, and only then is over', async () => {
+  const client = await connect({ session: 'page-1' });
+  const kernel = (await gateway.stream()).accept().begin(1, 0);
+  kernel.say(stream('a', 'r'));
+  const { offset } = kernel;
+  // Of what follows one record never comes, then nothing of the last.
+  kernel.offset += 100;
+  kernel.say(stream('c', 'r'));
+  const again = await gateway.stream();
+  expect(again.open.after).toEqual({ starts: 1, offset });
+  again.accept().begin(1, offset).say(stream('b', 'r'));
+  const end = again.offset + 50;
+  again.tell({ kind: 'ended', end, reason: 'exited', exitCode: 1, restarts: false }).end();
+  const last = await gateway.stream();
+  expect(last.open.after).toEqual({ starts: 1, offset: again.offset });
+  last.accept().begin(1, again.offset).say(stream('c', 'r'));
+  last.tell({ kind: 'ended', end: last.offset, reason: 'exited', exitCode: 1, restarts: false }).end();
+  await sees(client, 5);
+  expect(client.seen).toEqual([
+    'iopub stream r a',
+    'iopub stream r b',
+    'iopub stream r c',
+    'iopub stream [causeway: the kernel has ended (exited)]\n',
+    'iopub status dead',
+  ]);
 });

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Watchers } from '../../../edge/manager/scheduler/watchers.ts';
+import { type JupyterKernel, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
+import { call } from '../client.ts';
+import { Gateway } from '../jupyter/gateway.ts';
 
 /** Timers that a test rings. */
 class Bells {
@@ -49,4 +52,19 @@ describe('who waits for a session to change', () => {
     watchers.touch(['more']);
     expect(await late).toBe(true);
   });
+});
+
+it('who waits for a session is told by its ledger when it runs', async () => {
+  const gateway = new Gateway();
+  await gateway.begin();
+  const made = await call<JupyterKernel>('POST', '/jupyter/api/kernels', { token: gateway.token, body: {} });
+  const { sessionId } = parseJupyterKernelId(made.body.id)!;
+  const { ledger } = gateway.bench;
+  const before = ['PENDING', 'SCHEDULED', 'PREPARING', 'CREATING'] as const;
+  const started = ledger.left(sessionId, before, 10_000);
+  await gateway.run(sessionId);
+  expect(await started).toBe(true);
+  expect(await ledger.left(sessionId, before, 10_000)).toBe(true);
+  expect(await ledger.left(sessionId, ['RUNNING'], 20)).toBe(false);
+  expect(await ledger.left('ses_00000000000000000000000000_1_1', before, 10_000)).toBe(false);
 });

@@ -310,7 +310,7 @@ export class ModelInit {
     const host = { clock, timers, ring: this.#ring, changed, ran, watch, typed, hungUp, took, waiting: this.#waiting };
     const process = new ModelProcess(spec, this.#nextPid++, host);
     this.#processes.set(spec.processId, process);
-    this.#hasBegun ||= this.#options.began?.() ?? true;
+    if (!this.#hasBegun) this.#hasBegun = this.#options.began?.() ?? true;
   }
 
   #setLease(deadlineBootMs: number): void {
