@@ -101,7 +101,8 @@ describe('a kernel of Jupyter', () => {
     await bench.act(id, { kind: 'shutdown' });
     for (const each of [first, whole, late]) {
       await each.done;
-      expect(each.events.at(-1)).toEqual({ kind: 'ended', reason: 'exited', exitCode: 0, restarts: false });
+      const end = each.read().after.offset;
+      expect(each.events.at(-1)).toEqual({ kind: 'ended', end, reason: 'exited', exitCode: 0, restarts: false });
     }
   });
 
@@ -306,6 +307,7 @@ describe('a kernel of Jupyter', () => {
       await reader.done;
       expect(reader.events.at(-1)).toEqual({
         kind: 'ended',
+        end: reader.read().after.offset,
         reason: 'exited',
         signal: 'SIGSEGV',
         restarts: starts < 3,
