@@ -38,6 +38,7 @@ export class Player {
   /** Of sockets that were closed. */
   readonly #before: Record<Who, JupyterMessage[]> = { a: [], b: [] };
   #number = 0;
+  #greeted = 0;
   #said = 0;
   /** The last request by which a kernel ended. */
   #fatal: string | undefined;
@@ -105,7 +106,7 @@ export class Player {
   }
 
   #say(by: Who, channel: string, type: string, content: Record<string, unknown>, more: Partial<Said> = {}): string {
-    const id = `${this.#isGreeting ? 'hello' : 'said'}-${this.#number}-${this.#said++}`;
+    const id = this.#isGreeting ? `hello-${this.#number}-${this.#greeted++}` : `said-${this.#number}-${this.#said++}`;
     const usual = {
       msg_id: id,
       session: this.#session(by),
