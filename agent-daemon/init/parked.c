@@ -139,7 +139,7 @@ static struct {
     bool is_over;
 } held;
 
-/* Takes a piece from the kernel, or brings one away that is held: `ready` says that this would not wait. */
+/* Takes a piece from the kernel, or brings one away that is held; called when that would not wait. */
 static void carry_errors(int to)
 {
     ssize_t size;

@@ -26,31 +26,25 @@ interface BootPorts {
 }
 
 /** The container: whose names its processes have until it is a session's, and what they are like. */
-export interface Bootable {
+interface Bootable {
   warmId: string;
   supervisor: Supervisor;
   kernel: string;
   imageEnv: readonly string[];
 }
 
-/** A kernel that waits: its kernelspec, and the name by which it is asked for. */
-export interface WaitingKernel {
-  spec: string;
-  name: string;
-}
-
 const output: OutputPolicy = { onFull: 'block', blockMs: 0, spoolBytes: 1024 * 1024 };
 
 /**
- * Leaves a kernel of this kernelspec waiting, as the image has it: what a user has put into a home is not looked at.
- * Undefined where there is none of that name, or none that can be given away. @throws Error when it did not come up
+ * Leaves a kernel of this kernelspec waiting, as the image has it (no user has put anything into this home yet), and answers
+ * the name by which it is asked for. Undefined where there is none of that name, or none that can be given away. @throws Error when it did not come up
  */
 export async function bootKernel(
   ports: BootPorts,
   container: Bootable,
   specName: string,
   signal: AbortSignal,
-): Promise<WaitingKernel | undefined> {
+): Promise<string | undefined> {
   const { warmId, supervisor } = container;
   const toolPorts = { ...ports, supervisor };
   const ref = () => ({ sessionId: warmId, generation: 0, processId: freshId('process', ports) });
@@ -77,6 +71,6 @@ export async function bootKernel(
     { spawning: spawning(parking.processId, bridgeArgv(inside.init, found, { park: name }), own), reads: 'stderr' },
     signal,
   );
-  if (parked?.exit.exitCode === 0) return { spec: specName, name };
+  if (parked?.exit.exitCode === 0) return name;
   throw new Error(`a kernel did not come up: ${parked?.output.toString().trim().slice(-500) ?? 'it took too long'}`);
 }

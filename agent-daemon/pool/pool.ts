@@ -1,8 +1,8 @@
 /**
  * Containers that are started in advance, so that a session need not wait for the engine: each runs its init, and where
  * sessions of its kind started a kernel of Jupyter, one of those, on a network of its own, with a home of its own. A session
- * takes one by giving it its name and its home's; until then nobody's code was in it, and behind a session it is never used again. What is here when the agent starts is removed:
- * the pool is no state, and costs nothing to lose.
+ * takes one by giving it its name and its home's; until then nobody's code was in it, and behind a session it is never used
+ * again. What is here when the agent starts is removed: the pool is no state, and costs nothing to lose.
  */
 import { join } from 'node:path';
 import { memoryReserveBytes } from '../capacity/capacity.ts';
@@ -226,10 +226,12 @@ export class Pool implements WarmContainers {
       held.kernel = await bootKernel(host, container, spec, AbortSignal.any([given.signal, this.#stopping.signal]));
     } catch (error) {
       if (!this.#isStopped) host.log.warn('no kernel can be started in advance', { spec, error: String(error) });
+      // What was to start it may live on there, and is nobody's to be given.
+      if (given.signal.aborted) await this.#giveBack(held);
     } finally {
       cancel();
-      await host.spools.removeSession(warmId);
       held.isBooting = false;
+      await host.spools.removeSession(warmId);
     }
   }
 

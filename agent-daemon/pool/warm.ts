@@ -2,7 +2,6 @@
 import type { KernelSpec } from '../../schema/protocol/intents.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import type { ContainerSummary, ImageFacts } from '../runtime/runtime.ts';
-import type { WaitingKernel } from './boot.ts';
 
 /** A container that is nobody's yet: in it runs its init, and at most a kernel that waits for whoever asks for one. */
 export interface WarmContainer {
@@ -11,7 +10,8 @@ export interface WarmContainer {
   network: string;
   /** Connected to its init. */
   supervisor: Supervisor;
-  kernel?: WaitingKernel | undefined;
+  /** The name under which a kernel waits in it. */
+  kernel?: string | undefined;
 }
 
 /** What a session wants of one. */

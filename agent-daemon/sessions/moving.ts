@@ -43,7 +43,7 @@ async function take({ host, record, running }: Moving): Promise<Start> {
     containerId: taken.containerId,
     network: taken.network,
     imageId: found.facts.id,
-    kernelInAdvance: taken.kernel?.name,
+    kernelInAdvance: taken.kernel,
   };
   await step(failpoints, 'warm.claim', () => record.save(claim));
   return 'started-warm';
