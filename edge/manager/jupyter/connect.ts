@@ -1,6 +1,6 @@
 /** The socket of a Jupyter client to one kernel: who it is, where it goes on, and what is behind it. */
 import type { SessionState } from '../../../schema/api/session-parts.ts';
-import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
+import { Refusal } from '../../../schema/errors.ts';
 import { stillAllowed } from '../../http/access.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { systemTimers } from '../../platform/clock.ts';
@@ -94,19 +94,10 @@ async function openKernel(
     if (!(error instanceof Refusal)) throw error;
     // It was not started so often: it is dead, and may be started again.
     if (error.code === 'session_output_gone' && after?.offset === 0) throw new Refusal('kernel_dead', error.detail);
-    // The agent was asked before the order came to make the session: it knows of none.
-    if (unknownThere.has(error.code) && (await isOnItsWay(ctx, source.sessionId)))
-      throw new Refusal('session_not_running', 'The session does not run yet.');
     if (!made || error.code !== 'kernel_not_found') throw error;
     await startMainKernel(ctx, source.sessionId, made.language);
     return openStream(ctx.env, hub, claim, open);
   }
-}
-
-const unknownThere: ReadonlySet<ErrorCode> = new Set(['session_not_found', 'session_ended']);
-
-async function isOnItsWay(ctx: UserCtx, sessionId: string): Promise<boolean> {
-  return beforeRunning.includes((await getSource(ctx, sessionId, 'project:read')).state);
 }
 
 async function explain(ctx: UserCtx, { source }: FoundKernel, refusal: Refusal): Promise<string> {

@@ -42,8 +42,11 @@ export async function streamTarget(
   ops: readonly string[],
 ): Promise<Target> {
   const route = await requireRoute(ctx, id, verb);
-  const { agent, generation, projectId } = route;
+  const { agent, generation, projectId, state } = route;
   if (!agent) throw new Refusal('session_not_running', 'The session waits to be placed: try again when it runs.');
+  // It would say that the session has ended: it knows of none before it has kept the order to make it.
+  if (state === 'SCHEDULED')
+    throw new Refusal('session_not_running', 'The session is on its way to its agent: try again when it runs.');
   if (!agent.reachable)
     throw new Refusal('agent_unreachable', 'The agent of the session is out of reach; its output is kept there.', {
       retryAfterSeconds: 5,

@@ -69,11 +69,10 @@ describe('a client', () => {
   it('is taken at once, told that the kernel starts, and heard when it has', async () => {
     const client = await connect({ protocol: v1Protocol, session: 'page-0' });
     client.say(message('shell', 'kernel_info_request', {}, { id: 'early' }));
-    // It was placed, its agent does not know of it yet, and then prepares it.
-    (await gateway.stream()).refuse('session_not_found');
-    (await gateway.stream()).refuse('session_ended');
-    (await gateway.stream()).refuse('session_not_running');
+    // It was placed. Its agent does not know of it yet and is not asked; then it prepares it.
     await until('a sign of life', () => client.seen.includes('iopub status starting'));
+    await gateway.bench.acknowledge(await gateway.bench.openIntents(sessionId));
+    (await gateway.stream()).refuse('session_not_running');
     await gateway.run(sessionId);
     const first = await gateway.stream();
     expect(first.open).toMatchObject({ op: 'channels', kernelId });
