@@ -3,6 +3,7 @@
  * is away new connections are refused at once, in words once; the ports stay, and it is dialled anew until it is there.
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import { continuous } from '../../schema/protocol/continuity.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
@@ -143,7 +144,7 @@ async function send(socket: Socket, stream: Stream): Promise<void> {
 }
 
 async function receive(stream: Stream, socket: Socket): Promise<void> {
-  for await (const { channel, bytes, end } of stream.read()) {
+  for await (const { channel, bytes, end } of continuous(stream.read())) {
     if (channel !== channels.stdout) continue;
     if (end) socket.end();
     // A view of a buffer that is used again when the next item is asked for.

@@ -4,6 +4,7 @@
  */
 import type { Command } from 'commander';
 import { isTerminal } from '../../schema/api/session-parts.ts';
+import { continuous } from '../../schema/protocol/continuity.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
@@ -87,7 +88,7 @@ async function sendInput(stream: Stream): Promise<void> {
 async function receive(stream: Stream): Promise<void> {
   const io = localIo(true);
   try {
-    for await (const { channel, bytes, end } of stream.read())
+    for await (const { channel, bytes, end } of continuous(stream.read()))
       if (!end && channel === channels.stdout) await io.writeStdout(bytes);
   } catch (error) {
     throw asFailure(error);

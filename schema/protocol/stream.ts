@@ -90,6 +90,9 @@ export class Stream {
   readonly #endedHere = new Set<Channel>();
   // receiving
   readonly #receiveOffsets = [0, 0, 0, 0];
+  /** Where the input that came begins, and up to where the opener was told that it is taken (accepter only). */
+  #inputFrom: number | undefined;
+  #inputTaken: number | undefined;
   readonly #endedThere = new Set<Channel>();
   readonly #inbox = new Inbox();
   #itemWaiter: (() => void) | undefined;
@@ -128,7 +131,9 @@ export class Stream {
     this.#check();
     if (this.role !== 'accepter' || this.#isOpened) throw new Error('a stream is opened once, by the accepter');
     this.#isOpened = true;
+    this.#inputTaken = info.inputOffset ?? 0;
     this.#owner.sendOpened(this, info);
+    if (!this.#beginsWhereTaken()) this.#refuseHole(channels.input);
   }
 
   /** Sets the offset of the next byte written on `channel`: a resumed channel, or the far side of a gap. */
@@ -311,6 +316,10 @@ export class Stream {
       this.reset('tunnel_frame_invalid', `Offsets of channel ${channel} went back.`);
       return;
     }
+    if (channel === channels.input && !this.#inputGoesOn(frame.offset)) {
+      this.#refuseHole(channel);
+      return;
+    }
     if (!this.#window.receive(length, this.#owner.nowMs())) {
       this.reset('tunnel_window_exceeded');
       return;
@@ -353,6 +362,21 @@ export class Stream {
     const waiter = this.#itemWaiter;
     this.#itemWaiter = undefined;
     waiter?.();
+  }
+
+  /** Input has no gaps: what is missing before a piece, or before END, overtook nothing and was lost (S2, S7). */
+  #inputGoesOn(offset: number): boolean {
+    if (this.#inputFrom !== undefined) return offset === this.#receiveOffsets[channels.input];
+    this.#inputFrom = offset;
+    return this.#beginsWhereTaken();
+  }
+
+  #beginsWhereTaken(): boolean {
+    return (this.#inputFrom ?? 0) <= (this.#inputTaken ?? Number.MAX_SAFE_INTEGER);
+  }
+
+  #refuseHole(channel: Channel): void {
+    this.reset('tunnel_frame_invalid', `Bytes of channel ${channel} are missing.`);
   }
 
   #maySend(channel: Channel): boolean {

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { Refusal } from '../../../schema/errors.ts';
 import { ChannelsEvent } from '../../../schema/protocol/channels.ts';
+import { continuous } from '../../../schema/protocol/continuity.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
@@ -63,7 +64,11 @@ async function openLog(open: () => Promise<OpenedStream>): Promise<Log> {
       if (!value) throw new Refusal('tunnel_closed', 'The log of the kernel has no begin.');
       const event = value.channel === channels.control && !value.end && ChannelsEvent.parse(parseJson(value.bytes));
       if (event && event.kind === 'begun')
-        return { ...opened, items, from: { starts: event.starts, offset: event.from } };
+        return {
+          ...opened,
+          items: continuous(items, { stdout: event.from }),
+          from: { starts: event.starts, offset: event.from },
+        };
     }
   } catch (error) {
     opened.close();

@@ -4,6 +4,7 @@
  */
 import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
 import type { SessionFilesPutQuery, SessionLogsQuery } from '../../../schema/api/session-stream.ts';
+import { continuous } from '../../../schema/protocol/continuity.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
@@ -103,7 +104,8 @@ async function openAtAgent(ctx: UserCtx, id: string, wish: LogsWish): Promise<Op
   const { stdout, stderr } = open.after ?? { stdout: 0, stderr: 0 };
   const kept = stream.opened.keptFrom ?? { stdout: 0, stderr: 0 };
   const from = { stdout: Math.max(stdout, kept.stdout), stderr: Math.max(stderr, kept.stderr) };
-  return { items: stream.stream.read(), close: () => stream.close(), source: 'agent', generation, from };
+  const items = continuous(stream.stream.read(), wish.lines ? undefined : from);
+  return { items, close: () => stream.close(), source: 'agent', generation, from };
 }
 
 async function openInStorage(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs | undefined> {
@@ -171,7 +173,7 @@ export async function uploadPart(
 
 /** The bytes of the output channels as a body, in the order in which they come; read only as fast as they are taken. */
 export function toBody(ctx: UserCtx, opened: OpenedStream): ReadableStream<Uint8Array> {
-  const source = { items: opened.stream.read(), close: () => opened.close() };
+  const source = { items: continuous(opened.stream.read()), close: () => opened.close() };
   return pumpBody(ctx, source, ({ channel, bytes }) => (channel === channels.control ? undefined : bytes));
 }
 

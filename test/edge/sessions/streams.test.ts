@@ -39,7 +39,7 @@ async function accept(answer: object = {}): Promise<{ stream: number; asked: unk
 
 /** Ends every channel of the agent, behind anything that was sent on it. */
 function finish(stream: number): void {
-  for (const channel of [stdout, stderr, control]) agent.end(stream, channel, 1_000_000);
+  for (const channel of [stdout, stderr, control]) agent.end(stream, channel);
 }
 
 describe('logs', () => {
@@ -83,6 +83,28 @@ describe('logs', () => {
     const response = await again;
     expect(response.headers.get('causeway-stdout-from')).toBe('9');
     expect(await response.text()).toBe('more');
+  });
+
+  it.each([
+    ['bytes', 'application/octet-stream'],
+    ['events', 'text/event-stream'],
+    ['objects', 'application/x-ndjson'],
+    ['archives', undefined],
+  ])('[S2] [S7] break off as %s where a piece, or the end, overtook some', async (_, accepts) => {
+    const line = text('{"kind":"at","stdout":1,"stderr":1}\n');
+    for (const isEnd of [false, true]) {
+      const before = agent.jsonOf(open).length;
+      const answering = accepts
+        ? send('GET', `/v1/sessions/${id}/logs?stream=stdout`, { token, headers: { accept: accepts } })
+        : send('GET', `/v1/sessions/${id}/files?path=.`, { token });
+      await agent.until('its OPEN', () => agent.jsonOf(open).length > before);
+      const { stream } = await accept();
+      agent.data(stream, stdout, line);
+      if (!isEnd) agent.data(stream, stdout, line, 2 * line.length);
+      agent.end(stream, stdout, 3 * line.length);
+      for (const channel of [stderr, control]) agent.end(stream, channel);
+      await expect((await answering).text()).rejects.toThrow(/came where/);
+    }
   });
 
   it('as events end after fifteen minutes with the cursor that goes on behind what was sent', async () => {

@@ -34,6 +34,8 @@ export class Peer {
   answersMarks = true;
   readonly #joiner = new JsonJoiner();
   readonly messages: Record<string, unknown>[] = [];
+  /** By stream and channel: where what was sent ends. */
+  readonly #reached = new Map<string, number>();
   #waiters: (() => void)[] = [];
 
   constructor(socket: WebSocket) {
@@ -70,10 +72,12 @@ export class Peer {
   }
 
   data(stream: number, channel: Channel, payload: Uint8Array, offset = 0): void {
+    this.#reached.set(`${stream}/${channel}`, offset + payload.byteLength);
     this.send({ type: frameTypes.data, flags: channelFlags(channel), stream, offset, payload });
   }
 
-  end(stream: number, channel: Channel, offset = 0): void {
+  /** Behind what was sent, unless told otherwise. */
+  end(stream: number, channel: Channel, offset = this.#reached.get(`${stream}/${channel}`) ?? 0): void {
     this.send({ type: frameTypes.end, flags: channelFlags(channel), stream, offset });
   }
 

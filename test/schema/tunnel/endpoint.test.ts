@@ -11,6 +11,7 @@ import {
 } from '../../../schema/protocol/frame.ts';
 import { limits } from '../../../schema/protocol/limits.ts';
 import type { Stream } from '../../../schema/protocol/stream.ts';
+import type { StreamOpened } from '../../../schema/protocol/streams.ts';
 import { Pipe } from './pipe.ts';
 
 const echo = { op: 'echo' } as const;
@@ -23,12 +24,12 @@ function pair(options: { maxWindowBytes?: number } = {}) {
   return { pipe, accepted };
 }
 
-async function openPair() {
+async function openPair({ opens }: { opens: StreamOpened | undefined } = { opens: {} }) {
   const { pipe, accepted } = pair();
   const near = pipe.a.endpoint.open(echo);
   await pipe.settle();
   const far = accepted[0]!;
-  far.opened({});
+  if (opens) far.opened(opens);
   await pipe.settle();
   return { pipe, near, far };
 }
@@ -139,6 +140,47 @@ describe('streams', () => {
     void back.far.write(stdout, new Uint8Array(1));
     await back.pipe.settle();
     expect(back.near.over?.code).toBe('tunnel_frame_invalid');
+  });
+
+  it.each([
+    ['before a piece', [0, 10, 30], undefined],
+    ['before its end', [0, 10], 30],
+    ['before its begin', [20], undefined],
+    ['before all of it', [], 20],
+  ])('[S2] [S7] input of which some is missing %s is refused, and never looks whole', async (_, pieces, end) => {
+    for (const isOpenedFirst of [true, false]) {
+      const { pipe, near, far } = await openPair({ opens: isOpenedFirst ? { inputOffset: 10 } : undefined });
+      for (const at of pieces) {
+        near.seek(input, at);
+        void near.write(input, new Uint8Array(10));
+      }
+      if (end !== undefined) {
+        near.seek(input, end);
+        near.end(input);
+      }
+      await pipe.settle();
+      if (!isOpenedFirst && far.over === undefined) far.opened({ inputOffset: 10 });
+      await pipe.settle();
+      expect(far.over?.code).toBe('tunnel_frame_invalid');
+      expect(near.over?.code).toBe('tunnel_frame_invalid');
+    }
+  });
+
+  it('[S2] [S9] input goes on from where it was taken, or from before that', async () => {
+    for (const from of [7, 10]) {
+      const { pipe, near, far } = await openPair({ opens: { inputOffset: 10 } });
+      near.seek(input, from);
+      void near.write(input, new Uint8Array(10));
+      near.end(input);
+      await pipe.settle();
+      const seen: string[] = [];
+      for await (const { channel, offset, bytes, end } of far.read()) {
+        if (channel !== input) continue;
+        seen.push(end ? `end ${offset}` : `${offset} ${bytes.length}`);
+        if (end) break;
+      }
+      expect(seen).toEqual([`${from} 10`, `end ${from + 10}`]);
+    }
   });
 
   it('[S3] stops at 256 KiB while nothing is consumed, whatever the writer wants', async () => {

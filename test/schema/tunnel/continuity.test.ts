@@ -1,0 +1,79 @@
+/** Output byte for byte: whatever overtakes, is lost or is announced as a gap on its way. */
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { continuous } from '../../../schema/protocol/continuity.ts';
+import { channels } from '../../../schema/protocol/frame.ts';
+import type { StreamItem } from '../../../schema/protocol/inbox.ts';
+import { jsonBytes } from '../../../schema/protocol/json.ts';
+
+const { stdout, stderr, control } = channels;
+const piece = (offset: number, sizeBytes: number, channel: StreamItem['channel'] = stdout): StreamItem => ({
+  channel,
+  offset,
+  bytes: new Uint8Array(sizeBytes),
+  end: false,
+});
+const endAt = (offset: number, channel: StreamItem['channel'] = stdout): StreamItem => ({
+  ...piece(offset, 0, channel),
+  end: true,
+});
+const gap = (to: number, stream = 'stdout'): StreamItem => ({
+  ...piece(0, 0, control),
+  bytes: jsonBytes({ kind: 'gap', stream, from: 0, to, reason: 'spool-full' }),
+});
+
+/** How many items came through. @throws what it throws */
+async function through(items: StreamItem[], from?: { stdout?: number; stderr?: number }): Promise<number> {
+  let count = 0;
+  for await (const _ of continuous(
+    (async function* () {
+      yield* items;
+    })(),
+    from,
+  ))
+    count++;
+  return count;
+}
+
+const broken = { code: 'tunnel_frame_invalid' };
+
+describe('continuous', () => {
+  it('[S2] [S7] passes on what is whole', async () => {
+    expect(await through([piece(0, 5), piece(0, 3, stderr), piece(5, 1), endAt(6), endAt(3, stderr)])).toBe(5);
+    expect(await through([piece(7, 5), endAt(12)], { stdout: 7 })).toBe(2);
+    expect(await through([piece(0, 5), gap(100), piece(100, 5), gap(200), endAt(200)])).toBe(5);
+    // Only stdout was asked for: nothing of the other comes, wherever the client was there.
+    expect(await through([piece(7, 5), endAt(12), endAt(0, stderr)], { stdout: 7, stderr: 90 })).toBe(3);
+  });
+
+  it('[S2] [S7] breaks off where some is missing, at the end too', async () => {
+    await expect(through([piece(0, 5), piece(6, 5)])).rejects.toMatchObject(broken);
+    await expect(through([piece(1, 5)])).rejects.toMatchObject(broken);
+    await expect(through([piece(0, 5), endAt(6)])).rejects.toMatchObject(broken);
+    await expect(through([endAt(1)])).rejects.toMatchObject(broken);
+    await expect(through([gap(100, 'stderr'), piece(100, 5)])).rejects.toMatchObject(broken);
+    await expect(through([piece(0, 5), gap(100), piece(99, 5)])).rejects.toMatchObject(broken);
+  });
+
+  it('[S2] [S7] never lets two frames change places', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 12 }),
+        fc.nat(),
+        async (sizes, at) => {
+          const items = sizes.map((size, index) =>
+            piece(
+              sizes.slice(0, index).reduce((a, b) => a + b, 0),
+              size,
+            ),
+          );
+          items.push(endAt(sizes.reduce((a, b) => a + b, 0)));
+          expect(await through(items)).toBe(items.length);
+          const first = at % (items.length - 1);
+          [items[first], items[first + 1]] = [items[first + 1]!, items[first]!];
+          await expect(through(items)).rejects.toMatchObject(broken);
+        },
+      ),
+    );
+  });
+});
