@@ -6,6 +6,7 @@ import { authenticateAgent } from './manager/agents/tunnel.ts';
 import { sweepArchives } from './manager/archive/retention.ts';
 import { noteRefusal } from './manager/audit/refusals.ts';
 import { systemClock } from './platform/clock.ts';
+import { readConfig } from './platform/config.ts';
 import { slices } from './slices.ts';
 
 export { Access } from './http/access-object.ts';
@@ -27,5 +28,5 @@ export class Front extends WorkerEntrypoint<Env> {
 export default {
   fetch: app.fetch,
   /** By the clock of `wrangler.toml`. */
-  scheduled: async (_event, env) => void (await sweepArchives(env, systemClock.nowMs())),
+  scheduled: async (_event, env) => void (await sweepArchives({ env, config: readConfig(env) }, systemClock.nowMs())),
 } satisfies ExportedHandler<Env>;

@@ -35,6 +35,7 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
     '/usr/bin/Rscript': 'r-base-core',
     '/usr/bin/gitleaks': 'gitleaks',
     '/usr/bin/runsc': 'runsc',
+    '/usr/bin/radosgw': 'radosgw',
     '/usr/bin/clang': 'clang',
     '/usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a': 'libclang-rt-19-dev',
     '/usr/bin/aarch64-linux-gnu-gcc-14': 'gcc-14-aarch64-linux-gnu',

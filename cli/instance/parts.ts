@@ -44,7 +44,7 @@ export function redisPart(home: Home, mode: 'server' | 'memory'): PartSpec {
 /** workerd and the Node process that keeps it; without Redis, events wait in their outboxes. */
 export function edgePart(
   home: Home,
-  settings: Pick<Settings, 'host' | 'port' | 'tls' | 'publicUrl'> & Partial<Pick<Settings, 'logDays'>>,
+  settings: Pick<Settings, 'host' | 'port' | 'tls' | 'publicUrl'> & Partial<Pick<Settings, 'logDays' | 'logsS3'>>,
   redis: RedisAddress | undefined,
   onLine: (line: PartLine) => void = () => undefined,
 ): PartSpec {
@@ -62,9 +62,21 @@ export function edgePart(
         CAUSEWAY_BOOTSTRAP: home.secrets.bootstrap,
         ...(settings.publicUrl === undefined ? {} : { CAUSEWAY_ORIGIN: settings.publicUrl }),
         ...(settings.logDays === undefined ? {} : { CAUSEWAY_LOG_DAYS: String(settings.logDays) }),
+        ...s3Variables(settings.logsS3),
         ...(redis ? { UPSTASH_REDIS_REST_URL: redis.url, UPSTASH_REDIS_REST_TOKEN: redis.token } : {}),
       },
     }),
+  };
+}
+
+function s3Variables(bucket: Settings['logsS3']): Record<string, string> {
+  if (bucket === undefined) return {};
+  const { url, region, accessKeyId, secretAccessKey } = bucket;
+  return {
+    CAUSEWAY_LOGS_S3_URL: url,
+    ...(region === undefined ? {} : { CAUSEWAY_LOGS_S3_REGION: region }),
+    CAUSEWAY_LOGS_S3_ACCESS_KEY_ID: accessKeyId,
+    CAUSEWAY_LOGS_S3_SECRET_ACCESS_KEY: secretAccessKey,
   };
 }
 

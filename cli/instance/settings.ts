@@ -31,9 +31,19 @@ export type Settings = {
   pythonImage: string | undefined;
   /** Days that output is kept in object storage; undefined: as `wrangler.toml` says. */
   logDays: number | undefined;
+  /** A bucket of S3's protocol for it, instead of a directory of the home. */
+  logsS3: S3Settings | undefined;
 };
 
+export type S3Settings = { url: string; region: string | undefined; accessKeyId: string; secretAccessKey: string };
+
 type Environment = Record<string, string | undefined>;
+
+const s3Names = [
+  'CAUSEWAY_LOGS_S3_URL',
+  'CAUSEWAY_LOGS_S3_ACCESS_KEY_ID',
+  'CAUSEWAY_LOGS_S3_SECRET_ACCESS_KEY',
+] as const;
 
 function refuse(name: string, value: string, what: string): never {
   throw new CliFailure(`${name}=${value}: ${what}`, { status: exitStatus.usage });
@@ -63,6 +73,7 @@ export function readSettings(env: Environment = process.env): Settings {
     upstash: readUpstash(env),
     pythonImage: env['CAUSEWAY_PYTHON_IMAGE'] || undefined,
     logDays: readLogDays(env['CAUSEWAY_LOG_DAYS']),
+    logsS3: readS3(env),
   };
 }
 
@@ -70,6 +81,17 @@ function readLogDays(text: string | undefined): number | undefined {
   if (!text) return undefined;
   if (!/^[0-9]{1,5}$/.test(text)) refuse('CAUSEWAY_LOG_DAYS', text, 'is not a number of days (0: for ever)');
   return Number(text);
+}
+
+function readS3(env: Environment): S3Settings | undefined {
+  const given = s3Names.filter((name) => env[name]);
+  if (given.length === 0) return undefined;
+  const missing = s3Names.find((name) => !env[name]);
+  if (missing !== undefined) refuse(missing, '', `is needed beside ${given.join(' and ')}`);
+  const [url, accessKeyId, secretAccessKey] = s3Names.map((name) => env[name] ?? '') as [string, string, string];
+  if (!URL.canParse(url) || !/^https?:\/\/[^?#]*[^/?#]$/.test(url))
+    refuse('CAUSEWAY_LOGS_S3_URL', url, 'is not the address of a bucket, such as https://HOST/BUCKET');
+  return { url, region: env['CAUSEWAY_LOGS_S3_REGION'] || undefined, accessKeyId, secretAccessKey };
 }
 
 function readNames(env: Environment): string[] {

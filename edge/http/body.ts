@@ -1,6 +1,7 @@
 /** Reads and checks what a request carries, within limits. Parsed once here, trusted inside. */
 import type { z } from 'zod';
 import { type ErrorCode, Refusal } from '../../schema/errors.ts';
+import { readBytes } from '../platform/bounded.ts';
 import { systemTimers } from '../platform/clock.ts';
 import { faultOfJson } from './strict-json.ts';
 import { wordsOf } from './words.ts';
@@ -31,19 +32,8 @@ function inTime<Result>(work: Promise<Result>, withinMs: number): Promise<Result
 
 /** The whole body, at most `limitBytes`. */
 async function readAll(body: ReadableStream<Uint8Array>, limitBytes: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let total = 0;
-  for await (const chunk of body) {
-    total += chunk.byteLength;
-    if (total > limitBytes) throw tooLarge(limitBytes);
-    chunks.push(chunk);
-  }
-  const whole = new Uint8Array(total);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.byteLength;
-  }
+  const whole = await readBytes(body, limitBytes);
+  if (whole === undefined) throw tooLarge(limitBytes);
   return whole;
 }
 

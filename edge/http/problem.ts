@@ -1,6 +1,7 @@
 /** RFC 9457 problem details: the only form of an error on the wire. Renders refusals; never shows a cause or a stack. */
 import type { Problem } from '../../schema/api/problem.ts';
 import { errors, type ErrorCode, outcomeUnknown, Refusal } from '../../schema/errors.ts';
+import { BlobsUnavailable } from '../platform/blobs-port.ts';
 import { rateLimitHeaders } from './rate-limit.ts';
 import type { Reply } from './slice.ts';
 
@@ -31,6 +32,8 @@ export function toProblem(refusal: Refusal): Reply & { body: Problem; headers: R
 /** What a thrown value means to a caller. Anything that is not a refusal or a known overload is `internal`. */
 export function toRefusal(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
+  if (error instanceof BlobsUnavailable)
+    return new Refusal('archive_unavailable', undefined, { retryAfterSeconds: 10 });
   // A refusal of an object crosses to its caller as its text alone.
   if (error instanceof Error && error.message === outcomeUnknown)
     return new Refusal('edge_overloaded', outcomeUnknown, { retryAfterSeconds: 1 });

@@ -1,67 +1,21 @@
 /**
- * The door to object storage: R2's bucket LOGS in production, the same by Miniflare in a directory of the home on one
- * machine. Keys are paths; what is small and must be known without reading an object goes into its notes.
+ * The door to object storage: a bucket of S3's protocol where one is set, else R2's bucket LOGS, which is Cloudflare's in
+ * production and by Miniflare in a directory of the home on one machine. Keys are paths; what is small and must be known
+ * without reading an object goes into its notes.
  */
+import { type Blobs, guarded } from './blobs-port.ts';
+import type { Config } from './config.ts';
+import { r2Blobs } from './blobs-r2.ts';
+import { s3Blobs } from './blobs-s3.ts';
 
-export interface BlobEntry {
-  key: string;
-  notes: Readonly<Record<string, string>>;
+export interface BlobsOf {
+  env: Env;
+  config: Pick<Config, 'logsS3'>;
 }
 
-export interface BlobPage {
-  entries: BlobEntry[];
-  /** Prefixes up to the delimiter, when one was given. */
-  folders: string[];
-  /** Where the list goes on. */
-  next: string | undefined;
-}
-
-export interface Blobs {
-  /** Stores it under a key that has nothing yet; false, and nothing changed, when it has. */
-  create(key: string, bytes: Uint8Array, notes: Record<string, string>): Promise<boolean>;
-  /** The notes of an object; undefined when there is none. */
-  notesOf(key: string): Promise<Readonly<Record<string, string>> | undefined>;
-  read(key: string): Promise<ReadableStream<Uint8Array> | undefined>;
-  /** Objects whose keys begin so, in order of their keys. */
-  list(prefix: string, options?: { cursor?: string | undefined; delimiter?: string }): Promise<BlobPage>;
-  /** At most 1,000 keys. */
-  delete(keys: readonly string[]): Promise<void>;
-}
-
-/** Undefined where no bucket is bound: nothing is handed over then. */
-export function blobsOf(env: Env): Blobs | undefined {
+/** Undefined where there is none: nothing is handed over then. What it answers with fails by BlobsUnavailable alone. */
+export function blobsOf({ env, config }: BlobsOf): Blobs | undefined {
+  if (config.logsS3) return guarded(s3Blobs(config.logsS3));
   const bucket = (env as { LOGS?: R2Bucket }).LOGS;
-  return bucket && blobsIn(bucket);
-}
-
-function blobsIn(bucket: R2Bucket): Blobs {
-  return {
-    async create(key, bytes, customMetadata) {
-      const onlyIf = new Headers({ 'if-none-match': '*' });
-      return (await bucket.put(key, bytes, { onlyIf, customMetadata })) !== null;
-    },
-    async notesOf(key) {
-      const found = await bucket.head(key);
-      return found === null ? undefined : (found.customMetadata ?? {});
-    },
-    async read(key) {
-      return (await bucket.get(key))?.body as ReadableStream<Uint8Array> | undefined;
-    },
-    async list(prefix, { cursor, delimiter } = {}) {
-      const page = await bucket.list({
-        prefix,
-        include: ['customMetadata'],
-        ...(cursor === undefined ? {} : { cursor }),
-        ...(delimiter === undefined ? {} : { delimiter }),
-      });
-      return {
-        entries: page.objects.map(({ key, customMetadata }) => ({ key, notes: customMetadata ?? {} })),
-        folders: page.delimitedPrefixes,
-        next: page.truncated ? page.cursor : undefined,
-      };
-    },
-    async delete(keys) {
-      if (keys.length > 0) await bucket.delete([...keys]);
-    },
-  };
+  return bucket && guarded(r2Blobs(bucket));
 }

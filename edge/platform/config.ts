@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { Pin } from '../../schema/pin.ts';
+import type { S3Bucket } from './blobs-s3.ts';
 
 /** A root key: version, and 32 random bytes or more as base64url. The first of a list makes, the others still verify. */
 const RootKey = z.object({ version: z.int().min(1), key: z.string().regex(/^[A-Za-z0-9_-]{43,}$/) });
@@ -38,6 +39,15 @@ const Bindings = z.object({
   CAUSEWAY_FAILPOINT_URL: optional,
   CAUSEWAY_RELEASE_URL: optional,
   CAUSEWAY_LOG_DAYS: optional.transform((text) => Number(text ?? 30)).pipe(z.number().min(0).max(36_500)),
+  CAUSEWAY_LOGS_S3_URL: optional.pipe(
+    z
+      .url({ protocol: /^https?$/ })
+      .regex(/[^/?#]$/)
+      .optional(),
+  ),
+  CAUSEWAY_LOGS_S3_REGION: optional.transform((text) => text ?? 'us-east-1'),
+  CAUSEWAY_LOGS_S3_ACCESS_KEY_ID: optional,
+  CAUSEWAY_LOGS_S3_SECRET_ACCESS_KEY: optional,
   CAUSEWAY_ORIGIN: optional.pipe(z.url({ protocol: /^https?$/ }).optional()),
   CAUSEWAY_SERVER_PIN: optional.pipe(Pin.optional()),
   UPSTASH_REDIS_REST_URL: optional,
@@ -62,9 +72,25 @@ export interface Config {
   releaseUrl: string | undefined;
   /** Days that output is kept in object storage, from the last that came of a session; 0: for ever. */
   logDays: number;
+  /** Where it lies instead of the bucket that is bound. */
+  logsS3: S3Bucket | undefined;
   redis: { url: string; token: string } | undefined;
   /** 1, or how much faster the ledger's timers and leases run. For tests of the real stack; refused in production. */
   timeScale: number;
+}
+
+/** @throws Error naming the bindings that are missing beside others */
+function s3In(data: z.infer<typeof Bindings>): S3Bucket | undefined {
+  const {
+    CAUSEWAY_LOGS_S3_URL: url,
+    CAUSEWAY_LOGS_S3_REGION: region,
+    CAUSEWAY_LOGS_S3_ACCESS_KEY_ID: accessKeyId,
+    CAUSEWAY_LOGS_S3_SECRET_ACCESS_KEY: secretAccessKey,
+  } = data;
+  if (url === undefined && accessKeyId === undefined && secretAccessKey === undefined) return undefined;
+  if (url === undefined || accessKeyId === undefined || secretAccessKey === undefined)
+    throw new Error('the configuration is not valid: CAUSEWAY_LOGS_S3_URL, _ACCESS_KEY_ID and _SECRET_ACCESS_KEY');
+  return { url, region, accessKeyId, secretAccessKey };
 }
 
 const parsed = new WeakMap<object, Config>();
@@ -89,6 +115,7 @@ export function readConfig(env: Env): Config {
     failpointUrl: data.CAUSEWAY_FAILPOINT_URL,
     releaseUrl: data.CAUSEWAY_RELEASE_URL,
     logDays: data.CAUSEWAY_LOG_DAYS,
+    logsS3: s3In(data),
     origin: data.CAUSEWAY_ORIGIN,
     serverPin: data.CAUSEWAY_SERVER_PIN,
     timeScale: data.CAUSEWAY_TIME_SCALE,

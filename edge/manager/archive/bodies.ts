@@ -1,23 +1,6 @@
 /** Bodies of chunks, from gzip to records. What comes is never trusted to be as large as it says. */
+import { readBytes } from '../../platform/bounded.ts';
 import { chunkRawBytes, decodeChunk, type TimedBytes } from '../../../schema/log/chunk.ts';
-
-/** At most `limitBytes` of a stream; undefined when there are more. */
-export async function readBytes(body: ReadableStream<Uint8Array>, limitBytes: number): Promise<Uint8Array | undefined> {
-  const parts: Uint8Array[] = [];
-  let total = 0;
-  for await (const part of body) {
-    total += part.byteLength;
-    if (total > limitBytes) return undefined;
-    parts.push(part);
-  }
-  const whole = new Uint8Array(total);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
-}
 
 /** Takes gzip off. @throws Error for what is damaged or too large */
 export async function unzipped(body: ReadableStream<Uint8Array>): Promise<Uint8Array> {
@@ -28,8 +11,9 @@ export async function unzipped(body: ReadableStream<Uint8Array>): Promise<Uint8A
   return raw;
 }
 
-export async function readChunkBody(body: ReadableStream<Uint8Array>): Promise<TimedBytes[]> {
-  return decodeChunk(await unzipped(body));
+/** @throws Error for what is damaged or too large */
+export async function readChunkBody(bytes: Uint8Array): Promise<TimedBytes[]> {
+  return decodeChunk(await unzipped(new Blob([bytes]).stream()));
 }
 
 /** Hexadecimal. */

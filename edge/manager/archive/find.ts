@@ -1,8 +1,7 @@
 /** What lies in object storage of a process: the listing is the index. */
 import { HandOverEnd } from '../../../schema/log/chunk.ts';
 import { type StreamName, streamNames } from '../../../schema/log/tail.ts';
-import type { Blobs } from '../../platform/blobs.ts';
-import { readBytes } from './bodies.ts';
+import type { Blobs } from '../../platform/blobs-port.ts';
 import {
   type ArchivedProcess,
   endKey,
@@ -63,8 +62,7 @@ function inOrder(chunks: readonly StoredChunk[]): StoredChunk[] {
 }
 
 async function readEnd(blobs: Blobs, process: ArchivedProcess): Promise<HandOverEnd | undefined> {
-  const body = await blobs.read(endKey(process));
-  const bytes = body && (await readBytes(body, maxEndBytes));
+  const bytes = await blobs.read(endKey(process), maxEndBytes);
   return bytes && HandOverEnd.safeParse(JSON.parse(new TextDecoder().decode(bytes))).data;
 }
 

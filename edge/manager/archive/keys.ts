@@ -1,7 +1,7 @@
 /** Where output lies in object storage: `logs/<session>/<generation>/<process>/...`. Pure; the only place that knows. */
 import { chunkName, missingReasons, parseChunkName } from '../../../schema/log/chunk.ts';
 import { type StreamName, streamNames } from '../../../schema/log/tail.ts';
-import type { BlobEntry } from '../../platform/blobs.ts';
+import type { BlobEntry } from '../../platform/blobs-port.ts';
 
 export interface ArchivedProcess {
   sessionId: string;

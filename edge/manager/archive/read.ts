@@ -3,14 +3,14 @@
  * `lines`. One chunk of each stream is held at a time, whatever the range.
  */
 import { Refusal } from '../../../schema/errors.ts';
-import type { TimedBytes } from '../../../schema/log/chunk.ts';
+import { chunkBodyBytes, type TimedBytes } from '../../../schema/log/chunk.ts';
 import { LineSplitter, type RawLine } from '../../../schema/log/lines.ts';
 import { type StreamName, streamNames, type TailSource, tailStarts, toBlocks } from '../../../schema/log/tail.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { type LineItem, lineTest, type LinesOpen, toLineItem } from '../../../schema/protocol/lines.ts';
 import type { ProcessEvent, StreamOpen } from '../../../schema/protocol/streams.ts';
-import type { Blobs } from '../../platform/blobs.ts';
+import type { Blobs } from '../../platform/blobs-port.ts';
 import { readChunkBody } from './bodies.ts';
 import { type Archive, endOf } from './find.ts';
 import type { StoredChunk } from './keys.ts';
@@ -103,9 +103,9 @@ async function* pieces({ blobs, archive, allowed }: Reading, stream: StreamName,
 
 /** Undefined when it is gone or damaged. */
 async function recordsOf(blobs: Blobs, { key }: StoredChunk): Promise<TimedBytes[] | undefined> {
-  const body = await blobs.read(key);
+  const bytes = await blobs.read(key, chunkBodyBytes);
   try {
-    return body && (await readChunkBody(body));
+    return bytes && (await readChunkBody(bytes));
   } catch {
     return undefined;
   }

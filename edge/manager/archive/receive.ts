@@ -7,9 +7,11 @@ import type { StreamName } from '../../../schema/log/tail.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { parseSessionId } from '../../../schema/ids.ts';
 import type { AgentActor, Ctx } from '../../http/context.ts';
-import { type Blobs, blobsOf } from '../../platform/blobs.ts';
+import { blobsOf } from '../../platform/blobs.ts';
+import type { Blobs } from '../../platform/blobs-port.ts';
+import { readBytes } from '../../platform/bounded.ts';
 import { ledgerObject } from '../../platform/objects.ts';
-import { readBytes, sha256Of, unzipped } from './bodies.ts';
+import { sha256Of, unzipped } from './bodies.ts';
 import { type ArchivedProcess, chunkKey, endKey, type StoredChunk, toNotes } from './keys.ts';
 import { expiryMs } from './retention.ts';
 import { findPlacements, keepArchive } from './store.ts';
@@ -76,7 +78,7 @@ async function mayPut(ctx: Ctx<AgentActor>, { sessionId, generation }: ArchivedP
     (await ledgerObject(ctx.env, groupNumber).history(sessionId)) ?? (await findPlacements(ctx.env.DB, sessionId));
   const wasHere = history?.some((row) => row.generation === generation && row.agentId === agentId) ?? false;
   if (!wasHere) throw new Refusal('session_not_found', 'This generation of the session was not placed on this agent.');
-  const blobs = blobsOf(ctx.env);
+  const blobs = blobsOf(ctx);
   if (!blobs) throw new Refusal('archive_closed', 'This control plane has no bucket for output.');
   if (!(await keepArchive(ctx.env.DB, sessionId, expiryMs(ctx.config, ctx.clock.nowMs()))))
     throw new Refusal('archive_closed', 'The session was removed with its output.');

@@ -1,6 +1,7 @@
 /** How long output lies in object storage: so many days from the last that came of a session, or until it is removed. */
 import type { Config } from '../../platform/config.ts';
-import { type Blobs, blobsOf } from '../../platform/blobs.ts';
+import { blobsOf, type BlobsOf } from '../../platform/blobs.ts';
+import type { Blobs } from '../../platform/blobs-port.ts';
 import { sessionPrefix } from './keys.ts';
 import { expiredArchives, forgetArchives, purgeArchive } from './store.ts';
 
@@ -18,28 +19,28 @@ export function expiryMs({ logDays }: Pick<Config, 'logDays'>, nowMs: number): n
 }
 
 /** Removes everything of a session now, and lets nothing of it in any more. */
-export async function removeArchive(env: Env, sessionId: string, nowMs: number): Promise<void> {
-  const blobs = blobsOf(env);
+export async function removeArchive(of: BlobsOf, sessionId: string, nowMs: number): Promise<void> {
+  const blobs = blobsOf(of);
   if (!blobs) return;
-  await purgeArchive(env.DB, sessionId, { nowMs, expiresAtMs: nowMs + purgedMs });
+  await purgeArchive(of.env.DB, sessionId, { nowMs, expiresAtMs: nowMs + purgedMs });
   await deleteAll(blobs, sessionId);
 }
 
 /** Removes what has had its time, some of it. Returns of how many sessions. */
-export async function sweepArchives(env: Env, nowMs: number): Promise<number> {
-  const blobs = blobsOf(env);
+export async function sweepArchives(of: BlobsOf, nowMs: number): Promise<number> {
+  const blobs = blobsOf(of);
   if (!blobs) return 0;
-  const expired = await expiredArchives(env.DB, nowMs, sweepSessions);
+  const expired = await expiredArchives(of.env.DB, nowMs, sweepSessions);
   for (const sessionId of expired) await deleteAll(blobs, sessionId);
   // Only now: a death in between finds them again.
-  if (expired.length > 0) await forgetArchives(env.DB, expired, nowMs);
+  if (expired.length > 0) await forgetArchives(of.env.DB, expired, nowMs);
   return expired.length;
 }
 
 async function deleteAll(blobs: Blobs, sessionId: string): Promise<void> {
   for (;;) {
-    const { entries, next } = await blobs.list(sessionPrefix(sessionId));
-    await blobs.delete(entries.map(({ key }) => key));
+    const { entries, next } = await blobs.list(sessionPrefix(sessionId), { notes: false });
+    await blobs.remove(entries.map(({ key }) => key));
     if (next === undefined) return;
   }
 }

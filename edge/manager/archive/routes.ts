@@ -29,7 +29,7 @@ const Swept = z.object({ sessions: z.int().nonnegative() }).meta({ id: 'Swept' }
 async function sweep(ctx: Ctx): Promise<z.infer<typeof Swept>> {
   // In production the platform calls for it by the clock.
   if (ctx.config.layout !== 'machine') throw new Refusal('route_not_found');
-  return { sessions: await sweepArchives(ctx.env, ctx.clock.nowMs()) };
+  return { sessions: await sweepArchives(ctx, ctx.clock.nowMs()) };
 }
 
 export const archive = slice('archive', [

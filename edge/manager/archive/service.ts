@@ -24,7 +24,7 @@ export async function openStored(
   process: ArchivedProcess & { projectId: string },
   toOpen: (generation: number) => LogsOpen | LinesOpen,
 ): Promise<StoredLogs | undefined> {
-  const blobs = blobsOf(ctx.env);
+  const blobs = blobsOf(ctx);
   const archive = blobs && (await findArchive(blobs, process));
   if (!blobs || !archive) return undefined;
   const reading = { blobs, archive, allowed: stillAllowed(ctx, process.projectId) };

@@ -214,7 +214,7 @@ export async function deleteSession(
     answer = await admissionObject(ctx.env, String(domainNumber)).terminate(id, stop);
     if (order.purge) await writeReadModel(ctx.env.DB, [], [id]);
   }
-  if (order.purge) await removeArchive(ctx.env, id, ctx.clock.nowMs());
+  if (order.purge) await removeArchive(ctx, id, ctx.clock.nowMs());
   const now = (await find(ctx, id))?.source ?? source;
   return { session: toSession(now, await groupNames(ctx)), ended: answer !== 'accepted' };
 }

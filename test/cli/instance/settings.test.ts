@@ -46,6 +46,8 @@ it('serves TLS when others reach it, and as it is told', () => {
   });
 });
 
+const s3Keys = { CAUSEWAY_LOGS_S3_ACCESS_KEY_ID: 'k', CAUSEWAY_LOGS_S3_SECRET_ACCESS_KEY: 's' };
+
 it.each([
   ['PORT', { PORT: '0' }],
   ['PORT', { PORT: 'http' }],
@@ -57,8 +59,23 @@ it.each([
   ['DOCKER_HOST', { DOCKER_HOST: 'ssh://root@host' }],
   ['UPSTASH_REDIS_REST_URL', { UPSTASH_REDIS_REST_URL: 'https://redis.test' }],
   ['UPSTASH_REDIS_REST_URL', { UPSTASH_REDIS_REST_URL: 'redis', UPSTASH_REDIS_REST_TOKEN: 't' }],
+  ['CAUSEWAY_LOGS_S3_ACCESS_KEY_ID', { CAUSEWAY_LOGS_S3_URL: 'https://s3.test/logs' }],
+  ['CAUSEWAY_LOGS_S3_URL', { CAUSEWAY_LOGS_S3_ACCESS_KEY_ID: 'k', CAUSEWAY_LOGS_S3_SECRET_ACCESS_KEY: 's' }],
+  ['CAUSEWAY_LOGS_S3_URL', { ...s3Keys, CAUSEWAY_LOGS_S3_URL: 's3://logs' }],
+  ['CAUSEWAY_LOGS_S3_URL', { ...s3Keys, CAUSEWAY_LOGS_S3_URL: 'https://s3.test/logs/' }],
+  ['CAUSEWAY_LOGS_S3_URL', { ...s3Keys, CAUSEWAY_LOGS_S3_URL: 'https://s3.test/logs?x=1' }],
 ])('refuses a wrong %s by its name: %o', (name, env) => {
   expect(() => readSettings(env)).toThrow(new RegExp(`^${name}=`));
+});
+
+it('takes a bucket of S3', () => {
+  expect(readSettings({}).logsS3).toBeUndefined();
+  expect(readSettings({ ...s3Keys, CAUSEWAY_LOGS_S3_URL: 'https://s3.test/logs' }).logsS3).toEqual({
+    url: 'https://s3.test/logs',
+    region: undefined,
+    accessKeyId: 'k',
+    secretAccessKey: 's',
+  });
 });
 
 it('takes the socket of DOCKER_HOST and a whole Upstash configuration', () => {

@@ -2,6 +2,7 @@
 import { env, exports } from 'cloudflare:workers';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { sweepArchives } from '../../../edge/manager/archive/retention.ts';
+import { readConfig } from '../../../edge/platform/config.ts';
 import { chunkBodyBytes, chunkName, encodeChunk, type TimedBytes } from '../../../schema/log/chunk.ts';
 import type { LineItem } from '../../../schema/protocol/lines.ts';
 import { Host, newJoinToken } from '../agents/host.ts';
@@ -154,11 +155,11 @@ describe('what agents put there', () => {
     const nowMs = Date.now();
     await putChunk(0, [at(1, 'x')]);
     await putEnd({ stdout: 1, stderr: 0 });
-    expect(await sweepArchives(env, nowMs + 29 * dayMs)).toBe(0);
+    expect(await sweepArchives({ env, config: readConfig(env) }, nowMs + 29 * dayMs)).toBe(0);
     expect((await read('stream=stdout')).status).toBe(200);
-    expect(await sweepArchives(env, nowMs + 31 * dayMs)).toBe(1);
+    expect(await sweepArchives({ env, config: readConfig(env) }, nowMs + 31 * dayMs)).toBe(1);
     expect((await read('stream=stdout')).status).toBe(410);
-    expect(await sweepArchives(env, nowMs + 31 * dayMs)).toBe(0);
+    expect(await sweepArchives({ env, config: readConfig(env) }, nowMs + 31 * dayMs)).toBe(0);
   });
 });
 

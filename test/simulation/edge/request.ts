@@ -59,6 +59,7 @@ export function requestOf<A extends Actor>(actor: A, ports: RequestPorts): Ctx<A
       failpointUrl: undefined,
       releaseUrl: undefined,
       logDays: 30,
+      logsS3: undefined,
       origin: undefined,
       serverPin: undefined,
       redis: undefined,
