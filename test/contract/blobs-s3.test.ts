@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Blobs, BlobsUnavailable, guarded } from '../../edge/platform/blobs-port.ts';
 import { type S3Bucket, s3Blobs } from '../../edge/platform/blobs-s3.ts';
-import { type ModelS3, type S3, type S3Kind, startModelS3, startS3 } from '../support/s3.ts';
+import { modelPage, type ModelS3, type S3, type S3Kind, startModelS3, startS3 } from '../support/s3.ts';
 import { byTier } from '../support/tier.ts';
 import { itIsObjectStorage } from './blobs-suite.ts';
 
@@ -15,7 +15,7 @@ describe.each<S3Kind>(byTier({ daily: ['model'], full: ['model', 'ceph'] }))('S3
   });
   afterAll(() => server?.stop());
 
-  itIsObjectStorage(async () => storage(await server.bucket()));
+  itIsObjectStorage(async () => storage(await server.bucket()), kind === 'model' ? modelPage : 1_000);
 
   it('is not there for wrong keys and buckets, which the log is told', async () => {
     const bucket = await server.bucket();

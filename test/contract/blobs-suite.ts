@@ -4,8 +4,8 @@ import type { Blobs } from '../../edge/platform/blobs-port.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-/** `make` gives one that is empty, as often as it is asked. */
-export function itIsObjectStorage(make: () => Promise<Blobs>): void {
+/** `make` gives one that is empty, as often as it is asked. `page`: how many objects it lists at once; 0: not looked at. */
+export function itIsObjectStorage(make: () => Promise<Blobs>, page: number): void {
   it('creates an object once, and leaves it as it is', async () => {
     const blobs = await make();
     expect(await blobs.create('logs/a/1', bytes('one'), { first: '12', sha256: 'f00' })).toBe(true);
@@ -44,22 +44,24 @@ export function itIsObjectStorage(make: () => Promise<Blobs>): void {
     expect(await blobs.read(keys[2]!, 100)).toEqual(bytes(keys[2]!));
   });
 
-  it('lists and removes more than a page', async () => {
+  it.runIf(page > 0)('lists and removes more than a page', async () => {
     const blobs = await make();
-    const keys = Array.from({ length: 1_003 }, (_, at) => `logs/many/${String(at).padStart(4, '0')}`);
+    const keys = Array.from({ length: page + 3 }, (_, at) => `logs/many/${String(at).padStart(4, '0')}`);
     for (let at = 0; at < keys.length; at += 20)
       await Promise.all(keys.slice(at, at + 20).map((key) => blobs.create(key, bytes(key), {})));
     const found: string[] = [];
     let cursor: string | undefined;
     do {
       const { entries, next } = await blobs.list('logs/many/', { cursor, notes: false });
-      expect(entries.length).toBeLessThanOrEqual(1_000);
+      expect(entries.length).toBeLessThanOrEqual(page);
       found.push(...entries.map(({ key }) => key));
       cursor = next;
     } while (cursor !== undefined);
     expect(found).toEqual(keys);
     await blobs.remove([]);
-    await blobs.remove([...keys.slice(0, 999), 'logs/many/none']);
-    expect((await blobs.list('logs/many/', { notes: false })).entries.map(({ key }) => key)).toEqual(keys.slice(999));
+    await blobs.remove([...keys.slice(0, page - 1), 'logs/many/none']);
+    expect((await blobs.list('logs/many/', { notes: false })).entries.map(({ key }) => key)).toEqual(
+      keys.slice(page - 1),
+    );
   });
 }

@@ -27,6 +27,8 @@ export interface S3 {
 
 const keys = { accessKeyId: 'CAUSEWAYTESTS', secretAccessKey: 'a secret/of+tests=' };
 const region = 'us-east-1';
+/** Objects that the one in this process lists at once. */
+export const modelPage = 50;
 
 export function startS3(kind: S3Kind): Promise<S3> {
   return kind === 'ceph' ? startCeph() : startModelS3();
@@ -207,7 +209,7 @@ function list(response: ServerResponse, objects: Map<string, Stored>, query: URL
   const after = query.get('continuation-token') ?? '';
   const delimiter = query.get('delimiter');
   const matching = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > after).toSorted();
-  const page = matching.slice(0, 1000);
+  const page = matching.slice(0, modelPage);
   const folders = new Set<string>();
   const contents: string[] = [];
   for (const key of page) {
