@@ -144,7 +144,7 @@ async function send(socket: Socket, stream: Stream): Promise<void> {
 }
 
 async function receive(stream: Stream, socket: Socket): Promise<void> {
-  for await (const { channel, bytes, end } of continuous(stream.read())) {
+  for await (const { channel, bytes, end } of continuous(stream.read(), { stdout: 0 })) {
     if (channel !== channels.stdout) continue;
     if (end) socket.end();
     // A view of a buffer that is used again when the next item is asked for.

@@ -2,13 +2,14 @@
  * Follows one run of a kernel to its end over any number of cuts: its log continues where this client is, and the run id
  * makes a repeated request harmless.
  */
+import { continuous } from '../../schema/protocol/continuity.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { ExecuteEvent, type ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import { openRunLog, type RunItem, type RunLog, type StreamName } from '../../schema/protocol/run-log.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { StreamOpen } from '../../schema/protocol/streams.ts';
-import { asFailure, passing } from '../process/follow.ts';
+import { asFailure, brokenCodes, maxBroken, passing } from '../process/follow.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
 
 export type RunRequest = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op' | 'after' | 'input'>;
@@ -73,6 +74,7 @@ export class CodeRun {
 
   /** Follows to the end; undefined when `leave` was called. @throws CliFailure on a refusal that waiting can not cure */
   async run(): Promise<ExecuteOutcome | undefined> {
+    let broken = 0;
     for (let pauseMs = firstPauseMs; !this.#left.signal.aborted; pauseMs = Math.min(2 * pauseMs, lastPauseMs)) {
       const before = JSON.stringify(this.#after);
       try {
@@ -80,10 +82,13 @@ export class CodeRun {
       } catch (error) {
         this.#socket.drop();
         if (this.#left.signal.aborted) break;
-        if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
+        if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
+        else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
       }
-      if (JSON.stringify(this.#after) !== before) pauseMs = firstPauseMs;
-      else if (pauseMs > firstPauseMs) this.#io.say('the connection was lost; the run goes on, resuming ...');
+      if (JSON.stringify(this.#after) !== before) {
+        pauseMs = firstPauseMs;
+        broken = 0;
+      } else if (pauseMs > firstPauseMs) this.#io.say('the connection was lost; the run goes on, resuming ...');
       await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
     }
     return undefined;
@@ -127,7 +132,7 @@ export class CodeRun {
       }
       this.#after = { ...log.position };
     };
-    for await (const { channel, offset, bytes, end } of stream.read()) {
+    for await (const { channel, offset, bytes, end } of continuous(stream.read())) {
       if (end) continue;
       if (channel !== channels.control) {
         await take((each) => each.push(channel === channels.stdout ? 'stdout' : 'stderr', offset, bytes));

@@ -73,8 +73,8 @@ export const passing = new Set([
 ]);
 /** What came did not continue what was there: one more try from what was written, a few times without a byte of progress. */
 const brokenCode = 'tunnel_frame_invalid';
-const brokenCodes = new Set([brokenCode, 'tunnel_window_exceeded']);
-const maxBroken = 5;
+export const brokenCodes = new Set([brokenCode, 'tunnel_window_exceeded']);
+export const maxBroken = 5;
 const firstPauseMs = 200;
 const lastPauseMs = 5000;
 const sayAfterMs = 1000;

@@ -88,7 +88,7 @@ async function sendInput(stream: Stream): Promise<void> {
 async function receive(stream: Stream): Promise<void> {
   const io = localIo(true);
   try {
-    for await (const { channel, bytes, end } of continuous(stream.read()))
+    for await (const { channel, bytes, end } of continuous(stream.read(), { stdout: 0 }))
       if (!end && channel === channels.stdout) await io.writeStdout(bytes);
   } catch (error) {
     throw asFailure(error);

@@ -18,8 +18,12 @@ export interface OpenedStream {
   close(): void;
 }
 
+/** What went wrong between edge and agent: whoever asked did nothing wrong, and asks again. */
+const broken = new Set(['tunnel_frame_invalid', 'tunnel_window_exceeded', 'tunnel_stream_unknown']);
+
 /** What a reset, or the loss of the socket, means to a caller of HTTP. */
 export function toRefusal({ code, detail }: StreamEnd): Refusal {
+  if (broken.has(code)) return new Refusal('tunnel_closed', detail, { retryAfterSeconds: 1 });
   return isErrorCode(code) ? new Refusal(code, detail) : new Refusal('tunnel_closed', `The stream ended: ${code}.`);
 }
 

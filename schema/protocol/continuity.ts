@@ -1,6 +1,7 @@
 /**
  * Checks that output goes on byte for byte, for readers that could not tell that some of it is missing: every piece, and
- * END, lies where the bytes before it ended, or behind an announced gap (SPEC rules S2, S7).
+ * END, lies where the bytes before it ended, or behind an announced gap, and what belongs behind output comes behind it
+ * (SPEC rules S2, S7, S10, S15).
  */
 import { z } from 'zod';
 import { type Channel, channels } from './frame.ts';
@@ -8,34 +9,80 @@ import type { StreamItem } from './inbox.ts';
 import { parseJson } from './json.ts';
 import { StreamOver } from './stream.ts';
 
-/** What every operation says of a gap. */
-const Gap = z.object({ kind: z.literal('gap'), stream: z.enum(['stdout', 'stderr']), to: z.int() });
+/** Offsets of output, in bytes. */
+export interface OutputOffsets {
+  stdout?: number | undefined;
+  stderr?: number | undefined;
+}
 
-/** The same items. `from`: where each output begins, in bytes. @throws StreamOver `tunnel_frame_invalid` at a hole */
+const name = z.enum(['stdout', 'stderr']);
+const offsets = z.object({ stdout: z.int().optional(), stderr: z.int().optional() });
+/** What every operation says of a gap, of where output begins, and of what lies behind it. */
+const Event = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('gap'), stream: name, to: z.int() }),
+  z.object({ kind: z.literal('begun'), from: offsets }),
+  z.object({ kind: z.enum(['exit', 'finished']), ends: offsets.optional() }),
+  z.object({ kind: z.literal('waiting'), at: z.int() }),
+]);
+
+class Continuity {
+  readonly #next = new Map<Channel, number>();
+
+  constructor(from: OutputOffsets) {
+    this.#begin(from);
+  }
+
+  /** @throws StreamOver */
+  take({ channel, offset, bytes, end }: StreamItem): void {
+    if (channel === channels.control) {
+      if (!end) this.#hear(bytes);
+      return;
+    }
+    const next = this.#next.get(channel);
+    // An output that was not asked for ends where nothing was sent.
+    if (end ? offset > (next ?? 0) : offset !== next) throw hole(channel, offset, next);
+    if (!end) this.#next.set(channel, offset + bytes.byteLength);
+  }
+
+  #begin({ stdout, stderr }: OutputOffsets): void {
+    if (stdout !== undefined) this.#next.set(channels.stdout, stdout);
+    if (stderr !== undefined) this.#next.set(channels.stderr, stderr);
+  }
+
+  #hear(bytes: Uint8Array): void {
+    const event = Event.safeParse(parseJson(bytes)).data;
+    if (event === undefined) return;
+    if (event.kind === 'begun') this.#begin(event.from);
+    else if (event.kind === 'waiting') this.#mustReach({ stdout: event.at });
+    else if (event.kind !== 'gap') this.#mustReach(event.ends ?? {});
+    else this.#next.set(channels[event.stream], Math.max(this.#next.get(channels[event.stream]) ?? 0, event.to));
+  }
+
+  #mustReach(ends: OutputOffsets): void {
+    for (const stream of name.options) {
+      const next = this.#next.get(channels[stream]);
+      const end = ends[stream] ?? 0;
+      if (next !== undefined && next < end) throw hole(channels[stream], end, next);
+    }
+  }
+}
+
+/**
+ * The same items. `from`: where each output begins; left out, an event `begun` says it before the first byte.
+ * @throws StreamOver `tunnel_frame_invalid` at a hole
+ */
 export async function* continuous(
   items: AsyncIterable<StreamItem>,
-  { stdout = 0, stderr = 0 }: { stdout?: number; stderr?: number } = {},
+  from: OutputOffsets = {},
 ): AsyncGenerator<StreamItem, void, void> {
-  const next = new Map<Channel, number>([
-    [channels.stdout, stdout],
-    [channels.stderr, stderr],
-  ]);
+  const continuity = new Continuity(from);
   for await (const item of items) {
-    const { channel, offset, bytes, end } = item;
-    const wanted = next.get(channel);
-    if (wanted !== undefined) {
-      // An output that was not asked for ends where nothing was sent.
-      if (end ? offset > wanted : offset !== wanted) throw holeAt(item, wanted);
-      next.set(channel, offset + bytes.byteLength);
-    } else if (!end) {
-      const gap = Gap.safeParse(parseJson(bytes)).data;
-      if (gap !== undefined) next.set(channels[gap.stream], Math.max(next.get(channels[gap.stream]) ?? 0, gap.to));
-    }
+    continuity.take(item);
     yield item;
   }
 }
 
-function holeAt({ channel, offset }: StreamItem, wanted: number): StreamOver {
-  const detail = `Byte ${offset} of channel ${channel} came where ${wanted} was to come.`;
+function hole(channel: Channel, offset: number, next: number | undefined): StreamOver {
+  const detail = `Byte ${offset} of channel ${channel} came where ${next ?? 'the begin'} was to come.`;
   return new StreamOver({ code: 'tunnel_frame_invalid', detail });
 }

@@ -3,6 +3,7 @@
  * reads for a moment, and says where to go on.
  */
 import type { Execute, Executed, ExecuteStatus } from '../../../schema/api/kernel.ts';
+import { continuous } from '../../../schema/protocol/continuity.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import { ExecuteEvent, type ExecuteOutcome } from '../../../schema/protocol/execute.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
@@ -38,7 +39,7 @@ export async function execute(ctx: UserCtx, sessionId: string, body: Execute): P
   }, body.options.sliceMs);
   const slice = new Slice(runId, 'after' in body ? body.after : { stdout: 0, stderr: 0 });
   try {
-    for await (const item of opened.stream.read()) if (!slice.take(item)) break;
+    for await (const item of continuous(opened.stream.read())) if (!slice.take(item)) break;
   } catch (error) {
     if (!(error instanceof StreamOver)) throw error;
     if (!isTimeUp) throw toRefusal(error);

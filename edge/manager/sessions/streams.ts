@@ -104,7 +104,7 @@ async function openAtAgent(ctx: UserCtx, id: string, wish: LogsWish): Promise<Op
   const { stdout, stderr } = open.after ?? { stdout: 0, stderr: 0 };
   const kept = stream.opened.keptFrom ?? { stdout: 0, stderr: 0 };
   const from = { stdout: Math.max(stdout, kept.stdout), stderr: Math.max(stderr, kept.stderr) };
-  const items = continuous(stream.stream.read(), wish.lines ? undefined : from);
+  const items = continuous(stream.stream.read(), wish.lines ? fromBegin : from);
   return { items, close: () => stream.close(), source: 'agent', generation, from };
 }
 
@@ -140,6 +140,8 @@ function toLogsOpen(query: SessionLogsQuery, after: { stdout: number; stderr: nu
   };
 }
 
+const fromBegin = { stdout: 0, stderr: 0 };
+
 /** A tar archive of a path below `/home/work`. */
 export async function openDownload(ctx: UserCtx, id: string, path: string): Promise<OpenedStream> {
   const { hub, claim } = await streamTarget(ctx, id, 'project:read', ['get']);
@@ -173,7 +175,7 @@ export async function uploadPart(
 
 /** The bytes of the output channels as a body, in the order in which they come; read only as fast as they are taken. */
 export function toBody(ctx: UserCtx, opened: OpenedStream): ReadableStream<Uint8Array> {
-  const source = { items: continuous(opened.stream.read()), close: () => opened.close() };
+  const source = { items: continuous(opened.stream.read(), fromBegin), close: () => opened.close() };
   return pumpBody(ctx, source, ({ channel, bytes }) => (channel === channels.control ? undefined : bytes));
 }
 

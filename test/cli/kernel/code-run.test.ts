@@ -79,6 +79,7 @@ it('asks once for each line, answers by its place, and interrupts a run that nob
     async (stream) => {
       stream.opened({});
       await say(stream, { kind: 'begun', kernelId, from: { stdout: 0, stderr: 0 } });
+      await stream.write(channels.stdout, bytes('123456789'));
       for (const at of [5, 5, 9]) await say(stream, { kind: 'waiting', at, prompt: `${at}? `, password: false });
       for await (const { bytes: said, end } of stream.read()) {
         if (end) continue;
@@ -92,6 +93,46 @@ it('asks once for each line, answers by its place, and interrupts a run that nob
   expect(statusOfRun((await run.run())!)).toBe(130);
   expect(heard).toEqual([{ kind: 'input', at: 5, text: 'five' }, { kind: 'interrupt' }]);
 });
+
+it.each<[string, (stream: Stream) => Promise<void>]>([
+  ['a piece', (stream) => (stream.seek(channels.stdout, 4), stream.write(channels.stdout, bytes('two\n')))],
+  ['its begin', (stream) => stream.write(channels.stderr, bytes('x'))],
+  ['a request for a line', (stream) => say(stream, { kind: 'waiting', at: 8, prompt: '', password: false })],
+  [
+    'the end',
+    (stream) =>
+      say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 1 }, ends: { stdout: 8, stderr: 0 } }),
+  ],
+])('[S2] [S15] asks again where %s overtook output', async (what, overtakes) => {
+  let tries = 0;
+  const { run, seen } = start(async (stream, open) => {
+    const at = open.after?.stdout ?? 0;
+    stream.opened({});
+    tries += 1;
+    if (tries > 1 || what !== 'its begin')
+      await say(stream, { kind: 'begun', kernelId, from: { stdout: at, stderr: 0 } });
+    if (tries === 1) return overtakes(stream);
+    stream.seek(channels.stdout, at);
+    await stream.write(channels.stdout, bytes('one\ntwo\n'.slice(at)));
+    await say(stream, {
+      kind: 'finished',
+      outcome: { reason: 'finished', exitCode: 0 },
+      ends: { stdout: 8, stderr: 0 },
+    });
+  });
+  expect(await run.run()).toEqual({ reason: 'finished', exitCode: 0 });
+  expect([seen.out, tries]).toEqual(['one\ntwo\n', 2]);
+});
+
+it('[S2] gives up a far end that never goes on where it should', async () => {
+  const { run } = start(async (stream) => {
+    stream.opened({});
+    await say(stream, { kind: 'begun', kernelId, from: { stdout: 0, stderr: 0 } });
+    stream.seek(channels.stdout, 4);
+    await stream.write(channels.stdout, bytes('two\n'));
+  });
+  await expect(run.run()).rejects.toMatchObject({ code: 'tunnel_frame_invalid' });
+}, 30_000);
 
 it('says what is missing, and fails for good where waiting does not help', async () => {
   const { run, seen } = start(async (stream) => {

@@ -67,6 +67,22 @@ function record(fields: object): string {
 }
 
 describe('a run', () => {
+  it.each([
+    ['its end', { kind: 'finished', outcome: { reason: 'finished', exitCode: 0 }, ends: { stdout: 9, stderr: 0 } }],
+    ['a request for a line', { kind: 'waiting', at: 9, prompt: '? ', password: false }],
+    ['a piece', undefined],
+  ] as const)('[S2] [S15] is never answered with less than it wrote: %s overtook some', async (_, early) => {
+    const { answer, begin, write, tell } = await ask({ mode: 'query', code: 'x', language: 'bash' });
+    begin();
+    write(stdout, 'one\n');
+    if (early) tell(early);
+    else {
+      at.stdout += 4;
+      write(stdout, 'three');
+    }
+    expect(await answer).toMatchObject({ status: 503, body: { code: 'tunnel_closed' } });
+  });
+
   it('is asked for by its code, and answered with its console and end', async () => {
     const { asked, answer, begin, write, tell } = await ask({
       mode: 'query',

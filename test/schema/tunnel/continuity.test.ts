@@ -1,7 +1,7 @@
 /** Output byte for byte: whatever overtakes, is lost or is announced as a gap on its way. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { continuous } from '../../../schema/protocol/continuity.ts';
+import { continuous, type OutputOffsets } from '../../../schema/protocol/continuity.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { jsonBytes } from '../../../schema/protocol/json.ts';
@@ -17,13 +17,11 @@ const endAt = (offset: number, channel: StreamItem['channel'] = stdout): StreamI
   ...piece(offset, 0, channel),
   end: true,
 });
-const gap = (to: number, stream = 'stdout'): StreamItem => ({
-  ...piece(0, 0, control),
-  bytes: jsonBytes({ kind: 'gap', stream, from: 0, to, reason: 'spool-full' }),
-});
+const say = (event: object): StreamItem => ({ ...piece(0, 0, control), bytes: jsonBytes(event) });
+const gap = (to: number, stream = 'stdout') => say({ kind: 'gap', stream, from: 0, to, reason: 'spool-full' });
 
 /** How many items came through. @throws what it throws */
-async function through(items: StreamItem[], from?: { stdout?: number; stderr?: number }): Promise<number> {
+async function through(items: StreamItem[], from: OutputOffsets = { stdout: 0, stderr: 0 }): Promise<number> {
   let count = 0;
   for await (const _ of continuous(
     (async function* () {
@@ -53,6 +51,22 @@ describe('continuous', () => {
     await expect(through([endAt(1)])).rejects.toMatchObject(broken);
     await expect(through([gap(100, 'stderr'), piece(100, 5)])).rejects.toMatchObject(broken);
     await expect(through([piece(0, 5), gap(100), piece(99, 5)])).rejects.toMatchObject(broken);
+  });
+
+  it('[S10] [S15] lets nothing overtake the output that it lies behind', async () => {
+    const begun = say({ kind: 'begun', kernelId: 'k', from: { stdout: 10, stderr: 0 } });
+    const finished = say({ kind: 'finished', outcome: {}, ends: { stdout: 15, stderr: 0 } });
+    const waiting = say({ kind: 'waiting', at: 15, prompt: '', password: false });
+    expect(await through([begun, piece(10, 5), waiting, finished, endAt(15)], {})).toBe(5);
+    expect(await through([begun, gap(15), finished], {})).toBe(3);
+    for (const early of [finished, waiting])
+      await expect(through([begun, piece(10, 4), early, piece(14, 1)], {})).rejects.toMatchObject(broken);
+    await expect(through([piece(10, 5), begun], {})).rejects.toMatchObject(broken);
+    expect(await through([piece(0, 5), say({ kind: 'exit', reason: 'exited', ends: { stdout: 5 } })])).toBe(2);
+    await expect(
+      through([piece(0, 5), say({ kind: 'exit', reason: 'exited', ends: { stdout: 6 } })]),
+    ).rejects.toMatchObject(broken);
+    expect(await through([say({ kind: 'begun', from: 3 }), say({ kind: 'anything' })], {})).toBe(2);
   });
 
   it('[S2] [S7] never lets two frames change places', async () => {
