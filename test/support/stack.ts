@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type FaultProxy, startFaultProxy } from './fault-proxy.ts';
+import { type FrameProxy, startFrameProxy } from './frame-proxy.ts';
 import { StackClient } from './stack-client.ts';
 import { AgentPart, EdgePart, RedisPart } from './stack-parts.ts';
 import type { NatHost } from './netns.ts';
@@ -21,6 +22,8 @@ export interface StackOptions {
   natHost?: NatHost;
   /** Puts a fault proxy between agents and edge: `stack.agentProxy`. */
   agentProxy?: boolean;
+  /** Puts a proxy of single frames between agents and edge, seeded with this: `stack.frames`. */
+  frameProxy?: number;
   /** Containers run under gVisor (Debian's `runsc`). */
   gvisor?: boolean;
   /** The edge serves TLS with a certificate of its own; agents and client pin it. */
@@ -60,6 +63,7 @@ export class Stack {
   readonly agents: AgentPart[] = [];
   readonly redis: RedisPart | undefined;
   agentProxy: FaultProxy | undefined;
+  frames: FrameProxy | undefined;
   /** Signed in as the first administrator. */
   readonly client: StackClient;
   readonly #options: StackOptions;
@@ -115,6 +119,11 @@ export class Stack {
   }
 
   async #urlForAgents(): Promise<string> {
+    const { frameProxy } = this.#options;
+    if (frameProxy !== undefined) {
+      this.frames ??= await startFrameProxy(() => Number(new URL(this.url).port), frameProxy);
+      return `http://127.0.0.1:${this.frames.port}`;
+    }
     if (this.#options.agentProxy !== true) return this.url;
     this.agentProxy ??= await startFaultProxy({ target: { port: Number(new URL(this.url).port) } });
     return `http://127.0.0.1:${this.agentProxy.port}`;
@@ -144,6 +153,7 @@ export class Stack {
   async stop(): Promise<void> {
     await Promise.all(this.agents.map((agent) => agent.stop()));
     await this.agentProxy?.stop();
+    await this.frames?.stop();
     await this.edge.stop();
     await this.redis?.stop();
     this.#folder.remove();

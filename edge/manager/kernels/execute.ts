@@ -42,13 +42,17 @@ export async function execute(ctx: UserCtx, sessionId: string, body: Execute): P
     for await (const item of continuous(opened.stream.read())) if (!slice.take(item)) break;
   } catch (error) {
     if (!(error instanceof StreamOver)) throw error;
-    if (!isTimeUp) throw toRefusal(error);
+    const refusal = toRefusal(error);
+    if (!isTimeUp && !(slice.isWorthAnswering && cuts.has(refusal.code))) throw refusal;
   } finally {
     clearTimeout(timer);
     opened.close();
   }
   return slice.answer();
 }
+
+/** What a caller goes on behind, with what it is answered before. */
+const cuts: ReadonlySet<string> = new Set(['tunnel_closed', 'agent_replaced', 'agent_unreachable']);
 
 function newRunId(ctx: UserCtx): string {
   return `run-${Array.from(ctx.random.bytes(12), (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
@@ -92,6 +96,11 @@ class Slice {
     if (channel === channels.control) return this.#hear(ExecuteEvent.parse(parseJson(bytes)));
     this.#console?.push(channel === channels.stdout ? 'stdout' : 'stderr', offset, bytes);
     return (this.#console?.sizeBytes ?? 0) < sliceBytes;
+  }
+
+  /** True when something came: a cut takes none of that from the caller. */
+  get isWorthAnswering(): boolean {
+    return (this.#console?.items.length ?? 0) > 0;
   }
 
   answer(): Executed {

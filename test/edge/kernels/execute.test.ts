@@ -80,7 +80,8 @@ describe('a run', () => {
       at.stdout += 4;
       write(stdout, 'three');
     }
-    expect(await answer).toMatchObject({ status: 503, body: { code: 'tunnel_closed' } });
+    const after = { stdout: 4, stderr: 0 };
+    expect((await answer).body).toMatchObject({ status: 'continued', console: [['stdout', 'one\n']], after });
   });
 
   it('is asked for by its code, and answered with its console and end', async () => {
