@@ -152,7 +152,12 @@ while True:
 print(n)
 `;
     const asked = (what: string) => open.cli.run(['exec', 'lab', '--', 'python3', '-c', ask, what]);
-    await until(async () => (await asked('port')).status === 0, { what: 'the listener', timeoutMs: 60_000 });
+    // Asked for one after the other: where the first is, the second may not be yet.
+    for (const what of ['port', 'path'])
+      await until(async () => (await asked(what)).status === 0, {
+        what: `the listener at a ${what}`,
+        timeoutMs: 60_000,
+      });
     const all = await Promise.all(['port', 'path', 'port', 'path'].map(asked));
     expect(all.map(({ stdout }) => stdout)).toEqual(Array(4).fill('3000000\n'));
     const taken = await open.ssh(['-o', 'ExitOnForwardFailure=yes', '-R', '7100:localhost:1', 'lab.causeway', 'true']);
