@@ -117,9 +117,19 @@ export class SshConnections {
         socket.poke();
       });
     };
+    const admit = (make: () => OpenChannel): boolean => {
+      if (!hasRoom()) return false;
+      keep(make());
+      return true;
+    };
+    const forwards = new RemoteForwards({ client, session, socket, of, admit });
+    socket.once('close', () => forwards.stop());
     client.on('session', (accept, reject) => {
-      if (hasRoom()) keep(new SessionChannel(accept(), session, socket, of));
-      else reject();
+      // What is to be listened for is said first: a client may not want to run anything without it.
+      void forwards.answered.then(() => {
+        if (socket.destroyed) return;
+        if (!admit(() => new SessionChannel(accept(), session, socket, of))) reject();
+      });
     });
     const forward = (accept: () => ServerChannel, reject: () => unknown, argv: string[]): void => {
       const refuse = (text: string): void => refuseChannel(client, reject, refusals.connectFailed, text);
@@ -134,13 +144,6 @@ export class SshConnections {
       if (isSocketPath(socketPath)) forward(accept, reject, toolArgv('connect-unix', socketPath));
       else refuseChannel(client, reject, refusals.prohibited, 'this is the path of no socket');
     });
-    const admit = (make: () => OpenChannel): boolean => {
-      if (!hasRoom()) return false;
-      keep(make());
-      return true;
-    };
-    const forwards = new RemoteForwards({ client, session, socket, of, admit });
-    socket.once('close', () => forwards.stop());
   }
 
   /** Ends the connection when the session has no processes any more, after what they said has gone out. */

@@ -32,17 +32,33 @@ type OpenToClient = (from: { address: string; port: number }, opened: Opened) =>
 export class RemoteForwards {
   readonly #parts: RemoteForwardsOf;
   readonly #listeners = new Map<string, ToolListener>();
+  #answered: Promise<void> = Promise.resolve();
 
   constructor(parts: RemoteForwardsOf) {
     this.#parts = parts;
     parts.client.on('request', (accept: Accept, reject: Reject, name: string, info: Info) => {
-      const { socketPath: path = '', bindAddr: address = '', bindPort: port = 0 } = info;
-      const refuse = (): void => reject?.();
-      if (name === 'streamlocal-forward@openssh.com') this.#listenAtPath(path, () => accept?.(), refuse);
-      else if (name === 'tcpip-forward') this.#listenAtPort(address, port, (chosen) => accept?.(chosen), refuse);
-      else if (this.#cancel(name === 'cancel-tcpip-forward' ? keyOfPort(address, port) : path)) accept?.();
-      else refuse();
+      // One after the other: an answer does not say to which request it is (RFC 4254, section 4).
+      this.#answered = this.#answered.then(
+        () =>
+          new Promise((done) => {
+            const refuse = (): void => done(reject?.());
+            this.#take(name, info, { accept: (port?: number) => done(accept?.(port)), refuse });
+          }),
+      );
     });
+  }
+
+  /** Resolves when everything that was asked for until now is answered. */
+  get answered(): Promise<void> {
+    return this.#answered;
+  }
+
+  #take(name: string, info: Info, { accept, refuse }: { accept: (port?: number) => void; refuse: () => void }): void {
+    const { socketPath: path = '', bindAddr: address = '', bindPort: port = 0 } = info;
+    if (name === 'streamlocal-forward@openssh.com') this.#listenAtPath(path, () => accept(), refuse);
+    else if (name === 'tcpip-forward') this.#listenAtPort(address, port, accept, refuse);
+    else if (this.#cancel(name === 'cancel-tcpip-forward' ? keyOfPort(address, port) : path)) accept();
+    else refuse();
   }
 
   stop(): void {

@@ -165,6 +165,12 @@ print(n)
       status: 255,
       stderr: expect.stringContaining('remote port forwarding failed') as string,
     });
+    // Each of two is answered for itself, in their order.
+    const two = ['-R', '7100:localhost:1', '-R', '/home/work/other.sock:localhost:1', 'lab.causeway'];
+    const half = await open.ssh([...two, 'test', '-S', '/home/work/other.sock']);
+    expect(half.stderr).toContain('remote port forwarding failed for listen port 7100');
+    expect(half.stderr).not.toContain('other.sock');
+    expect(half.status).toBe(0);
   });
 
   it('[S22] is added to a connection that others share, and taken away', async () => {
