@@ -81,6 +81,8 @@ async function textOf(
     // keeps in half of the memory.
     minifySyntax: true,
     minifyWhitespace: true,
+    // Where two modules have a class of one name, esbuild renames one; ssh2 tells its own apart by `constructor.name`.
+    keepNames: true,
     lineLimit: 160,
     legalComments: 'none',
     alias: { ssh2: absent, 'cpu-features': absent, '@grpc/grpc-js': absent, '@grpc/proto-loader': absent },

@@ -2,8 +2,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { Client } from 'ssh2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cli, peakOf } from '../support/cli.ts';
 import { busyboxImage } from '../support/images.ts';
@@ -115,6 +118,31 @@ describe.runIf(tier === 'full')('ssh', () => {
       await end(child);
       await until(async () => (await was()).stdout === 'hup\n', { what: 'the hang-up' });
     }
+  });
+
+  it('is there for others when a client leaves between opening a session and using it', async () => {
+    expect(await ssh(['lab.causeway', 'true'])).toMatchObject({ status: 0 });
+    const agent = stack.agents[0]!.process.pid;
+    const dir = join(stack.dir, 'ssh/causeway');
+    const proxy = spawn(join(process.cwd(), 'causeway'), ['ssh-proxy', '--dir', dir, 'lab.causeway'], {
+      env: open.env,
+    });
+    const client = new Client();
+    const sock = Duplex.from({ readable: proxy.stdout, writable: proxy.stdin });
+    sock.on('error', () => undefined);
+    const ready = new Promise((resolve, reject) => client.on('ready', () => resolve(undefined)).on('error', reject));
+    // Its keys are there when it answers.
+    await once(proxy.stdout, 'readable');
+    client.connect({ sock, username: 'work', privateKey: readFileSync(join(dir, 'id_ed25519')) });
+    await ready;
+    const { _protocol: raw } = client as unknown as { _protocol: { session(...of: number[]): void } };
+    for (const channel of [0, 1, 2]) raw.session(channel, 2 ** 21, 2 ** 15);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    proxy.kill('SIGKILL');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(await ssh(['lab.causeway', 'echo there'])).toMatchObject({ status: 0, stdout: 'there\n' });
+    expect(stack.agents[0]!.process.pid).toBe(agent);
+    expect(stack.agents[0]!.process.exit).toBeUndefined();
   });
 
   it('holds little for a client that reads nothing', async () => {
