@@ -13,7 +13,7 @@ export function backoffMs(attempt: number, fraction: number, capMs: number = lim
 /**
  * The waits between the dials of one agent. While nobody listens where the edge was a moment ago it knocks every few seconds,
  * to be there when the edge is: a refused connection costs nobody anything. An edge that answers late or with an error is
- * busy, and gets the whole back-off.
+ * busy, and gets the whole back-off. One that accepts is not: where only the way is cut again and again, the waits stay short.
  */
 export class Redial {
   #failures = 0;
@@ -22,7 +22,7 @@ export class Redial {
   /** A socket that had been accepted for so long ended. Times on the boot clock. */
   lost(acceptedMs: number, nowMs: number): void {
     this.#lostAtMs = nowMs;
-    if (acceptedMs >= limits.stableMs) this.#failures = 0;
+    this.#failures = acceptedMs >= limits.stableMs ? 0 : Math.floor(this.#failures / 2);
   }
 
   /** Milliseconds until the next dial; `reachedNobody`: the last one was refused by the network. */

@@ -182,12 +182,24 @@ it('[M12] back-off stays below 3 s while nobody listens, for a minute; an edge t
     Array.from({ length: count }, () => redial.waitMs(nowMs, 0.5, reachedNobody));
   expect(waits(0, true, 4), 'never connected').toEqual([250, 500, 1000, 2000]);
   redial.lost(59_999, 1000);
-  expect(waits(1000, true, 2), 'nothing was stable').toEqual([1500, 1500]);
+  expect(waits(1000, true, 2), 'nothing was stable').toEqual([1000, 1500]);
   redial.lost(60_000, 100_000);
   expect(waits(100_000, false, 1)).toEqual([250]);
   expect(waits(159_999, true, 5)).toEqual([500, 1000, 1500, 1500, 1500]);
   expect(waits(159_999, false, 2)).toEqual([15_000, 15_000]);
   expect(waits(160_000, true, 1)).toEqual([15_000]);
+});
+
+it('[M12] waits stay short where sockets are accepted, and the way is cut again and again', () => {
+  const redial = new Redial();
+  for (let nowMs = 0; nowMs < 10; nowMs++) redial.waitMs(nowMs, 0.5, false);
+  const ceilings: number[] = [];
+  for (let nowMs = 1000; nowMs < 1200; nowMs++) {
+    redial.lost(300, nowMs);
+    ceilings.push(redial.waitMs(nowMs, 1, false));
+  }
+  expect(ceilings.slice(0, 4)).toEqual([16_000, 4_000, 2_000, 1_000]);
+  expect(Math.max(...ceilings.slice(4))).toBe(1_000);
 });
 
 it('[M1] a hello stays below the limit of a message, however many images a host has', () => {
