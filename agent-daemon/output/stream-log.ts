@@ -157,6 +157,8 @@ export class StreamLog {
   follow(follower: Follower): () => void {
     this.#followers.add(follower);
     if (this.#blockExpired) this.#blockExpired = false;
+    // One that has read all there is will not move by itself: only more output moves it.
+    this.followerMoved();
     return () => {
       this.#followers.delete(follower);
       this.followerMoved();

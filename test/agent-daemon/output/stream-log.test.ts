@@ -184,6 +184,19 @@ it('blocks a full log until a reader has taken the oldest away, and says where t
   await reader.close();
 });
 
+it('goes on when a reader comes back that has all of a full log already', async () => {
+  const bench = new Bench({ onFull: 'block', spoolBytes: 64 * 1024 });
+  const log = await bench.open();
+  await bench.put(64 * 1024);
+  await bench.put(1);
+  expect([log.isBlocked, bench.room]).toEqual([true, []]);
+  const reader = new StreamReader(log, log.end, { live: true });
+  expect([log.isBlocked, bench.room]).toEqual([false, [64 * 1024]]);
+  await bench.put(1);
+  expect((await reader.next())?.kind).toBe('bytes');
+  await reader.close();
+});
+
 it('lets nothing go that one who holds it has not passed, whatever the policy, and lets nothing go for its sake', async () => {
   const holder = { position: 0, holds: true, wanted: 0 };
   const follower = {
