@@ -38,19 +38,20 @@ export class RemoteForwards {
     this.#parts = parts;
     parts.client.on('request', (accept: Accept, reject: Reject, name: string, info: Info) => {
       // One after the other: an answer does not say to which request it is (RFC 4254, section 4).
-      this.#answered = this.#answered.then(
-        () =>
-          new Promise((done) => {
-            const refuse = (): void => done(reject?.());
-            this.#take(name, info, { accept: (port?: number) => done(accept?.(port)), refuse });
-          }),
-      );
+      const turn = () => this.#answer(name, info, { accept, reject });
+      this.#answered = this.#answered.then(turn);
     });
   }
 
   /** Resolves when everything that was asked for until now is answered. */
   get answered(): Promise<void> {
     return this.#answered;
+  }
+
+  #answer(name: string, info: Info, { accept, reject }: { accept: Accept; reject: Reject }): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#take(name, info, { accept: (port) => resolve(accept?.(port)), refuse: () => resolve(reject?.()) });
+    return promise;
   }
 
   #take(name: string, info: Info, { accept, refuse }: { accept: (port?: number) => void; refuse: () => void }): void {

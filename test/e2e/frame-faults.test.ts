@@ -145,7 +145,7 @@ describe.runIf(tier === 'full').each<[string, FrameFaults]>([
           if (code !== 200) throw new Error(JSON.stringify(said));
           return said as Executed;
         });
-        for (const [kind, said] of answer.console) if (kind === 'stdout') text += String(said);
+        for (const [kind, said] of answer.console) if (kind === 'stdout') text += said;
         body = { mode: 'continue', after: answer.after };
         status = answer.status;
       }
