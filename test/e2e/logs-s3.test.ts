@@ -97,6 +97,6 @@ describe.runIf(tier === 'full')('a bucket that fails', () => {
     server.fail(1_000_000, 403, '<Error><Code>AccessDenied</Code></Error>');
     const refused = await cli.run(['logs', 'meanwhile']);
     expect(refused.status).not.toBe(0);
-    expect(refused.stderr).toContain('archive_unavailable');
+    expect(refused.stderr).toContain('The object storage of output can not be reached');
   });
 });
