@@ -289,7 +289,9 @@ describe('a kernel of Jupyter', () => {
     const fast = await bench.channels({ kernelId: id, writer: 'fast' }).whenOpen();
     await fast.whenDone(fast.ask(cell({ do: 'flood', text: 'y'.repeat(200), times: 50 })));
     const asking = setInterval(() => slow.ask(cell()), 1);
-    expect(await bench.act(id, { kind: 'restart' })).toMatchObject({ state: 'idle', starts: 2 });
+    const { starts, state } = await bench.act(id, { kind: 'restart' });
+    // What was asked meanwhile may be under way there already.
+    expect([starts, state]).toEqual([2, expect.stringMatching(/^(?:idle|busy)$/)]);
     clearInterval(asking);
     const second = await bench.channels({ kernelId: id, writer: 'fast', after: { starts: 2, offset: 0 } }).whenOpen();
     await second.whenDone(second.ask(cell(print('heard'))));
