@@ -19,9 +19,10 @@ const name = z.enum(['stdout', 'stderr']);
 const offsets = z.object({ stdout: z.int().optional(), stderr: z.int().optional() });
 /** What every operation says of a gap, of where output begins, and of what lies behind it. */
 const Event = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('gap'), stream: name, to: z.int() }),
-  z.object({ kind: z.literal('begun'), from: offsets }),
+  z.object({ kind: z.literal('gap'), stream: name, from: z.int(), to: z.int() }),
+  z.object({ kind: z.literal('begun'), from: z.union([offsets, z.int().transform((stdout) => ({ stdout }))]) }),
   z.object({ kind: z.enum(['exit', 'finished']), ends: offsets.optional() }),
+  z.object({ kind: z.literal('ended'), end: z.int() }),
   z.object({ kind: z.literal('waiting'), at: z.int() }),
 ]);
 
@@ -51,11 +52,27 @@ class Continuity {
 
   #hear(bytes: Uint8Array): void {
     const event = Event.safeParse(parseJson(bytes)).data;
-    if (event === undefined) return;
-    if (event.kind === 'begun') this.#begin(event.from);
-    else if (event.kind === 'waiting') this.#mustReach({ stdout: event.at });
-    else if (event.kind !== 'gap') this.#mustReach(event.ends ?? {});
-    else this.#next.set(channels[event.stream], Math.max(this.#next.get(channels[event.stream]) ?? 0, event.to));
+    switch (event?.kind) {
+      case undefined:
+        return;
+      case 'begun':
+        return this.#begin(event.from);
+      case 'gap':
+        return this.#miss(event);
+      case 'waiting':
+        return this.#mustReach({ stdout: event.at });
+      case 'ended':
+        return this.#mustReach({ stdout: event.end });
+      case 'exit':
+      case 'finished':
+        return this.#mustReach(event.ends ?? {});
+    }
+  }
+
+  /** It lies behind the output before it, like everything else. */
+  #miss({ stream, from, to }: { stream: 'stdout' | 'stderr'; from: number; to: number }): void {
+    this.#mustReach({ [stream]: from });
+    this.#next.set(channels[stream], Math.max(this.#next.get(channels[stream]) ?? 0, to));
   }
 
   #mustReach(ends: OutputOffsets): void {

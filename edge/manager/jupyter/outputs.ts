@@ -57,18 +57,14 @@ export async function openOutputs(
 
 async function openLog(open: () => Promise<OpenedStream>): Promise<Log> {
   const opened = await open();
-  const items = opened.stream.read();
+  const items = continuous(opened.stream.read());
   try {
     for (;;) {
       const { value } = await items.next();
       if (!value) throw new Refusal('tunnel_closed', 'The log of the kernel has no begin.');
       const event = value.channel === channels.control && !value.end && ChannelsEvent.parse(parseJson(value.bytes));
       if (event && event.kind === 'begun')
-        return {
-          ...opened,
-          items: continuous(items, { stdout: event.from }),
-          from: { starts: event.starts, offset: event.from },
-        };
+        return { ...opened, items, from: { starts: event.starts, offset: event.from } };
     }
   } catch (error) {
     opened.close();

@@ -1,8 +1,8 @@
 /** Reads the log of one start of a kernel for its executions alone. */
 import { ChannelsEvent } from '../../../schema/protocol/channels.ts';
+import { continuous } from '../../../schema/protocol/continuity.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
-import { StreamOver } from '../../../schema/protocol/stream.ts';
 import type { OpenedStream } from '../../tunnel/client-stream.ts';
 import { Executions } from './executions.ts';
 import { type LogPosition, RecordReader, splitMessage } from '../../../schema/protocol/jupyter-framing.ts';
@@ -16,16 +16,14 @@ export async function scanExecutions(
   const executions = new Executions();
   const reader = new RecordReader(0);
   try {
-    for await (const { channel, offset: at, bytes, end: isEnd } of opened.stream.read()) {
+    for await (const { channel, bytes, end: isEnd } of continuous(opened.stream.read())) {
       if (isEnd) continue;
       if (channel === channels.control) {
         const event = ChannelsEvent.parse(parseJson(bytes));
         if (event.kind === 'begun') reader.skip(event.from);
         else if (event.kind === 'gap') reader.skip(event.to);
-      } else if (channel === channels.stdout) {
-        if (at !== reader.next) throw new StreamOver({ code: 'tunnel_closed' });
+      } else if (channel === channels.stdout)
         for (const record of reader.push(bytes)) executions.see(starts, record, splitMessage(record.message));
-      }
       if (reader.position >= end || isOver()) break;
     }
   } finally {

@@ -18,7 +18,7 @@ const endAt = (offset: number, channel: StreamItem['channel'] = stdout): StreamI
   end: true,
 });
 const say = (event: object): StreamItem => ({ ...piece(0, 0, control), bytes: jsonBytes(event) });
-const gap = (to: number, stream = 'stdout') => say({ kind: 'gap', stream, from: 0, to, reason: 'spool-full' });
+const gap = (to: number, stream = 'stdout', from = 0) => say({ kind: 'gap', stream, from, to, reason: 'spool-full' });
 
 /** How many items came through. @throws what it throws */
 async function through(items: StreamItem[], from: OutputOffsets = { stdout: 0, stderr: 0 }): Promise<number> {
@@ -66,7 +66,10 @@ describe('continuous', () => {
     await expect(
       through([piece(0, 5), say({ kind: 'exit', reason: 'exited', ends: { stdout: 6 } })]),
     ).rejects.toMatchObject(broken);
-    expect(await through([say({ kind: 'begun', from: 3 }), say({ kind: 'anything' })], {})).toBe(2);
+    await expect(through([piece(0, 5), gap(100, 'stdout', 6)])).rejects.toMatchObject(broken);
+    const start = say({ kind: 'begun', starts: 1, from: 3 });
+    expect(await through([start, piece(3, 5), say({ kind: 'ended', end: 8 }), say({ kind: 'anything' })], {})).toBe(4);
+    await expect(through([start, piece(3, 4), say({ kind: 'ended', end: 8 })], {})).rejects.toMatchObject(broken);
   });
 
   it('[S2] [S7] never lets two frames change places', async () => {
