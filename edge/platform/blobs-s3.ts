@@ -19,7 +19,7 @@ export interface S3Bucket {
   secretAccessKey: string;
 }
 
-/** For a request and its answer, each attempt. */
+/** For a request and its answer, with all its attempts. */
 const requestMs = 30_000;
 /** After an answer of 429 or 500 and above, doubling from the first pause. */
 const retries = 3;
@@ -73,13 +73,16 @@ export function s3Blobs(bucket: S3Bucket): Blobs {
       const named = Object.entries(notes).map(([name, value]) => [notePrefix + name, value]);
       const headers = { 'if-none-match': '*', ...Object.fromEntries(named) };
       const answer = await ask({ method: 'PUT', key, body: bytes, headers });
-      if (answer.status === 412) return false;
-      await mustBeOk(answer);
-      return true;
+      if (answer.status !== 412) await mustBeOk(answer);
+      await answer.body?.cancel();
+      return answer.ok;
     },
     read: async (key, mostBytes) => {
       const answer = await ask({ method: 'GET', key });
-      if (answer.status === 404) return undefined;
+      if (answer.status === 404) {
+        await answer.body?.cancel();
+        return undefined;
+      }
       await mustBeOk(answer);
       return bytesOf(answer, mostBytes);
     },
