@@ -1,7 +1,7 @@
 /** How long output lies in object storage: so many days from the last that came of a session, or until it is removed. */
 import type { Config } from '../../platform/config.ts';
 import { blobsOf, type BlobsOf } from '../../platform/blobs.ts';
-import type { Blobs } from '../../platform/blobs-port.ts';
+import { type Blobs, BlobsUnavailable } from '../../platform/blobs-port.ts';
 import { sessionPrefix } from './keys.ts';
 import { expiredArchives, forgetArchives, purgeArchive } from './store.ts';
 
@@ -18,12 +18,18 @@ export function expiryMs({ logDays }: Pick<Config, 'logDays'>, nowMs: number): n
   return logDays === 0 ? neverMs : nowMs + logDays * dayMs;
 }
 
-/** Removes everything of a session now, and lets nothing of it in any more. */
+/** Removes everything of a session, and lets nothing of it in any more: now, or with a sweep when its store is out of reach. */
 export async function removeArchive(of: BlobsOf, sessionId: string, nowMs: number): Promise<void> {
   const blobs = blobsOf(of);
   if (!blobs) return;
-  await purgeArchive(of.env.DB, sessionId, { nowMs, expiresAtMs: nowMs + purgedMs });
-  await deleteAll(blobs, sessionId);
+  await purgeArchive(of.env.DB, sessionId, nowMs);
+  try {
+    await deleteAll(blobs, sessionId);
+  } catch (error) {
+    if (error instanceof BlobsUnavailable) return;
+    throw error;
+  }
+  await forgetArchives(of.env.DB, [sessionId], { nowMs, purgedMs });
 }
 
 /** Removes what has had its time, some of it. Returns of how many sessions. */
@@ -33,7 +39,7 @@ export async function sweepArchives(of: BlobsOf, nowMs: number): Promise<number>
   const expired = await expiredArchives(of.env.DB, nowMs, sweepSessions);
   for (const sessionId of expired) await deleteAll(blobs, sessionId);
   // Only now: a death in between finds them again.
-  if (expired.length > 0) await forgetArchives(of.env.DB, expired, nowMs);
+  if (expired.length > 0) await forgetArchives(of.env.DB, expired, { nowMs, purgedMs });
   return expired.length;
 }
 

@@ -19,18 +19,14 @@ export async function keepArchive(db: D1Database, sessionId: string, expiresAtMs
   return found?.results[0]?.purgedAtMs === null;
 }
 
-/** Marks a session as removed until `expiresAtMs`. */
-export async function purgeArchive(
-  db: D1Database,
-  sessionId: string,
-  { nowMs, expiresAtMs }: { nowMs: number; expiresAtMs: number },
-): Promise<void> {
+/** Marks a session as removed: nothing more may be put there, and what is there has had its time. */
+export async function purgeArchive(db: D1Database, sessionId: string, nowMs: number): Promise<void> {
   await db
     .prepare(
       `INSERT INTO log_archives (session_id, expires_at_ms, purged_at_ms) VALUES (?1, ?2, ?3)
        ON CONFLICT (session_id) DO UPDATE SET expires_at_ms = excluded.expires_at_ms, purged_at_ms = excluded.purged_at_ms`,
     )
-    .bind(sessionId, expiresAtMs, nowMs)
+    .bind(sessionId, nowMs - 1, nowMs)
     .run();
 }
 
@@ -43,12 +39,20 @@ export async function expiredArchives(db: D1Database, nowMs: number, limit: numb
   return results.map(({ sessionId }) => sessionId);
 }
 
-/** Forgets sessions, unless more was put there meanwhile. */
-export async function forgetArchives(db: D1Database, sessionIds: readonly string[], nowMs: number): Promise<void> {
-  await db
-    .prepare('DELETE FROM log_archives WHERE session_id IN (SELECT value FROM json_each(?)) AND expires_at_ms < ?')
-    .bind(JSON.stringify(sessionIds), nowMs)
-    .run();
+/** Forgets sessions, unless more was put there meanwhile; those that were removed `purgedMs` after that. */
+export async function forgetArchives(
+  db: D1Database,
+  sessionIds: readonly string[],
+  { nowMs, purgedMs }: { nowMs: number; purgedMs: number },
+): Promise<void> {
+  const those = 'session_id IN (SELECT value FROM json_each(?1)) AND expires_at_ms < ?2';
+  const ids = JSON.stringify(sessionIds);
+  await db.batch([
+    db
+      .prepare(`UPDATE log_archives SET expires_at_ms = purged_at_ms + ?3 WHERE ${those} AND purged_at_ms + ?3 >= ?2`)
+      .bind(ids, nowMs, purgedMs),
+    db.prepare(`DELETE FROM log_archives WHERE ${those}`).bind(ids, nowMs),
+  ]);
 }
 
 /** The transitions of a session that its ledger has forgotten; undefined when D1 has none. */

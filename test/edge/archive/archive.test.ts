@@ -1,7 +1,7 @@
 /** Output in object storage through the front door: agents put it there, people read it when the agent is gone. */
 import { env, exports } from 'cloudflare:workers';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { sweepArchives } from '../../../edge/manager/archive/retention.ts';
+import { removeArchive, sweepArchives } from '../../../edge/manager/archive/retention.ts';
 import { readConfig } from '../../../edge/platform/config.ts';
 import { chunkBodyBytes, chunkName, encodeChunk, type TimedBytes } from '../../../schema/log/chunk.ts';
 import type { LineItem } from '../../../schema/protocol/lines.ts';
@@ -149,6 +149,22 @@ describe('what agents put there', () => {
     expect((await call('DELETE', `/v1/sessions/${id}?force=true&purge=true`, { token })).status).toBeLessThan(300);
     expect((await (env as unknown as { LOGS: R2Bucket }).LOGS.list()).objects).toEqual([]);
     expect(await putChunk(1, [at(1, 'y')])).toEqual({ status: 410, code: 'archive_closed' });
+  });
+
+  it('goes with the next sweep where its store was out of reach when the session was removed', async () => {
+    const bucket = (env as unknown as { LOGS: R2Bucket }).LOGS;
+    const nowMs = Date.now();
+    await putChunk(0, [at(1, 'x')]);
+    const nobody = { url: 'http://127.0.0.1:9/logs', region: 'x', accessKeyId: 'x', secretAccessKey: 'x' };
+    await removeArchive({ env, config: { logsS3: nobody } }, id, nowMs);
+    expect((await bucket.list()).objects).toHaveLength(1);
+    expect(await putChunk(1, [at(1, 'y')])).toEqual({ status: 410, code: 'archive_closed' });
+    const of = { env, config: readConfig(env) };
+    expect([await sweepArchives(of, nowMs), await sweepArchives(of, nowMs)]).toEqual([1, 0]);
+    expect((await bucket.list()).objects).toEqual([]);
+    // Its agent may come back for two weeks.
+    expect(await putChunk(1, [at(1, 'y')])).toEqual({ status: 410, code: 'archive_closed' });
+    expect([await sweepArchives(of, nowMs + 13 * dayMs), await sweepArchives(of, nowMs + 15 * dayMs)]).toEqual([0, 1]);
   });
 
   it('goes when it has had its time, and not before', async () => {
