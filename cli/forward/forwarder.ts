@@ -8,7 +8,7 @@ import { channels } from '../../schema/protocol/frame.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure } from '../exit.ts';
-import { asFailure, passing } from '../process/follow.ts';
+import { asFailure, brokenCodes, maxBroken, passing } from '../process/follow.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
 
 /** Port here (0: any), and in the session. */
@@ -36,6 +36,8 @@ export class PortForwarder {
   readonly #open = new Set<Socket>();
   readonly #ended = Promise.withResolvers<StreamOver>();
   #tunnel: ClientSocket | undefined;
+  /** How often a rule was broken on the way since a connection was last made. */
+  #broken = 0;
   /** What was said last of each port, so that it is not said for each connection. */
   readonly #said = new Map<number, string>();
 
@@ -53,7 +55,7 @@ export class PortForwarder {
         if (attempt > 0) this.#words.say('it is back');
         return;
       } catch (error) {
-        judge(error);
+        this.#judge(error);
       }
       if (attempt === 0) this.#words.say(cutText);
       await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
@@ -80,7 +82,7 @@ export class PortForwarder {
       this.#tunnel.close();
       this.#tunnel = undefined;
       if (this.#stopped.signal.aborted) return;
-      judge(over);
+      this.#judge(over);
       await this.connect();
     }
   }
@@ -102,20 +104,27 @@ export class PortForwarder {
       return void socket.resetAndDestroy();
     }
     this.#open.add(socket);
-    const stream = tunnel.open({ op: 'connect', port: there });
-    socket.once('close', () => {
-      this.#open.delete(socket);
-      // When both have ended, what is under way still goes on.
-      if (!socket.readableEnded || !socket.writableFinished) stream.reset('tunnel_closed');
-    });
+    socket.once('close', () => this.#open.delete(socket));
     try {
+      const stream = tunnel.open({ op: 'connect', port: there });
+      socket.once('close', () => {
+        // When both have ended, what is under way still goes on.
+        if (!socket.readableEnded || !socket.writableFinished) stream.reset('tunnel_closed');
+      });
       await stream.whenOpened;
+      this.#broken = 0;
       this.#said.delete(there);
       await Promise.all([send(socket, stream), receive(stream, socket)]);
     } catch (error) {
       this.#refused(there, error);
       socket.resetAndDestroy();
     }
+  }
+
+  /** @throws CliFailure unless another try can help */
+  #judge(error: unknown): void {
+    if (error instanceof StreamOver && brokenCodes.has(error.code) && this.#broken < maxBroken) this.#broken++;
+    else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
   }
 
   #refused(there: number, error: unknown): void {
@@ -130,11 +139,6 @@ export class PortForwarder {
     this.#said.set(there, text);
     this.#words.say(`${this.#words.name}:${there}: ${text}`);
   }
-}
-
-/** @throws CliFailure unless another try can help */
-function judge(error: unknown): void {
-  if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
 }
 
 async function send(socket: Socket, stream: Stream): Promise<void> {

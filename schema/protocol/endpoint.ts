@@ -10,7 +10,7 @@ import { Reset } from './messages.ts';
 import { MessagePool } from './message-pool.ts';
 import { FramePieces } from './frame-pieces.ts';
 import { Outgoing } from './outgoing.ts';
-import { Stream, type StreamOwner } from './stream.ts';
+import { Stream, StreamOver, type StreamOwner } from './stream.ts';
 import { type StreamOpen, StreamOpened } from './streams.ts';
 
 export interface EndpointPorts {
@@ -94,9 +94,9 @@ export class Endpoint {
     return held;
   }
 
-  /** Opens a stream. @throws FrameError when the socket carries 64 already. */
+  /** Opens a stream. @throws FrameError when the socket carries 64 already, StreamOver when it has been closed. */
   open(open: StreamOpen): Stream {
-    if (this.#closed) throw new Error('the socket is closed');
+    if (this.#closed) throw new StreamOver({ code: 'tunnel_closed' });
     if (this.#streams.size >= (this.#options.maxStreams ?? limits.streamsPerSocket))
       throw new FrameError('K3', 'too many streams on one socket');
     while (this.#streams.has(this.#nextId) || this.#nextId === 0) this.#nextId = (this.#nextId + 1) >>> 0;
