@@ -25,6 +25,7 @@ static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 static struct rlimit inherited_files;
 static int oom_fd = -1;
 static int oom_score;
+static int own_priority;
 
 void spawn_prepare(void)
 {
@@ -38,6 +39,7 @@ void spawn_prepare(void)
     oom_fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (oom_fd >= 0 && read(oom_fd, text, sizeof text - 1) > 0)
         oom_score = atoi(text);
+    own_priority = getpriority(PRIO_PROCESS, 0);
 }
 
 /*
@@ -225,6 +227,8 @@ static void run_child(const struct spawn_command *c, struct ends *e, char **argv
     int status = e->status[1];
     reset_signals();
     setsid();
+    /* The agent raises that of the init alone. Going back down needs no privilege. */
+    setpriority(PRIO_PROCESS, 0, own_priority);
     if (c->flags & SPAWN_TTY && ioctl(e->child[0], TIOCSCTTY, 0) < 0)
         fail(status, "terminal", errno);
     for (int i = 0; i < 3; i++)

@@ -144,6 +144,8 @@ export interface ContainerRuntime {
   renameContainer(idOrName: string, name: string): Promise<void>;
   /** Sends SIGKILL to PID 1; nothing happens when it does not run. */
   killContainer(idOrName: string): Promise<void>;
+  /** Lets the process `pid` of this host run before its container's others; nothing happens without the right to that. */
+  favour(pid: number): Promise<void>;
   /** Removes a container and its anonymous volumes, running or not; nothing happens when it is gone. */
   removeContainer(idOrName: string): Promise<void>;
   /** Stdin and stdout of a container's first process; ends with the container, or with the engine. */

@@ -147,10 +147,12 @@ export class Running {
     if (this.isConnected) await renew();
   }
 
-  /** From now on the kernel's memory killer is told apart. */
-  async watchMemory(): Promise<void> {
-    const facts = await this.facts();
-    if (facts !== undefined && facts.pid > 0) this.#memory = await findMemoryFiles(this.#host.disk, facts.pid);
+  /** From now on the kernel's memory killer is told apart, and the init has the processor before what it started. */
+  async tend(): Promise<void> {
+    const pid = (await this.facts())?.pid ?? 0;
+    if (pid === 0) return;
+    await this.#host.runtime.favour(pid);
+    this.#memory = await findMemoryFiles(this.#host.disk, pid);
   }
 
   facts(): Promise<ContainerFacts | undefined> {

@@ -184,7 +184,7 @@ export class Session {
     if (found?.status !== 'running') return this.containerDied();
     // Looked at before the init may go on writing to it.
     const exit = await this.#mainExit();
-    await this.#running.watchMemory();
+    await this.#running.tend();
     await this.#running.listen();
     await this.#armDeadlines();
     await Promise.all([this.kernels.adopt(), this.terminals.adopt()]);
@@ -264,13 +264,15 @@ export class Session {
     this.#running.attach();
     await this.#running.whenConnected();
     await this.#armDeadlines();
-    const spool = await main?.spawn();
+    const spawning = main?.spawn();
+    // Not after the answer: a flood of processes keeps the init from giving it.
+    this.#running.tend().catch(() => undefined);
+    const spool = await spawning;
     if (main !== undefined) await this.terminals.openMain({ isNew: true });
     // Not waited for: until it is on the disk a restarted agent takes the same steps again and finds them done.
     this.#started = this.#record.save({ startedAtMs: host.clock.nowMs(), startedBootMs: host.clock.bootMs() });
     this.#started.catch(() => undefined);
     await this.#armDeadlines();
-    this.#running.watchMemory().catch(() => undefined);
     host.warm.started(this.placement.spec, image);
     // It ended in an earlier life of the agent, which died before it could note the start.
     const exit = spool?.record.exit;

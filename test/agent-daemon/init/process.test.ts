@@ -1,3 +1,4 @@
+import { getPriority, setPriority } from 'node:os';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { SpawnSpec } from '../../../agent-daemon/init/messages.ts';
@@ -30,14 +31,16 @@ describe.each([
     expect(out).toBe('x  y in /tmp\nNAME=x  y PATH=/usr/bin:/bin PWD=/tmp 4\n'); // 0, 1, 2 and that of ls itself
   });
 
-  it('[I11] gives a process its own session, default signals and the lower chance to survive', async () => {
+  it('[I11] gives a process its own session, default signals, the lower chance to survive and the usual priority', async () => {
     await using session = await open();
+    setPriority(session.initPid, getPriority() - 5);
     const { out } = await session.run(
-      shell('cut -d" " -f1,5,6 /proc/$$/stat; cat /proc/self/oom_score_adj; cat /proc/self/status'),
+      shell('cut -d" " -f1,5,6,19 /proc/$$/stat; cat /proc/self/oom_score_adj; cat /proc/self/status'),
     );
     const [ids = '', score] = out.split('\n');
-    const [pid, group, leader] = ids.split(' ');
+    const [pid, group, leader, nice] = ids.split(' ');
     expect([group, leader]).toEqual([pid, pid]);
+    expect(Number(nice)).toBe(getPriority());
     const masks = [...out.matchAll(/^Sig(?:Blk|Ign|Cgt):\t(.*)$/gm)].map(([, mask]) => mask);
     expect(masks).toEqual(Array(3).fill('0000000000000000'));
     const own = Number(readFileSync('/proc/self/oom_score_adj', 'utf8'));

@@ -319,6 +319,10 @@ export class SimEngine implements ContainerRuntime {
     });
   }
 
+  favour(): Promise<void> {
+    return Promise.resolve(); // nothing is run here
+  }
+
   findContainer(idOrName: string): Promise<ContainerFacts | undefined> {
     return this.#call('findContainer', () => {
       const container = this.#container(idOrName);
