@@ -7,10 +7,11 @@ import {
   type ProcessControl,
   type ProcessSpawn,
   type StreamOpen,
+  type StreamOpened,
 } from '../../schema/protocol/streams.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
-import { CliFailure } from '../exit.ts';
+import { CliFailure, exitStatus } from '../exit.ts';
 import { hintFor } from '../http/hints.ts';
 import type { Dialler } from '../tunnel/dial.ts';
 import type { InputLog } from '../../schema/protocol/input-log.ts';
@@ -29,11 +30,18 @@ export interface ProcessIo {
   say(line: string): void;
 }
 
+/** Offsets in output, and the placement of the session that they are of, once it is known. */
+export interface Position {
+  stdout: number;
+  stderr: number;
+  generation?: number | undefined;
+}
+
 export interface Target {
   /** The request that continues after these offsets. */
   open(after: { stdout: number; stderr: number }): StreamOpen;
   /** Where output starts; default 0. */
-  from?: { stdout: number; stderr: number };
+  from?: Position;
   /** The first bytes of a stream may be any (the last lines were asked for, or an offset that is not there yet). */
   startsAnywhere?: boolean;
   input?: InputLog;
@@ -43,6 +51,8 @@ export interface Target {
   givesUpOn?: ReadonlySet<string>;
   /** The far end may finish without an exit (a log that is not followed); else that is a cut. */
   endsWithoutExit?: boolean;
+  /** It is started by this client, once, and ends with the placement that it runs in; else it begins again in the next. */
+  isOnce?: boolean;
 }
 
 /** Spawns or attaches to a process. */
@@ -56,6 +66,7 @@ export function processTarget(processId: string, spawn?: ProcessSpawn, input?: I
       input: input !== undefined,
     }),
     ...(input === undefined ? {} : { input }),
+    ...(spawn === undefined ? {} : { isOnce: true }),
   };
 }
 
@@ -75,6 +86,9 @@ export const passing = new Set([
 const brokenCode = 'tunnel_frame_invalid';
 export const brokenCodes = new Set([brokenCode, 'tunnel_window_exceeded']);
 export const maxBroken = 5;
+/** The answer to a socket to a placement that is over. As a stream's end it says: dial again, nothing came of it. */
+const movedCode = 'session_generation_stale';
+export const notStarted = new Set([movedCode, 'session_not_running']);
 const firstPauseMs = 200;
 const lastPauseMs = 5000;
 const sayAfterMs = 1000;
@@ -90,11 +104,14 @@ export class ProcessFollower {
   #stream: Stream | undefined;
   #end: ProcessEnd | undefined;
   #cutAtMs: number | undefined;
+  /** The placement that offsets, and the process, are of. */
+  #generation: number | undefined;
 
   constructor(dial: Dialler, target: Target, io: ProcessIo) {
     this.#dial = dial;
     this.#target = target;
-    this.#after = { stdout: 0, stderr: 0, ...target.from };
+    this.#after = { stdout: target.from?.stdout ?? 0, stderr: target.from?.stderr ?? 0 };
+    this.#generation = target.from?.generation;
     this.#io = io;
   }
 
@@ -108,7 +125,8 @@ export class ProcessFollower {
         await this.#once();
         if (this.#end !== undefined) return this.#end;
       } catch (error) {
-        if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
+        if (isPlaceLost(error, this.#generation)) this.#placeLost(error);
+        else if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
         else if (!(error instanceof StreamOver) || !passing.has(error.code) || this.#target.givesUpOn?.has(error.code))
           throw asFailure(error);
       }
@@ -124,9 +142,9 @@ export class ProcessFollower {
     return undefined;
   }
 
-  /** Offsets behind what was written here. */
-  get position(): { stdout: number; stderr: number } {
-    return { ...this.#after };
+  /** Behind what was written here. */
+  get position(): Position {
+    return { ...this.#after, generation: this.#generation };
   }
 
   /** Leaves the process alone and makes `run` return undefined. */
@@ -143,6 +161,21 @@ export class ProcessFollower {
   /** Called after each (re)connection, with the stream's control channel ready: send the window size again. */
   onAttached: () => void = () => undefined;
 
+  /** The session is on its next machine, or waits for one. @throws CliFailure when what is followed is not started there */
+  #placeLost({ code }: CliFailure): void {
+    if (this.#target.isOnce === true) throw placeLost('command');
+    if (code === movedCode) {
+      this.#io.say('the session was placed anew: it begins again, and so does its output');
+      this.#generation = undefined;
+      this.#begun.clear();
+      this.#after.stdout = 0;
+      this.#after.stderr = 0;
+    } else if (this.#cutAtMs !== -1) {
+      this.#io.say('the session lost its machine and waits for the next ...');
+      this.#cutAtMs = -1; // said
+    }
+  }
+
   #noteCut(): void {
     const now = performance.now();
     if (this.#cutAtMs === undefined) this.#cutAtMs = now;
@@ -153,12 +186,12 @@ export class ProcessFollower {
   }
 
   async #once(): Promise<void> {
-    const socket = await this.#dial(this.#stopped.signal);
+    const socket = await this.#dial(this.#stopped.signal, this.#generation);
     const over = new AbortController();
     try {
       const stream = socket.open(this.#target.open({ ...this.#after }));
       this.#stream = stream;
-      const opened = await stream.whenOpened;
+      const opened = await this.#whenOpened(stream, socket.generation);
       if (this.#cutAtMs === -1) this.#io.say('resumed');
       this.#cutAtMs = undefined;
       this.onAttached();
@@ -176,6 +209,20 @@ export class ProcessFollower {
       over.abort();
       this.#stream = undefined;
       socket.close();
+    }
+  }
+
+  /** What is not known to be refused may have been started, and is not to be started in another placement. */
+  async #whenOpened(stream: Stream, generation: number | undefined): Promise<StreamOpened> {
+    const before = this.#generation;
+    if (this.#target.isOnce === true) this.#generation = generation;
+    try {
+      const opened = await stream.whenOpened;
+      this.#generation = generation;
+      return opened;
+    } catch (error) {
+      if (error instanceof StreamOver && notStarted.has(error.code)) this.#generation = before;
+      throw error;
     }
   }
 
@@ -227,6 +274,20 @@ export class ProcessFollower {
       );
     }
   }
+}
+
+/** True when a dial was refused because `generation` of the session, to which it was to lead, is over. */
+export function isPlaceLost(error: unknown, generation: number | undefined): error is CliFailure {
+  return error instanceof CliFailure && generation !== undefined && notStarted.has(error.code ?? '');
+}
+
+/** What a person started in a placement that is over: it is not started again. */
+export function placeLost(what: 'command' | 'run'): CliFailure {
+  return new CliFailure(`the session lost its machine: the ${what} ended with it, and is not started again`, {
+    code: movedCode,
+    hint: 'see what it has done (on another machine the home begins empty), then start it again',
+    status: exitStatus.notRun,
+  });
 }
 
 /** A stream's end that waiting can not cure, as a failure of the CLI; anything else as it is. */

@@ -4,7 +4,7 @@ import type { Session } from '../../schema/api/session.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { oneOf, wholeNumber } from '../options.ts';
-import { ProcessFollower, type ProcessIo } from '../process/follow.ts';
+import { type Position, ProcessFollower, type ProcessIo } from '../process/follow.ts';
 import { localIo } from '../process/local-io.ts';
 import { dialSession } from '../tunnel/dial.ts';
 import { findSession } from './find.ts';
@@ -76,7 +76,7 @@ interface BytesWish {
   streams: 'stdout' | 'stderr' | 'both';
   follow: boolean;
   tailLines: number | undefined;
-  from: { stdout: number; stderr: number };
+  from: Position;
   isOffset: boolean;
 }
 
@@ -138,6 +138,7 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
         if (stored === undefined && error.code !== 'agent_unreachable') throw error;
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
+        io.say('the machine of the session is out of reach: its output goes on when it is back ...');
       }
     }
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
@@ -152,13 +153,16 @@ async function showStored(
   io: ProcessIo,
 ): Promise<{ isOver: boolean; from: BytesWish['from'] } | undefined> {
   const isFresh = from.stdout + from.stderr === 0;
-  const lastId = isFresh ? {} : { lastId: `${generation}.${from.stdout}.${from.stderr}` };
+  const lastId = isFresh ? {} : { lastId: `${from.generation ?? generation}.${from.stdout}.${from.stderr}` };
   const query = { stream: streams, source: 'storage', tailLines };
   const events = new LogEvents(api, { sessionId, query, typed: {}, follow: false, timestamps: false, ...lastId }, io);
   try {
     const isOver = await events.run();
-    const [, stdout, stderr] = (events.lastId ?? '').split('.').map(Number);
-    return { isOver, from: { stdout: stdout ?? from.stdout, stderr: stderr ?? from.stderr } };
+    const [placement, stdout, stderr] = (events.lastId ?? '').split('.').map(Number);
+    return {
+      isOver,
+      from: stdout === undefined || stderr === undefined ? from : { stdout, stderr, generation: placement },
+    };
   } catch (error) {
     if (error instanceof CliFailure && error.code === 'session_output_gone') return undefined;
     throw error;

@@ -18,6 +18,8 @@ import { hintFor } from '../http/hints.ts';
 import { TappedSocket } from './tapped-socket.ts';
 
 export interface ClientSocket {
+  /** The placement of the session that it leads to, where that was told. */
+  readonly generation?: number;
   open(request: StreamOpen): Stream;
   /** Resolves when the socket has closed, with what that means; never rejects. */
   readonly closed: Promise<StreamOver>;
@@ -25,10 +27,10 @@ export interface ClientSocket {
 }
 
 /**
- * Dials one socket. Rejects with `StreamOver` when another try can help (the way is cut, the agent is out of reach), with
- * `CliFailure` when none can.
+ * Dials one socket, `generation`: to this placement of the session only. Rejects with `StreamOver` when another try can help
+ * (the way is cut, the agent is out of reach), with `CliFailure` when none can.
  */
-export type Dialler = (signal: AbortSignal) => Promise<ClientSocket>;
+export type Dialler = (signal: AbortSignal, generation?: number) => Promise<ClientSocket>;
 
 const handshakeMs = 15_000;
 const maxProblemBytes = 16 * 1024;
@@ -69,7 +71,11 @@ export function dialLink(api: Api, terminalId: string): Dialler {
 function dialPath(api: Api, path: string): Dialler {
   const url = api.url(path);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  return (signal) => dial(url, api.way, api.context.token, signal);
+  return (signal, generation) => {
+    if (generation !== undefined) url.searchParams.set('generation', String(generation));
+    else url.searchParams.delete('generation');
+    return dial(url, api.way, api.context.token, signal);
+  };
 }
 
 function dial(url: URL, way: Way, token: string, signal: AbortSignal): Promise<ClientSocket> {
@@ -102,9 +108,14 @@ function dial(url: URL, way: Way, token: string, signal: AbortSignal): Promise<C
     };
     if (signal.aborted) return abort();
     signal.addEventListener('abort', abort, { once: true });
+    let generation: number | undefined;
+    socket.on('upgrade', ({ headers }) => {
+      const told = Number(headers['causeway-generation']);
+      if (told > 0) generation = told;
+    });
     socket.on('open', () => {
       signal.removeEventListener('abort', abort);
-      resolve(wrapped.client);
+      resolve(generation === undefined ? wrapped.client : { ...wrapped.client, generation });
     });
     socket.on('error', (error) =>
       reject(wayFailure(error, exitStatus.notRun) ?? new StreamOver({ code: 'tunnel_closed', detail: error.message })),

@@ -17,8 +17,14 @@ const when = z
     'must be so long ago, as in 10m, or a time as in 2026-11-28T10:00:00Z',
   );
 
+/** The placement (as `causeway-generation` told it) of which what is asked for continues something: any other refuses. */
+const generation = z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).meta({ type: 'integer' });
+
+export const SessionSocketQuery = z.strictObject({ generation: generation.optional() });
+
 export const SessionLogsQuery = z
   .strictObject({
+    generation: generation.optional(),
     stream: z.enum(['stdout', 'stderr', 'both']).default('both'),
     /** First byte of the one stream that is asked for. */
     offset: offset.optional(),

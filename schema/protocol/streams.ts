@@ -155,7 +155,5 @@ export const ProcessEvent = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('inputEnded'), offset: count }),
   /** Of object storage only: what came behind this was not handed over, and its machine is out of reach. */
   z.strictObject({ kind: z.literal('missing'), after }),
-  /** The session moved to another generation: open again. */
-  z.strictObject({ kind: z.literal('moved'), generation: count }),
 ]);
 export type ProcessEvent = z.infer<typeof ProcessEvent>;

@@ -6,7 +6,8 @@ import { InputLog } from '../../schema/protocol/input-log.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { farEnd as farEndOf, type ServeStream } from '../support/far-end.ts';
 
-const farEnd = (serve: ServeStream<'process'>) => farEndOf(serve);
+const farEnd = (serve: ServeStream<'process'>, placement?: (dial: number) => number | 'waits') =>
+  farEndOf(serve, placement);
 
 function recorder(): { io: ProcessIo; out: string[]; said: string[] } {
   const out: string[] = [];
@@ -186,4 +187,72 @@ it('says exactly what is missing', async () => {
   );
   expect(statusOf((await follower.run())!)).toBe(137);
   expect(said).toEqual(['20 bytes of stdout are missing (spool-full): 10 to 30']);
+});
+
+/** The first placement writes so much and is cut; the next writes something else, from where it is asked to. */
+const twoPlacements: ServeStream<'process'> = async (stream, open, cut, visit) => {
+  const from = open.after?.stdout ?? 0;
+  const whole = visit === 0 ? 'the first begins' : 'and the second writes';
+  stream.opened({ inputOffset: 0 });
+  stream.seek(channels.stdout, from);
+  await stream.write(channels.stdout, bytes(whole.slice(from)));
+  if (visit === 0) return void setTimeout(cut, 20);
+  await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited', ends: { stdout: whole.length } });
+  stream.finish();
+};
+
+it('[I5] shows a main process from its beginning where its session was placed anew, and says so', async () => {
+  const { io, out, said } = recorder();
+  const placements = [1, 'waits', 'waits', 2] as const;
+  const dial = farEnd(twoPlacements, (at) => placements[at] ?? 2);
+  const follower = new ProcessFollower(dial, processTarget('main'), io);
+  expect((await follower.run())?.exitCode).toBe(0);
+  expect(out.join('|')).toBe('the first begins|and the second writes');
+  expect(said).toEqual([
+    'the session lost its machine and waits for the next ...',
+    'the session was placed anew: it begins again, and so does its output',
+    'resumed',
+  ]);
+  expect(follower.position).toEqual({ stdout: 21, stderr: 0, generation: 2 });
+});
+
+it.each([
+  ['is placed anew', [1, 2]],
+  ['waits to be', [1, 'waits']],
+] as const)('[I6] starts no command a second time where its session %s', async (_, placements) => {
+  const { io, out } = recorder();
+  let served = 0;
+  const serve: ServeStream<'process'> = (...visit) => {
+    served++;
+    return twoPlacements(...visit);
+  };
+  const dial = farEnd(serve, (at) => placements[at] ?? 2);
+  const follower = new ProcessFollower(dial, processTarget('prc_1', { argv: ['cat'] }), io);
+  await expect(follower.run()).rejects.toMatchObject({ code: 'session_generation_stale', status: 125 });
+  expect(out.join('')).toBe('the first begins');
+  expect(served).toBe(1);
+});
+
+it('[I6] starts a command in the next placement when the first did not take it', async () => {
+  const { io, out } = recorder();
+  const placements = [1, 2];
+  const dial = farEnd(
+    async (stream, open, cut, visit) => {
+      if (visit === 0) stream.reset('session_not_running', 'not yet');
+      else await twoPlacements(stream, open, cut, visit);
+    },
+    (at) => placements[at] ?? 2,
+  );
+  const follower = new ProcessFollower(dial, processTarget('prc_1', { argv: ['cat'] }), io);
+  expect((await follower.run())?.exitCode).toBe(0);
+  expect(out.join('')).toBe('and the second writes');
+});
+
+it('[I6] starts no command a second time that may have been started', async () => {
+  const dial = farEnd(
+    async (_stream, _open, cut) => cut(),
+    (at) => at + 1,
+  );
+  const follower = new ProcessFollower(dial, processTarget('prc_1', { argv: ['cat'] }), recorder().io);
+  await expect(follower.run()).rejects.toMatchObject({ code: 'session_generation_stale' });
 });

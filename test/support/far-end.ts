@@ -1,4 +1,5 @@
 /** A dialler of the CLI whose far end is the real stream engine, served by a test and cut at chosen moments. */
+import { CliFailure } from '../../cli/exit.ts';
 import type { Dialler } from '../../cli/tunnel/dial.ts';
 import { Endpoint } from '../../schema/protocol/endpoint.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
@@ -12,10 +13,21 @@ export type ServeStream<Op extends StreamOpen['op']> = (
   visit: number,
 ) => Promise<void>;
 
-/** A dialler whose far end runs `serve` on each stream; `cut` drops the connection. */
-export function farEnd<Op extends StreamOpen['op']>(serve: ServeStream<Op>): Dialler {
+/**
+ * A dialler whose far end runs `serve` on each stream; `cut` drops the connection. `placement`: the generation of the session
+ * at a dial, or `waits` for its next; another one that is asked for is refused as the edge does it.
+ */
+export function farEnd<Op extends StreamOpen['op']>(
+  serve: ServeStream<Op>,
+  placement?: (dial: number) => number | 'waits',
+): Dialler {
   let visits = 0;
-  return async () => {
+  let dials = 0;
+  return async (_signal, wanted) => {
+    const generation = placement?.(dials++);
+    if (generation === 'waits') throw new CliFailure('it waits', { code: 'session_not_running' });
+    if (wanted !== undefined && wanted !== generation)
+      throw new CliFailure('it was placed anew', { code: 'session_generation_stale' });
     const visit = visits++;
     const ends: { near?: Endpoint; far?: Endpoint } = {};
     const ports = (other: () => Endpoint | undefined) => ({
@@ -46,6 +58,7 @@ export function farEnd<Op extends StreamOpen['op']>(serve: ServeStream<Op>): Dia
           void serve(stream, open as Extract<StreamOpen, { op: Op }>, cut, visit).catch(() => undefined),
       },
     );
-    return { open: (request) => ends.near!.open(request), closed, close: cut };
+    const told = generation === undefined ? {} : { generation };
+    return { ...told, open: (request) => ends.near!.open(request), closed, close: cut };
   };
 }

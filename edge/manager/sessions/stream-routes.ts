@@ -62,12 +62,18 @@ export const sessionStreams = slice('session-streams', [
           contentType: 'application/octet-stream',
         },
       },
-      errors: [...unreachable, 'session_output_gone', 'process_not_found', 'session_logs_pattern_invalid'],
+      errors: [
+        ...unreachable,
+        'session_generation_stale',
+        'session_output_gone',
+        'process_not_found',
+        'session_logs_pattern_invalid',
+      ],
     },
     async (ctx, { params, query, headers }) => {
       if (ctx.request.headers.get('upgrade') !== null) {
         checkUpgrade(ctx.request, clientProtocol);
-        return openSocket(ctx, params.id, 'logs');
+        return openSocket(ctx, params.id, 'logs', query.generation);
       }
       const cursor = headers['last-event-id'] === undefined ? undefined : parseLogCursor(headers['last-event-id']);
       if (headers['last-event-id'] !== undefined && !cursor)

@@ -3,6 +3,7 @@
  * disk through the tunnel, output of agents that are gone from object storage; nothing of them is kept here.
  */
 import { type ErrorCode, Refusal } from '../../../schema/errors.ts';
+import { isTerminal } from '../../../schema/api/session-parts.ts';
 import type { SessionFilesPutQuery, SessionLogsQuery } from '../../../schema/api/session-stream.ts';
 import { continuous } from '../../../schema/protocol/continuity.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
@@ -44,6 +45,7 @@ export async function streamTarget(
 ): Promise<Target> {
   const route = await requireRoute(ctx, id, verb);
   const { agent, generation, projectId, state } = route;
+  if (!agent && isTerminal(state)) throw new Refusal('session_output_gone', 'The session ended without a machine.');
   if (!agent) throw new Refusal('session_not_running', 'The session waits to be placed: try again when it runs.');
   // It would say that the session has ended: it knows of none before it has kept the order to make it.
   if (state === 'SCHEDULED')
@@ -64,11 +66,30 @@ export async function streamTarget(
   };
 }
 
-/** Hands a client's socket to the data hub of the session's agent. */
-export async function openSocket(ctx: UserCtx, id: string, kind: keyof typeof socketOps): Promise<Response> {
+/**
+ * Hands a client's socket to the data hub of the session's agent. `continues`: the generation that the client goes on with,
+ * whose processes and offsets mean nothing in another.
+ */
+export async function openSocket(
+  ctx: UserCtx,
+  id: string,
+  kind: keyof typeof socketOps,
+  continues: number | undefined,
+): Promise<Response> {
   const { verb, ops } = socketOps[kind];
   const { hub, claim } = await streamTarget(ctx, id, verb, ops);
-  return dataHubObject(ctx.env, hub).fetch(toHub(ctx.request, 'client', claim));
+  mustContinue(continues, claim.generation);
+  const answer = await dataHubObject(ctx.env, hub).fetch(toHub(ctx.request, 'client', claim));
+  if (answer.webSocket === null) return answer;
+  const headers = new Headers(answer.headers);
+  headers.set('causeway-generation', String(claim.generation));
+  return new Response(null, { status: 101, headers, webSocket: answer.webSocket });
+}
+
+function mustContinue(continues: number | undefined, generation: number): void {
+  if (continues === undefined || continues === generation) return;
+  const detail = `What is to go on ran in generation ${continues} of the session, which is at generation ${generation}.`;
+  throw new Refusal('session_generation_stale', detail);
 }
 
 export interface LogsWish {
@@ -116,6 +137,7 @@ async function openInStorage(ctx: UserCtx, id: string, wish: LogsWish): Promise<
 }
 
 function toOpen({ query, lines, cursor }: LogsWish, generation: number, nowMs: number): LogsOpen | LinesOpen {
+  mustContinue(query.generation, generation);
   const after = startOf(query, cursor, generation);
   return lines ? toLinesOpen(query, after, nowMs) : toLogsOpen(query, after);
 }

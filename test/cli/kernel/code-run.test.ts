@@ -15,10 +15,14 @@ const record = (fields: object) => {
 };
 const say = (stream: Stream, event: ExecuteEvent) => stream.writeControl(event);
 
-function start(serve: ServeStream<'execute'>, ask: RunIo['ask'] = () => Promise.resolve(undefined)) {
+function start(
+  serve: ServeStream<'execute'>,
+  ask: RunIo['ask'] = () => Promise.resolve(undefined),
+  placement?: (dial: number) => number | 'waits',
+) {
   const seen = { out: '', records: [] as string[], said: [] as string[] };
   const run = new CodeRun(
-    new KernelSocket(farEnd(serve)),
+    new KernelSocket(farEnd(serve, placement)),
     { runId: 'r1', request: { mode: 'query', code: 'x' } },
     {
       write: (_stream, piece) => Promise.resolve(void (seen.out += new TextDecoder().decode(piece))),
@@ -123,6 +127,22 @@ it.each<[string, (stream: Stream) => Promise<void>]>([
   expect(await run.run()).toEqual({ reason: 'finished', exitCode: 0 });
   expect([seen.out, tries]).toEqual(['one\ntwo\n', 2]);
 });
+
+it.each([2, 'waits'] as const)(
+  '[I6] is started once, though its session goes to another placement (%s)',
+  async (next) => {
+    let served = 0;
+    const serve: ServeStream<'execute'> = async (stream, _open, cut) => {
+      served++;
+      stream.opened({});
+      await say(stream, { kind: 'begun', kernelId, from: { stdout: 10, stderr: 0 } });
+      setTimeout(cut, 20);
+    };
+    const { run } = start(serve, undefined, (dial) => (dial === 0 ? 1 : next));
+    await expect(run.run()).rejects.toMatchObject({ code: 'session_generation_stale', status: 125 });
+    expect(served).toBe(1);
+  },
+);
 
 it('[S2] gives up a far end that never goes on where it should', async () => {
   const { run } = start(async (stream) => {

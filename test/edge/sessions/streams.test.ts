@@ -152,6 +152,11 @@ describe('logs', () => {
     expect(await answering).toMatchObject({ status: 410, body: { code: 'session_output_gone' } });
   });
 
+  it('[I5] are of the placement that is asked for, or refused', async () => {
+    const answer = await call('GET', `/v1/sessions/${id}/logs?generation=2`, { token });
+    expect(answer).toMatchObject({ status: 409, body: { code: 'session_generation_stale' } });
+  });
+
   it('refuse an offset that belongs to no one stream', async () => {
     expect((await call('GET', `/v1/sessions/${id}/logs?offset=5`, { token })).status).toBe(400);
   });
@@ -172,6 +177,25 @@ describe('sockets', () => {
     expect((await client.until('RESET', () => client.jsonOf(reset)[0])).value['code']).toBe('tunnel_op_unknown');
     client.socket.close(1000, 'done');
   });
+
+  it.each(['exec', 'execute', 'logs', 'ssh', 'ports'])(
+    '[I6] %s leads to the placement that is asked for, or nowhere',
+    async (kind) => {
+      const headers = { upgrade: 'websocket', 'sec-websocket-protocol': clientProtocol };
+      const path = `/v1/sessions/${id}/${kind}`;
+      const response = await send('GET', `${path}?generation=1`, { token, headers });
+      expect(response.status).toBe(101);
+      expect(response.headers.get('causeway-generation')).toBe('1');
+      response.webSocket!.accept();
+      response.webSocket!.close(1000, 'done');
+      const code = 'session_generation_stale';
+      expect(await call('GET', `${path}?generation=2`, { token, headers })).toMatchObject({
+        status: 409,
+        body: { code },
+      });
+      expect((await call('GET', `${path}?generation=0`, { token, headers })).status).toBe(400);
+    },
+  );
 
   it("of a client that claims to be an agent are a client's all the same", async () => {
     const forged = JSON.stringify({ agentId: 'agt_1', groupNumber: 1, purpose: 'bulk', epoch: 1 });
