@@ -89,6 +89,12 @@ export const maxBroken = 5;
 /** The answer to a socket to a placement that is over. As a stream's end it says: dial again, nothing came of it. */
 const movedCode = 'session_generation_stale';
 export const notStarted = new Set([movedCode, 'session_not_running']);
+/** What a person is told meanwhile who follows something. */
+export const placeWords = {
+  away: 'the machine of the session is out of reach: its output goes on when it is back ...',
+  lost: 'the session lost its machine and waits for the next ...',
+  anew: 'the session was placed anew: it begins again, and so does its output',
+};
 const firstPauseMs = 200;
 const lastPauseMs = 5000;
 const sayAfterMs = 1000;
@@ -165,13 +171,13 @@ export class ProcessFollower {
   #placeLost({ code }: CliFailure): void {
     if (this.#target.isOnce === true) throw placeLost('command');
     if (code === movedCode) {
-      this.#io.say('the session was placed anew: it begins again, and so does its output');
+      this.#io.say(placeWords.anew);
       this.#generation = undefined;
       this.#begun.clear();
       this.#after.stdout = 0;
       this.#after.stderr = 0;
     } else if (this.#cutAtMs !== -1) {
-      this.#io.say('the session lost its machine and waits for the next ...');
+      this.#io.say(placeWords.lost);
       this.#cutAtMs = -1; // said
     }
   }

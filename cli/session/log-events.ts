@@ -6,7 +6,7 @@ import { LineItem } from '../../schema/protocol/lines.ts';
 import { CliFailure } from '../exit.ts';
 import { parseEvents, type ServerSentEvent } from '../events.ts';
 import type { Api, Query } from '../http/api.ts';
-import type { ProcessIo } from '../process/follow.ts';
+import { placeWords, type ProcessIo } from '../process/follow.ts';
 
 export interface LogEventsOptions {
   sessionId: string;
@@ -25,6 +25,11 @@ const maxCuts = 5;
 const pauseMs = 1000;
 /** Between looks at what a machine that is out of reach has handed over. */
 const storedPauseMs = 5000;
+/** Refusals after which what is followed goes on: the words to wait with. */
+const waits: Readonly<Record<string, string>> = {
+  agent_unreachable: placeWords.away,
+  session_not_running: placeWords.lost,
+};
 
 export class LogEvents {
   readonly #api: Api;
@@ -32,6 +37,10 @@ export class LogEvents {
   readonly #io: ProcessIo;
   #lastId: string | undefined;
   #isStored = false;
+  /** The placement of the session that the events are of. */
+  #generation: string | undefined;
+  /** What was said last of a wait. */
+  #waits: string | undefined;
   #saidMissing = false;
   /** The control plane ended the answer before its end: no request lives for ever. */
   #isCut = false;
@@ -58,12 +67,26 @@ export class LogEvents {
         if (this.#isOver || (!this.#options.follow && !this.#isCut)) return this.#isOver;
         if (this.#isCut) continue;
       } catch (error) {
-        if (error instanceof CliFailure) throw error;
-        cuts = this.#lastId === before ? cuts + 1 : 0;
+        if (error instanceof CliFailure) this.#mustWait(error);
+        else cuts = this.#lastId === before ? cuts + 1 : 0;
         if (cuts >= maxCuts) throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, this.#isStored ? storedPauseMs : pauseMs));
     }
+  }
+
+  /** @throws CliFailure when nothing was followed yet, or it does not come back */
+  #mustWait(error: CliFailure): void {
+    const words = waits[error.code ?? ''];
+    if (!this.#options.follow || this.#generation === undefined || words === undefined) throw error;
+    if (words !== this.#waits) this.#io.say(words);
+    this.#waits = words;
+  }
+
+  #begin(generation: string | undefined): void {
+    if (this.#generation !== undefined && generation !== this.#generation) this.#io.say(placeWords.anew);
+    this.#generation = generation;
+    this.#waits = undefined;
   }
 
   async #once(): Promise<void> {
@@ -76,6 +99,7 @@ export class LogEvents {
         ...(this.#lastId === undefined ? {} : { 'last-event-id': this.#lastId }),
       },
     });
+    this.#begin(response.headers.get('causeway-generation') ?? undefined);
     const isStored = response.headers.get('causeway-log-source') === 'storage';
     if (isStored && !this.#isStored)
       this.#io.say('the machine does not have it or is out of reach; this is what it handed over');

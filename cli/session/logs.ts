@@ -4,7 +4,7 @@ import type { Session } from '../../schema/api/session.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { oneOf, wholeNumber } from '../options.ts';
-import { type Position, ProcessFollower, type ProcessIo } from '../process/follow.ts';
+import { placeWords, type Position, ProcessFollower, type ProcessIo } from '../process/follow.ts';
 import { localIo } from '../process/local-io.ts';
 import { dialSession } from '../tunnel/dial.ts';
 import { findSession } from './find.ts';
@@ -138,7 +138,7 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
         if (stored === undefined && error.code !== 'agent_unreachable') throw error;
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
-        io.say('the machine of the session is out of reach: its output goes on when it is back ...');
+        io.say(placeWords.away);
       }
     }
     await new Promise((resolve) => setTimeout(resolve, pauseMs));

@@ -40,21 +40,26 @@ it.runIf(tier === 'full')(
     });
     await stack.client.waitForState(id, ['RUNNING']);
     const logs = cli.start(['logs', '-f', 'job']);
+    const timed = cli.start(['logs', '-f', '--timestamps', 'job']);
     const exec = cli.start(['exec', 'job', '--', 'sh', '-c', 'echo started; sleep 1000']);
-    await Promise.all([logs.says(/^5$/m), exec.says(/started/)]);
+    await Promise.all([logs.says(/^5$/m), timed.says(/ 5$/m), exec.says(/started/)]);
 
     const { agentId } = await stack.client.session(id);
     const lost = stack.agents.find((agent) => agent.agentId === agentId)!;
     await lost.kill9();
     for (const { Id } of await lost.engine.docker.listContainers()) await lost.engine.docker.getContainer(Id).kill();
 
-    const [read, executed] = await Promise.all([logs.done, exec.done]);
-    expect(read.status, read.stderr).toBe(0);
-    const whole = linesFrom(1, lines);
-    expect(read.stdout.endsWith(whole), read.stdout).toBe(true);
-    const first = read.stdout.slice(0, -whole.length);
-    expect(first).toBe(linesFrom(1, first.split('\n').length - 1));
-    expect(read.stderr).toContain('the session was placed anew: it begins again, and so does its output');
+    const executed = await exec.done;
+    for (const { status, stdout, stderr } of [await logs.done, await timed.done]) {
+      expect(status, stderr).toBe(0);
+      const read = stdout.replaceAll(/^2\S+Z /gm, '');
+      const whole = linesFrom(1, lines);
+      expect(read.endsWith(whole), read).toBe(true);
+      const first = read.slice(0, -whole.length);
+      expect(first).toBe(linesFrom(1, first.split('\n').length - 1));
+      expect(stderr).toContain('the machine of the session is out of reach: its output goes on when it is back');
+      expect(stderr).toContain('the session was placed anew: it begins again, and so does its output');
+    }
     expect(executed).toMatchObject({ status: 125, stdout: 'started\n' });
     expect(executed.stderr).toContain('the command ended with it, and is not started again');
   },
