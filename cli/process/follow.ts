@@ -20,6 +20,8 @@ export interface ProcessEnd {
   exitCode: number | undefined;
   signal: string | undefined;
   reason: string;
+  /** Bytes of its output that its machine failed to keep. What a policy let go is not among them. */
+  lostBytes?: number;
 }
 
 export interface ProcessIo {
@@ -95,6 +97,8 @@ export const placeWords = {
   lost: 'the session lost its machine and waits for the next ...',
   anew: 'the session was placed anew: it begins again, and so does its output',
 };
+/** Why bytes are missing that nobody agreed to lose. */
+const failures: ReadonlySet<string> = new Set(['disk-full', 'damaged']);
 const firstPauseMs = 200;
 const lastPauseMs = 5000;
 const sayAfterMs = 1000;
@@ -110,6 +114,7 @@ export class ProcessFollower {
   #stream: Stream | undefined;
   #end: ProcessEnd | undefined;
   #cutAtMs: number | undefined;
+  #lostBytes = 0;
   /** The placement that offsets, and the process, are of. */
   #generation: number | undefined;
 
@@ -176,6 +181,7 @@ export class ProcessFollower {
       this.#begun.clear();
       this.#after.stdout = 0;
       this.#after.stderr = 0;
+      this.#lostBytes = 0;
     } else if (this.#cutAtMs !== -1) {
       this.#io.say(placeWords.lost);
       this.#cutAtMs = -1; // said
@@ -270,11 +276,13 @@ export class ProcessFollower {
   #event(event: ProcessEvent): void {
     if (event.kind === 'exit') {
       for (const stream of ['stdout', 'stderr'] as const) this.#mustReach(stream, event.ends[stream] ?? 0, 'The end');
-      this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason };
+      const lost = this.#lostBytes > 0 ? { lostBytes: this.#lostBytes } : {};
+      this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason, ...lost };
     } else if (event.kind === 'inputEnded') this.#target.onInputEnded?.();
     else if (event.kind === 'gap') {
       this.#mustReach(event.stream, event.from, 'A gap');
       this.#after[event.stream] = event.to;
+      if (failures.has(event.reason)) this.#lostBytes += event.to - event.from;
       this.#io.say(
         `${event.to - event.from} bytes of ${event.stream} are missing (${event.reason}): ${event.from} to ${event.to}`,
       );
@@ -303,8 +311,9 @@ export function asFailure(error: unknown): unknown {
     : error;
 }
 
-/** What the shell would see: the exit code, or 128 + the signal's number. */
+/** What the shell would see: the exit code, or 128 + the signal's number; 125 when all is well but its output is not whole. */
 export function statusOf(end: ProcessEnd): number {
+  if (end.exitCode === 0 && end.lostBytes !== undefined) return exitStatus.notRun;
   if (end.exitCode !== undefined) return end.exitCode;
   const numbers: Record<string, number> = { HUP: 1, INT: 2, QUIT: 3, ABRT: 6, KILL: 9, SEGV: 11, PIPE: 13, TERM: 15 };
   return 128 + (numbers[(end.signal ?? 'KILL').replace(/^SIG/, '')] ?? 9);

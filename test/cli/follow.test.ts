@@ -189,6 +189,24 @@ it('says exactly what is missing', async () => {
   expect(said).toEqual(['20 bytes of stdout are missing (spool-full): 10 to 30']);
 });
 
+it.each([
+  ['disk-full', 125],
+  ['damaged', 125],
+  ['retention', 0],
+] as const)('[I5] tells a script that output is not whole where its machine failed (%s)', async (reason, status) => {
+  const follower = new ProcessFollower(
+    farEnd(async (stream) => {
+      stream.opened({});
+      await stream.writeControl({ kind: 'gap', stream: 'stdout', from: 0, to: 30, reason });
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited', ends: { stdout: 30, stderr: 0 } });
+      stream.finish();
+    }),
+    processTarget('main'),
+    recorder().io,
+  );
+  expect(statusOf((await follower.run())!)).toBe(status);
+});
+
 /** The first placement writes so much and is cut; the next writes something else, from where it is asked to. */
 const twoPlacements: ServeStream<'process'> = async (stream, open, cut, visit) => {
   const from = open.after?.stdout ?? 0;
