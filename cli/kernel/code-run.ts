@@ -9,7 +9,8 @@ import type { KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import { openRunLog, type RunItem, type RunLog, type StreamName } from '../../schema/protocol/run-log.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { StreamOpen } from '../../schema/protocol/streams.ts';
-import { asFailure, brokenCodes, isPlaceLost, maxBroken, notStarted, passing, placeLost } from '../process/follow.ts';
+import { asFailure, brokenCodes, maxBroken, passing } from '../process/follow.ts';
+import { Placement, placeLost } from '../process/placement.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
 
 export type RunRequest = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op' | 'after' | 'input'>;
@@ -58,7 +59,7 @@ export class CodeRun {
   #after: Record<StreamName, number> | undefined;
   #kernelId: string | undefined;
   /** The placement of the session in which it may have begun. */
-  #generation: number | undefined;
+  readonly #placement = new Placement();
   #stream: Stream | undefined;
   #isInterrupted = false;
   /** Where the last request for a line ends that the person was asked. */
@@ -85,7 +86,7 @@ export class CodeRun {
       } catch (error) {
         this.#socket.drop();
         if (this.#left.signal.aborted) break;
-        if (isPlaceLost(error, this.#generation)) throw placeLost('run');
+        if (this.#placement.isOver(error)) throw placeLost('run');
         if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
         else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
       }
@@ -111,19 +112,14 @@ export class CodeRun {
   }
 
   async #once(): Promise<ExecuteOutcome> {
-    const before = this.#generation;
-    const socket = await this.#socket.get(this.#left.signal, before);
+    const socket = await this.#socket.get(this.#left.signal, this.#placement.generation);
     const after = this.#after === undefined ? {} : { after: { ...this.#after } };
     const stream = socket.open({ op: 'execute', ...this.#request, ...after });
     this.#stream = stream;
-    this.#generation = socket.generation;
     try {
-      await stream.whenOpened;
+      await this.#placement.opened(stream, socket.generation, { starts: true });
       if (this.#isInterrupted) await stream.writeControl({ kind: 'interrupt' });
       return await this.#receive(stream);
-    } catch (error) {
-      if (error instanceof StreamOver && notStarted.has(error.code)) this.#generation = before;
-      throw error;
     } finally {
       this.#stream = undefined;
     }

@@ -7,13 +7,13 @@ import {
   type ProcessControl,
   type ProcessSpawn,
   type StreamOpen,
-  type StreamOpened,
 } from '../../schema/protocol/streams.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { hintFor } from '../http/hints.ts';
 import type { Dialler } from '../tunnel/dial.ts';
+import { hasMoved, Placement, placeLost, placeWords } from './placement.ts';
 import type { InputLog } from '../../schema/protocol/input-log.ts';
 
 export interface ProcessEnd {
@@ -88,15 +88,6 @@ export const passing = new Set([
 const brokenCode = 'tunnel_frame_invalid';
 export const brokenCodes = new Set([brokenCode, 'tunnel_window_exceeded']);
 export const maxBroken = 5;
-/** The answer to a socket to a placement that is over. As a stream's end it says: dial again, nothing came of it. */
-const movedCode = 'session_generation_stale';
-export const notStarted = new Set([movedCode, 'session_not_running']);
-/** What a person is told meanwhile who follows something. */
-export const placeWords = {
-  away: 'the machine of the session is out of reach: its output goes on when it is back ...',
-  lost: 'the session lost its machine and waits for the next ...',
-  anew: 'the session was placed anew: it begins again, and so does its output',
-};
 /** Why bytes are missing that nobody agreed to lose. */
 const failures: ReadonlySet<string> = new Set(['disk-full', 'damaged']);
 const firstPauseMs = 200;
@@ -116,13 +107,13 @@ export class ProcessFollower {
   #cutAtMs: number | undefined;
   #lostBytes = 0;
   /** The placement that offsets, and the process, are of. */
-  #generation: number | undefined;
+  readonly #placement: Placement;
 
   constructor(dial: Dialler, target: Target, io: ProcessIo) {
     this.#dial = dial;
     this.#target = target;
     this.#after = { stdout: target.from?.stdout ?? 0, stderr: target.from?.stderr ?? 0 };
-    this.#generation = target.from?.generation;
+    this.#placement = new Placement(target.from?.generation);
     this.#io = io;
   }
 
@@ -136,7 +127,7 @@ export class ProcessFollower {
         await this.#once();
         if (this.#end !== undefined) return this.#end;
       } catch (error) {
-        if (isPlaceLost(error, this.#generation)) this.#placeLost(error);
+        if (this.#placement.isOver(error)) this.#placeLost(error);
         else if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
         else if (!(error instanceof StreamOver) || !passing.has(error.code) || this.#target.givesUpOn?.has(error.code))
           throw asFailure(error);
@@ -155,7 +146,7 @@ export class ProcessFollower {
 
   /** Behind what was written here. */
   get position(): Position {
-    return { ...this.#after, generation: this.#generation };
+    return { ...this.#after, generation: this.#placement.generation };
   }
 
   /** Leaves the process alone and makes `run` return undefined. */
@@ -173,11 +164,11 @@ export class ProcessFollower {
   onAttached: () => void = () => undefined;
 
   /** The session is on its next machine, or waits for one. @throws CliFailure when what is followed is not started there */
-  #placeLost({ code }: CliFailure): void {
+  #placeLost(error: CliFailure): void {
     if (this.#target.isOnce === true) throw placeLost('command');
-    if (code === movedCode) {
+    if (hasMoved(error)) {
       this.#io.say(placeWords.anew);
-      this.#generation = undefined;
+      this.#placement.generation = undefined;
       this.#begun.clear();
       this.#after.stdout = 0;
       this.#after.stderr = 0;
@@ -198,12 +189,13 @@ export class ProcessFollower {
   }
 
   async #once(): Promise<void> {
-    const socket = await this.#dial(this.#stopped.signal, this.#generation);
+    const socket = await this.#dial(this.#stopped.signal, this.#placement.generation);
     const over = new AbortController();
     try {
       const stream = socket.open(this.#target.open({ ...this.#after }));
       this.#stream = stream;
-      const opened = await this.#whenOpened(stream, socket.generation);
+      const starts = this.#target.isOnce === true;
+      const opened = await this.#placement.opened(stream, socket.generation, { starts });
       if (this.#cutAtMs === -1) this.#io.say('resumed');
       this.#cutAtMs = undefined;
       this.onAttached();
@@ -221,20 +213,6 @@ export class ProcessFollower {
       over.abort();
       this.#stream = undefined;
       socket.close();
-    }
-  }
-
-  /** What is not known to be refused may have been started, and is not to be started in another placement. */
-  async #whenOpened(stream: Stream, generation: number | undefined): Promise<StreamOpened> {
-    const before = this.#generation;
-    if (this.#target.isOnce === true) this.#generation = generation;
-    try {
-      const opened = await stream.whenOpened;
-      this.#generation = generation;
-      return opened;
-    } catch (error) {
-      if (error instanceof StreamOver && notStarted.has(error.code)) this.#generation = before;
-      throw error;
     }
   }
 
@@ -288,20 +266,6 @@ export class ProcessFollower {
       );
     }
   }
-}
-
-/** True when a dial was refused because `generation` of the session, to which it was to lead, is over. */
-export function isPlaceLost(error: unknown, generation: number | undefined): error is CliFailure {
-  return error instanceof CliFailure && generation !== undefined && notStarted.has(error.code ?? '');
-}
-
-/** What a person started in a placement that is over: it is not started again. */
-export function placeLost(what: 'command' | 'run'): CliFailure {
-  return new CliFailure(`the session lost its machine: the ${what} ended with it, and is not started again`, {
-    code: movedCode,
-    hint: 'see what it has done (on another machine the home begins empty), then start it again',
-    status: exitStatus.notRun,
-  });
 }
 
 /** A stream's end that waiting can not cure, as a failure of the CLI; anything else as it is. */

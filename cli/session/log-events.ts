@@ -6,7 +6,8 @@ import { LineItem } from '../../schema/protocol/lines.ts';
 import { CliFailure } from '../exit.ts';
 import { parseEvents, type ServerSentEvent } from '../events.ts';
 import type { Api, Query } from '../http/api.ts';
-import { placeWords, type ProcessIo } from '../process/follow.ts';
+import type { ProcessIo } from '../process/follow.ts';
+import { placeWords } from '../process/placement.ts';
 
 export interface LogEventsOptions {
   sessionId: string;
