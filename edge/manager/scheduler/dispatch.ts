@@ -59,8 +59,13 @@ export function removeFormer(turn: Turn, row: SessionRow): void {
   const former = row.trail.findLast((step) => step.agentId !== undefined);
   const entry = former?.agentId === undefined ? undefined : turn.heap.agents.get(former.agentId);
   if (!former || !entry || entry.row.state === 'revoked') return;
-  turn.dropIntents(entry, (intent) => intent.sessionId === row.sessionId && intent.order.kind !== 'remove');
+  dropOrders(turn, row, entry);
   turn.order(entry, row, former.generation, { kind: 'remove' });
+}
+
+/** What an agent has not acknowledged of a placement that is over: it must not begin what nobody waits for. */
+function dropOrders(turn: Turn, { sessionId }: SessionRow, entry: AgentEntry): void {
+  turn.dropIntents(entry, (intent) => intent.sessionId === sessionId && intent.order.kind !== 'remove');
 }
 
 /**
@@ -136,7 +141,9 @@ export function giveUp(
 ): void {
   const { reason, pauseMs, ended } = why;
   row.again = { reason, notBeforeMs: turn.nowMs + pauseMs, ended };
+  const entry = row.agentId === null ? undefined : turn.heap.agents.get(row.agentId);
   if (ended) releaseRevoked(turn, row);
+  if (ended && entry) dropOrders(turn, row, entry);
   turn.move(row, 'giveUp', reason);
   if (ended) backToQueue(turn, row);
 }

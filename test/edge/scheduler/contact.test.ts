@@ -144,6 +144,21 @@ describe('an agent that goes silent', () => {
     expect(world.ledger.get(id)).toMatchObject({ state: 'RUNNING', generation: 1 });
   });
 
+  it('is not sent an order that it has not acknowledged any more when the lease of that is over', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.attach();
+    const id = world.admit({ leaseMs: lease });
+    // Whether the order arrived, nobody knows.
+    agent.receive();
+    world.pass(lease + 200_000, agent.gone);
+    expect(world.ledger.get(id)).toMatchObject({ state: 'PENDING', generation: 2 });
+    // It is back, and takes nothing new: nothing takes the place of what was ordered before.
+    agent.put({ draining: true });
+    expect(agent.attach().intents).toEqual([]);
+    expect(world.store.reservations(agent.agentId)).toEqual([]);
+  });
+
   it('tells when it is back that the lease ended the work: placed again at once', () => {
     const { world, agent, id } = running({ leaseMs: lease });
     world.pass(lease + 20_000, agent.gone);
