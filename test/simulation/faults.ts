@@ -23,6 +23,13 @@ export const faultKinds: readonly FaultKind[] = [
     },
   },
   {
+    name: 'agent upgraded',
+    weight: 1,
+    strike(world, chance) {
+      chance.pick(world.hosts.filter(({ isRunning }) => isRunning))?.upgrade(seconds(chance, 0, 5));
+    },
+  },
+  {
     name: 'power lost',
     weight: 2,
     strike(world, chance) {
@@ -108,6 +115,15 @@ export const faultKinds: readonly FaultKind[] = [
     name: 'edge killed',
     weight: 2,
     strike: (world) => world.edge.crash(),
+  },
+  {
+    name: 'edge restarted',
+    weight: 1,
+    strike(world, chance) {
+      world.edge.drain();
+      world.sometimes.reached('an edge said that it stops, and stopped');
+      world.later(chance.integer(0, 2_000), () => world.edge.crash());
+    },
   },
   {
     name: 'edge deployed',

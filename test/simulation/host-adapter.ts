@@ -6,6 +6,7 @@ import { SimHost } from './host/agent.ts';
 import type { SimDisk } from './host/disk.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { HostSize, WorldHost } from './host-port.ts';
+import { asLaterRelease } from './later-release.ts';
 import type { World } from './world.ts';
 
 /** Whose disk a host begins with. */
@@ -16,6 +17,8 @@ interface Original {
   hardwareId: string | undefined;
 }
 
+/** How long an agent may take to an orderly end. */
+const stopMs = 10_000;
 /** Steps that a world takes once or never are met by a death so much more often. */
 const seldomTaken = 6;
 
@@ -28,6 +31,8 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   let skewMs = 0;
   let wasFull = false;
   let token: string | undefined;
+  /** Its agent is of the release after this one. */
+  let isLater = false;
   let agentId = '';
   /** When this run of the agent last heard that a ping was answered. */
   let pongMs = Number.NEGATIVE_INFINITY;
@@ -36,7 +41,10 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     way,
     time,
     chance: chance.fork('front'),
-    says: (bytes: Uint8Array) => promises.agentSays(name, host.disk, bytes),
+    says: (bytes: Uint8Array) => {
+      promises.agentSays(name, host.disk, bytes);
+      return isLater ? asLaterRelease(bytes) : bytes;
+    },
     hears: () => {
       pongMs = time.nowMs;
       if (original) sometimes.reached('a copied machine spoke as the original');
@@ -166,6 +174,21 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       revive();
     },
     crash: () => host.crash(),
+    upgrade(ms) {
+      if (running().length > 0) sometimes.reached('an agent was upgraded with sessions on it');
+      if (isLater) sometimes.reached('an agent went back to the release before');
+      let hasEnded = false;
+      const ended = () => {
+        if (hasEnded) return;
+        hasEnded = true;
+        host.crash();
+        isLater = !isLater;
+        world.later(ms, () => revive());
+      };
+      // Who does not come to an end in time is killed, as any supervisor does.
+      world.later(stopMs, ended);
+      host.stop().then(ended, ended);
+    },
     powerLoss() {
       losesPowerAtSync = false;
       isDark = true;

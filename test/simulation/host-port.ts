@@ -21,6 +21,8 @@ export interface WorldHost {
   join(token: string): void;
   /** kill -9 of the agent: containers live on. */
   crash(): void;
+  /** Its agent ends in order, and the other of two releases begins after `ms`: the next, or this one again. */
+  upgrade(ms: number): void;
   /** Everything on the host is gone but what its disk had synced; torn tails. */
   powerLoss(): void;
   /** The same while its journal is synced for the next time, if that is soon. */

@@ -162,7 +162,7 @@ function endOfSegment(bytes: Buffer, from: number): number {
 }
 
 /** The message that these bytes hold, when it is one of these kinds. */
-function messageOf<Message extends { type: string }>(
+export function messageOf<Message extends { type: string }>(
   bytes: Uint8Array,
   kinds: readonly Message['type'][],
 ): Message | undefined {

@@ -17,6 +17,7 @@ export const rareCases = [
   'Redis was flushed',
   'an alarm rang again after a death',
   'a deploy replaced one object after the other',
+  'an edge said that it stops, and stopped',
   'an object was cut off and its sockets went on',
   'an object was slow and later calls overtook earlier ones',
   // rights
@@ -58,6 +59,8 @@ export const rareCases = [
   // agent
   'an agent process was killed',
   'an agent process was killed within a step',
+  'an agent was upgraded with sessions on it',
+  'an agent went back to the release before',
   'a host lost its power',
   'a journal was torn',
   'a container was adopted',
@@ -103,6 +106,8 @@ export const rareCases = [
   'a kernel ended by itself and was started anew',
   'a kernel was started anew by somebody',
   'somebody saw a kernel only from some time on',
+  // programs that are fed
+  'a program was fed over a cut',
   // terminals
   'a terminal was looked at over a cut',
   'a screen was drawn for somebody who had nothing',

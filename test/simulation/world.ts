@@ -22,6 +22,7 @@ import { type Domain, People } from './people.ts';
 import { Reader } from './reader.ts';
 import type { Stage } from './stage.ts';
 import { Sometimes } from './sometimes.ts';
+import { Feeders } from './feeders.ts';
 import { Typists } from './typists.ts';
 import { Uploader } from './uploader.ts';
 import { clear, drawWeather, type Weather } from './weather.ts';
@@ -88,7 +89,7 @@ export class World implements Stage {
   readonly #groupOf = new Map<string, number>();
   readonly #limitsChance: Chance;
   /** Those who use what runs in sessions. */
-  readonly #users = [new Coders(this), new Notebooks(this), new Typists(this)];
+  readonly #users = [new Coders(this), new Notebooks(this), new Typists(this), new Feeders(this)];
   #isCalm = false;
 
   constructor(options: WorldOptions) {

@@ -133,6 +133,16 @@ export class SimEdge {
     this.links.delete(name);
   }
 
+  /** Every hub closes its sockets in order: the process is about to stop. */
+  drain(): void {
+    for (const { name, isAwake } of this.cells.values()) {
+      const [kind, hub = ''] = name.split(' ');
+      if (!isAwake || (kind !== 'control' && kind !== 'data')) continue;
+      const drained = kind === 'control' ? this.controlHub(hub).drain() : this.dataHub(hub).drain();
+      drained.catch(() => undefined);
+    }
+  }
+
   /** Hibernation: memory goes, sockets stay. Only of who has nothing under way. */
   evict(name: string): void {
     const cell = this.cells.get(name);

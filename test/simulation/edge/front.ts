@@ -12,8 +12,8 @@ export interface FrontPorts {
   way: Way;
   time: VirtualTime;
   chance: Chance;
-  /** What the agent says on its control socket. */
-  says: (bytes: Uint8Array) => void;
+  /** What the agent says on its control socket; answers how its release says it. */
+  says: (bytes: Uint8Array) => Uint8Array;
   /** What the runtime answers there by itself. */
   hears: (text: string) => void;
 }
@@ -27,8 +27,7 @@ export function dialOf({ edge, way, says, hears }: FrontPorts): Dial {
       const isControl = url.searchParams.get('purpose') === 'control';
       const socket: Socket = {
         send: (bytes, sent) => {
-          if (isControl) says(bytes);
-          link?.agentSend(bytes, sent);
+          link?.agentSend(isControl ? says(bytes) : bytes, sent);
         },
         sendText: (text) => link?.agentText(text),
         bufferedBytes: () => 0,

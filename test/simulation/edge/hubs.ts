@@ -6,6 +6,7 @@ import type { DataSocket } from '../../../edge/tunnel/links.ts';
 import type { AgentSocketClaim, ControlHubRpc, DataHubRpc, DataHubStatus } from '../../../edge/tunnel/rpc.ts';
 import type { LedgerRpc } from '../../../edge/manager/scheduler/rpc.ts';
 import { copyOf } from '../../../edge/platform/undo-map.ts';
+import { closeCodes } from '../../../schema/protocol/limits.ts';
 import { parseSessionId } from '../../../schema/ids.ts';
 import type { Clock, Log, Random } from '../../../schema/ports.ts';
 import type { Link } from './links.ts';
@@ -76,7 +77,7 @@ export function wakeControlHub(name: string, { timers, setAlarm, alarmMs }: Waki
 
 export function wakeDataHub(name: string, { timers }: Waking, ports: HubPorts): HubInstance {
   const { clock, log, random, ledger, controlHub, checkAccess } = ports;
-  const { sockets, find } = hubSockets<DataSocket['state']>(ports.links, (state, bytes) => {
+  const { sockets, find, all } = hubSockets<DataSocket['state']>(ports.links, (state, bytes) => {
     if (state.kind === 'client') ports.clientHears(state.claim.principal.tokenId, bytes);
   });
   const core = new DataHub(
@@ -97,7 +98,9 @@ export function wakeDataHub(name: string, { timers }: Waking, ports: HubPorts): 
   const rpc: DataHubRpc = {
     fence: async (agentId, epoch) => core.fence(agentId, epoch),
     status: async () => core.status(),
-    drain: async () => undefined,
+    drain: async () => {
+      for (const socket of all()) socket.close(closeCodes.goingAway, 'restarting');
+    },
   };
   return {
     rpc,
@@ -142,5 +145,5 @@ function hubSockets<State>(links: Iterable<Link>, says: (state: State, bytes: Ui
     socket.keep();
     return socket;
   };
-  return { sockets, find };
+  return { sockets, find, all: () => [...known.values()] };
 }

@@ -5,8 +5,9 @@
 import type { Screen, Screens } from '../../../agent-daemon/terminals/screens.ts';
 
 const shownBytes = 400;
-/** A cut may be at each of these. */
+/** A cut may be at each of these, counted from the last place where whatever had begun was given up. */
 const between = 3;
+const cancel = '\x18';
 
 export const plainScreens: Screens = {
   open(window, drawn): Screen {
@@ -16,7 +17,7 @@ export const plainScreens: Screens = {
     return {
       write: (bytes) => {
         const all = held + Buffer.from(bytes).toString('latin1');
-        const clean = all.length - (all.length % between);
+        const clean = all.length - ((all.length - (all.lastIndexOf(cancel) + 1)) % between);
         text = (text + all.slice(0, clean)).slice(-shownBytes);
         held = all.slice(clean);
         return Promise.resolve('');
