@@ -1,6 +1,6 @@
 /**
- * A minimal Debian for tests of what people run on fresh machines: debootstrap's smallest variant and curl, made once a
- * machine (half a minute), kept as an archive in the user's cache, and unpacked for each test.
+ * A minimal Debian for tests of what people run on fresh machines: debootstrap's smallest variant and curl, some with
+ * systemd, made once a machine (half a minute), kept as an archive in the user's cache, and unpacked for each test.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -9,7 +9,11 @@ import { type HostApt, parseCodename, parseHostApt } from '../../cli/instance/py
 import { runToEnd } from './process.ts';
 import { type TmpDir, tmpDir } from './tmp.ts';
 
-const packages = 'curl,ca-certificates';
+const packages = {
+  curl: 'curl,ca-certificates',
+  systemd: 'curl,ca-certificates,systemd,systemd-sysv',
+};
+type Kind = keyof typeof packages;
 
 /** What this host's own apt uses: its mirror, its keys. */
 async function hostApt(): Promise<HostApt> {
@@ -17,16 +21,16 @@ async function hostApt(): Promise<HostApt> {
   return parseHostApt(await runToEnd('apt-get', ['indextargets', 'Created-By: Packages']), codename);
 }
 
-async function archive(): Promise<string> {
+async function archive(kind: Kind): Promise<string> {
   const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'causeway-test');
   const { codename, mirror, keyring } = await hostApt();
-  const path = join(folder, `debian-${codename}-curl.tar`);
+  const path = join(folder, `debian-${codename}-${kind}.tar`);
   if (existsSync(path)) return path;
   mkdirSync(folder, { recursive: true });
   using scratch = tmpDir('deb');
   const root = join(scratch.path, 'root');
   const trusted = keyring === undefined ? [] : [`--keyring=${keyring}`];
-  const flags = ['--variant=minbase', `--include=${packages}`, ...trusted, codename, root, mirror];
+  const flags = ['--variant=minbase', `--include=${packages[kind]}`, ...trusted, codename, root, mirror];
   const env = { LC_ALL: 'C', PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
   await runToEnd('unshare', ['--mount', '--pid', '--fork', '--kill-child', 'debootstrap', ...flags], { env });
   rmSync(join(root, 'var/cache/apt'), { recursive: true, force: true });
@@ -44,9 +48,9 @@ export interface DebianRoot {
 }
 
 /** Unpacks a fresh one. */
-export async function debianRoot(): Promise<DebianRoot> {
+export async function debianRoot(kind: Kind = 'curl'): Promise<DebianRoot> {
   const dir: TmpDir = tmpDir('root');
-  await runToEnd('tar', ['-C', dir.path, '--numeric-owner', '-xf', await archive()]);
+  await runToEnd('tar', ['-C', dir.path, '--numeric-owner', '-xf', await archive(kind)]);
   writeFileSync(join(dir.path, 'enter.sh'), enter);
   return {
     path: dir.path,

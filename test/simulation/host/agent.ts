@@ -56,7 +56,7 @@ export interface SimHostOptions {
   tookKernel?: () => void;
   /** Asked at each durable step: true kills the agent there, or loses the answer (`unknown`). */
   faultAt?: (name: AgentFailpoint, phase: 'before' | 'after' | 'unknown') => boolean;
-  /** The agent asks its engine for a container. */
+  /** The agent asks its engine for a container of a session. */
   creating?: () => void;
   /** The init of a container hears that what a stream wrote before `offset` is safe. */
   forgets?: (what: Forgotten) => void;
@@ -129,7 +129,8 @@ export class SimHost {
       timers,
       random: fork(options.random),
       ...options.engine,
-      creating: () => options.creating?.(),
+      // One that is started in advance is nobody's yet.
+      creating: (given) => (labels.warm in given ? undefined : options.creating?.()),
       run: (container, exited) => this.#run(container, exited),
       onChange: (container, change) => this.#note(container, change),
       onRename: () => this.#options.renamed?.(),

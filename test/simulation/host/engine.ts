@@ -51,7 +51,7 @@ export interface SimEngineOptions {
   /** Brings the container to life; its end is told by `exited`. */
   run(container: SimContainer, exited: (code: number) => void): ContainerLife;
   /** The agent asks for a container. */
-  creating?: () => void;
+  creating?: (labels: Readonly<Record<string, string>>) => void;
   /** After each start and each end. */
   onChange?: (container: SimContainer, change: 'start' | 'die') => void;
   onRename?: () => void;
@@ -266,7 +266,7 @@ export class SimEngine implements ContainerRuntime {
   }
 
   createContainer(options: ContainerCreateOptions): Promise<string> {
-    this.#options.creating?.();
+    this.#options.creating?.(options.Labels ?? {});
     return this.#call('createContainer', () => {
       const name = options.name ?? '';
       if (this.#image(options.Image ?? '') === undefined) {
