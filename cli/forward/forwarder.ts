@@ -8,8 +8,8 @@ import { channels } from '../../schema/protocol/frame.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure } from '../exit.ts';
-import { asFailure, brokenCodes, maxBroken, passing } from '../process/follow.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
+import { isPassing, Patience } from '../tunnel/patience.ts';
 
 /** Port here (0: any), and in the session. */
 export interface PortPair {
@@ -24,8 +24,6 @@ interface Words {
   say(line: string): void;
 }
 
-const firstPauseMs = 200;
-const lastPauseMs = 5000;
 const cutText = 'the connection to the session is lost: connections are refused until it is back ...';
 
 export class PortForwarder {
@@ -36,8 +34,8 @@ export class PortForwarder {
   readonly #open = new Set<Socket>();
   readonly #ended = Promise.withResolvers<StreamOver>();
   #tunnel: ClientSocket | undefined;
-  /** How often a rule was broken on the way since a connection was last made. */
-  #broken = 0;
+  /** Renewed by each connection that was made. */
+  readonly #patience = new Patience();
   /** What was said last of each port, so that it is not said for each connection. */
   readonly #said = new Map<number, string>();
 
@@ -48,18 +46,17 @@ export class PortForwarder {
 
   /** Dials the tunnel until it is there. @throws CliFailure when waiting can not help */
   async connect(): Promise<void> {
-    let pauseMs = firstPauseMs;
     for (let attempt = 0; !this.#stopped.signal.aborted; attempt++) {
       try {
         this.#tunnel = await this.#dial(this.#stopped.signal);
+        this.#patience.connected();
         if (attempt > 0) this.#words.say('it is back');
         return;
       } catch (error) {
-        this.#judge(error);
+        this.#patience.judge(error);
       }
       if (attempt === 0) this.#words.say(cutText);
-      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
-      pauseMs = Math.min(2 * pauseMs, lastPauseMs);
+      await this.#patience.pause();
     }
   }
 
@@ -82,7 +79,7 @@ export class PortForwarder {
       this.#tunnel.close();
       this.#tunnel = undefined;
       if (this.#stopped.signal.aborted) return;
-      this.#judge(over);
+      this.#patience.judge(over);
       await this.connect();
     }
   }
@@ -112,7 +109,7 @@ export class PortForwarder {
         if (!socket.readableEnded || !socket.writableFinished) stream.reset('tunnel_closed');
       });
       await stream.whenOpened;
-      this.#broken = 0;
+      this.#patience.renew();
       this.#said.delete(there);
       await Promise.all([send(socket, stream), receive(stream, socket)]);
     } catch (error) {
@@ -121,15 +118,9 @@ export class PortForwarder {
     }
   }
 
-  /** @throws CliFailure unless another try can help */
-  #judge(error: unknown): void {
-    if (error instanceof StreamOver && brokenCodes.has(error.code) && this.#broken < maxBroken) this.#broken++;
-    else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
-  }
-
   #refused(there: number, error: unknown): void {
     // A cut is said by who dials, and what this machine does to a connection by nobody.
-    if (!(error instanceof StreamOver) || passing.has(error.code)) return;
+    if (!(error instanceof StreamOver) || isPassing(error)) return;
     if (error.code === 'session_ended') this.#ended.resolve(error);
     else this.#sayOnce(there, error.message);
   }

@@ -9,9 +9,9 @@ import type { KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import { openRunLog, type RunItem, type RunLog, type StreamName } from '../../schema/protocol/run-log.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { StreamOpen } from '../../schema/protocol/streams.ts';
-import { asFailure, brokenCodes, maxBroken, passing } from '../process/follow.ts';
 import { Placement, placeLost } from '../process/placement.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
+import { Patience } from '../tunnel/patience.ts';
 
 export type RunRequest = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op' | 'after' | 'input'>;
 
@@ -25,9 +25,6 @@ export interface RunIo {
   /** A line for the person: cuts, gaps. */
   say(line: string): void;
 }
-
-const firstPauseMs = 200;
-const lastPauseMs = 5000;
 
 /** One socket for run after run, dialled anew when it was lost. */
 export class KernelSocket {
@@ -78,8 +75,8 @@ export class CodeRun {
 
   /** Follows to the end; undefined when `leave` was called. @throws CliFailure on a refusal that waiting can not cure */
   async run(): Promise<ExecuteOutcome | undefined> {
-    let broken = 0;
-    for (let pauseMs = firstPauseMs; !this.#left.signal.aborted; pauseMs = Math.min(2 * pauseMs, lastPauseMs)) {
+    const patience = new Patience();
+    while (!this.#left.signal.aborted) {
       const before = JSON.stringify(this.#after);
       try {
         return await this.#once();
@@ -87,14 +84,11 @@ export class CodeRun {
         this.#socket.drop();
         if (this.#left.signal.aborted) break;
         if (this.#placement.isOver(error)) throw placeLost('run');
-        if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
-        else if (!(error instanceof StreamOver) || !passing.has(error.code)) throw asFailure(error);
+        patience.judge(error);
       }
-      if (JSON.stringify(this.#after) !== before) {
-        pauseMs = firstPauseMs;
-        broken = 0;
-      } else if (pauseMs > firstPauseMs) this.#io.say('the connection was lost; the run goes on, resuming ...');
-      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
+      if (JSON.stringify(this.#after) !== before) patience.renew();
+      else if (patience.pauses > 0) this.#io.say('the connection was lost; the run goes on, resuming ...');
+      await patience.pause();
     }
     return undefined;
   }

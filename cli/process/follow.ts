@@ -11,8 +11,8 @@ import {
 import { channels } from '../../schema/protocol/frame.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
-import { hintFor } from '../http/hints.ts';
 import type { Dialler } from '../tunnel/dial.ts';
+import { asFailure, brokenCode, Patience } from '../tunnel/patience.ts';
 import { hasMoved, Placement, placeLost, placeWords } from './placement.ts';
 import type { InputLog } from '../../schema/protocol/input-log.ts';
 
@@ -72,26 +72,8 @@ export function processTarget(processId: string, spawn?: ProcessSpawn, input?: I
   };
 }
 
-/** Refusals after which the same request can succeed a moment later. */
-export const passing = new Set([
-  'tunnel_closed',
-  'tunnel_deadline',
-  'tunnel_stream_unknown',
-  'agent_unreachable',
-  'agent_replaced',
-  'session_generation_stale',
-  'session_not_running',
-  'deploy_overlap',
-  'edge_overloaded',
-]);
-/** What came did not continue what was there: one more try from what was written, a few times without a byte of progress. */
-const brokenCode = 'tunnel_frame_invalid';
-export const brokenCodes = new Set([brokenCode, 'tunnel_window_exceeded']);
-export const maxBroken = 5;
 /** Why bytes are missing that nobody agreed to lose. */
 const failures: ReadonlySet<string> = new Set(['disk-full', 'damaged']);
-const firstPauseMs = 200;
-const lastPauseMs = 5000;
 const sayAfterMs = 1000;
 
 /** One process, from wherever this client is, to its end. */
@@ -119,8 +101,7 @@ export class ProcessFollower {
 
   /** Follows to the end; undefined when `detach` was called. @throws CliFailure on a refusal that waiting can not cure. */
   async run(): Promise<ProcessEnd | undefined> {
-    let pauseMs = firstPauseMs;
-    let broken = 0;
+    const patience = new Patience();
     while (!this.#stopped.signal.aborted) {
       const before = this.#after.stdout + this.#after.stderr;
       try {
@@ -128,18 +109,13 @@ export class ProcessFollower {
         if (this.#end !== undefined) return this.#end;
       } catch (error) {
         if (this.#placement.isOver(error)) this.#placeLost(error);
-        else if (error instanceof StreamOver && brokenCodes.has(error.code) && broken < maxBroken) broken++;
-        else if (!(error instanceof StreamOver) || !passing.has(error.code) || this.#target.givesUpOn?.has(error.code))
-          throw asFailure(error);
+        else if (error instanceof StreamOver && this.#target.givesUpOn?.has(error.code)) throw asFailure(error);
+        else patience.judge(error);
       }
       if (this.#stopped.signal.aborted) break;
-      if (this.#after.stdout + this.#after.stderr > before) {
-        pauseMs = firstPauseMs;
-        broken = 0;
-      }
+      if (this.#after.stdout + this.#after.stderr > before) patience.renew();
       this.#noteCut();
-      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
-      pauseMs = Math.min(pauseMs * 2, lastPauseMs);
+      await patience.pause();
     }
     return undefined;
   }
@@ -266,13 +242,6 @@ export class ProcessFollower {
       );
     }
   }
-}
-
-/** A stream's end that waiting can not cure, as a failure of the CLI; anything else as it is. */
-export function asFailure(error: unknown): unknown {
-  return error instanceof StreamOver
-    ? new CliFailure(error.message, { code: error.code, hint: hintFor(error.code), status: 125 })
-    : error;
 }
 
 /** What the shell would see: the exit code, or 128 + the signal's number; 125 when all is well but its output is not whole. */

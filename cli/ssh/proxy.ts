@@ -10,7 +10,7 @@ import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { hintFor } from '../http/hints.ts';
-import { asFailure } from '../process/follow.ts';
+import { asFailure } from '../tunnel/patience.ts';
 import { localIo } from '../process/local-io.ts';
 import { findSession } from '../session/find.ts';
 import { waitForSession } from '../session/wait.ts';

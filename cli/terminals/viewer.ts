@@ -9,7 +9,8 @@ import type { TerminalControl } from '../../schema/protocol/terminal.ts';
 import { TerminalReader } from '../../schema/protocol/terminal-reader.ts';
 import type { TerminalWindow } from '../../schema/api/terminal-parts.ts';
 import { CliFailure } from '../exit.ts';
-import { asFailure, passing, type ProcessEnd } from '../process/follow.ts';
+import type { ProcessEnd } from '../process/follow.ts';
+import { Patience } from '../tunnel/patience.ts';
 import type { Dialler } from '../tunnel/dial.ts';
 
 export interface ViewerIo {
@@ -30,10 +31,7 @@ export interface ViewedTerminal {
 }
 
 const firstPauseMs = 100;
-const lastPauseMs = 5000;
 const cutAfterMs = 1000;
-/** What came did not go on where it should: tried again so often. */
-const maxBroken = 5;
 
 export class TerminalViewer {
   readonly #dial: Dialler;
@@ -41,6 +39,7 @@ export class TerminalViewer {
   readonly #io: ViewerIo;
   readonly #left = new AbortController();
   readonly #reader = new TerminalReader();
+  readonly #patience = new Patience(firstPauseMs);
   #stream: Stream | undefined;
   #end: ProcessEnd | undefined;
   #missedBytes = 0;
@@ -58,25 +57,21 @@ export class TerminalViewer {
 
   /** Looks until the terminal ends; undefined when `leave` was called. @throws CliFailure on a refusal that waiting can not cure */
   async run(): Promise<ProcessEnd | undefined> {
-    let pauseMs = firstPauseMs;
-    let broken = 0;
     let cutAtMs: number | undefined;
     while (!this.#left.signal.aborted) {
       try {
         await this.#once(() => {
           cutAtMs = undefined;
-          pauseMs = firstPauseMs;
+          this.#patience.connected();
         });
         if (this.#end !== undefined) return this.#end;
       } catch (error) {
-        const isBroken = error instanceof StreamOver && error.code === 'tunnel_frame_invalid' && broken++ < maxBroken;
-        if (!isBroken && !isPassing(error)) throw asFailure(error);
+        this.#patience.judge(error);
       }
       if (this.#left.signal.aborted) break;
       cutAtMs ??= performance.now();
       if (performance.now() - cutAtMs > cutAfterMs) this.#showCut();
-      await new Promise((resolve) => setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)));
-      pauseMs = Math.min(2 * pauseMs, lastPauseMs);
+      await this.#patience.pause();
     }
     return undefined;
   }
@@ -140,6 +135,7 @@ export class TerminalViewer {
       case 'clear':
         return this.#io.clear(shown.window);
       case 'bytes':
+        this.#patience.renew();
         return this.#io.write(shown.bytes);
       case 'missed':
         this.#missedBytes += shown.bytes;
@@ -150,8 +146,4 @@ export class TerminalViewer {
       case undefined:
     }
   }
-}
-
-function isPassing(error: unknown): boolean {
-  return error instanceof StreamOver && (passing.has(error.code) || error.code === 'terminal_screen_lost');
 }
