@@ -1,7 +1,9 @@
 /** A host of the world with the agent's production code on it: connects `host/` with the edge and with what may happen. */
 import type { ContainerLife } from '../support/invariant-rules.ts';
 import { dialOf, postOf, putOf } from './edge/front.ts';
+import { MachineChanged } from '../../agent-daemon/machine.ts';
 import { labels, ownerOf } from '../../agent-daemon/runtime/docker-spec.ts';
+import { JoinError } from '../../agent-daemon/tunnel/enrol.ts';
 import { SimHost } from './host/agent.ts';
 import type { SimDisk } from './host/disk.ts';
 import { limits } from '../../schema/protocol/limits.ts';
@@ -17,6 +19,8 @@ interface Original {
   hardwareId: string | undefined;
 }
 
+/** After an agent has ended by itself. */
+const keeperMs = 5_000;
 /** How long an agent may take to an orderly end. */
 const stopMs = 10_000;
 /** Steps that a world takes once or never are met by a death so much more often. */
@@ -81,6 +85,10 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     token: () => token,
     hardwareId,
     config: { warmContainers: mostInAdvance },
+    // As its keeper does, but where the next start would end the same way.
+    ended: (error) => {
+      if (!(error instanceof JoinError || error instanceof MachineChanged)) world.later(keeperMs, () => revive());
+    },
     renamed: () => sometimes.reached('a session took a container that was started in advance'),
     tookKernel: () => sometimes.reached('a session took a kernel that was started in advance'),
     engine: {

@@ -50,6 +50,8 @@ export interface SimHostOptions {
   disk?: Pick<SimDiskOptions, 'limitBytes' | 'latencyMs' | 'fails'>;
   /** When a dead agent is started again; undefined: when `start` is called. Default 1,000. */
   restartMs?: number | undefined;
+  /** The agent ended by itself: what for. */
+  ended?: (error: unknown) => void;
   /** A container got the name of a session. */
   renamed?: () => void;
   /** A session got a kernel that had been started in advance. */
@@ -174,6 +176,7 @@ export class SimHost {
         if (life.isOver) return;
         this.#trace(`agent ended: ${String(error)}`);
         this.crash();
+        this.#options.ended?.(error);
       },
     );
   }
