@@ -30,6 +30,8 @@ export interface ProcessIo {
   writeStderr(bytes: Uint8Array): Promise<void>;
   /** A line for the person: cuts, gaps. */
   say(line: string): void;
+  /** One that has to be said, also where only the program is to speak. */
+  warn(line: string): void;
 }
 
 /** Offsets in output, and the placement of the session that they are of, once it is known. */
@@ -236,10 +238,10 @@ export class ProcessFollower {
     else if (event.kind === 'gap') {
       this.#mustReach(event.stream, event.from, 'A gap');
       this.#after[event.stream] = event.to;
-      if (failures.has(event.reason)) this.#lostBytes += event.to - event.from;
-      this.#io.say(
-        `${event.to - event.from} bytes of ${event.stream} are missing (${event.reason}): ${event.from} to ${event.to}`,
-      );
+      const words = `${event.to - event.from} bytes of ${event.stream} are missing (${event.reason}): ${event.from} to ${event.to}`;
+      if (!failures.has(event.reason)) return this.#io.say(words);
+      this.#lostBytes += event.to - event.from;
+      this.#io.warn(words);
     }
   }
 }

@@ -16,18 +16,15 @@ export function localIo(quiet: boolean, filter?: OutputFilter): ProcessIo {
     new Promise<void>((resolve, reject) => {
       stream.write(bytes, (error) => (error ? reject(error) : resolve()));
     });
+  const tell = (line: string) => {
+    const isRaw = process.stdin.isRaw === true;
+    process.stderr.write(`${isRaw ? '\r' : ''}causeway: ${line}${isRaw ? '\r\n' : '\n'}`);
+  };
   return {
     writeStdout: (bytes) => write(process.stdout, filter?.push(bytes) ?? bytes),
     writeStderr: (bytes) => write(process.stderr, bytes),
-    say: (line) => {
-      if (!quiet)
-        process.stderr.write(
-          `${process.stdin.isRaw ? '\r' : ''}causeway: ${line}\r\n`.replace(
-            /\r\n$/,
-            process.stdin.isRaw ? '\r\n' : '\n',
-          ),
-        );
-    },
+    say: quiet ? () => undefined : tell,
+    warn: tell,
   };
 }
 

@@ -90,11 +90,11 @@ const pauseMs = 1_000;
 /** It is asked for again and again while a machine is away: each thing is said once. */
 function sayingOnce(io: ProcessIo): ProcessIo {
   const said = new Set<string>();
-  const say = (line: string) => {
-    if (!said.has(line)) io.say(line);
+  const once = (tell: (line: string) => void) => (line: string) => {
+    if (!said.has(line)) tell(line);
     said.add(line);
   };
-  return { ...io, say };
+  return { ...io, say: once((line) => io.say(line)), warn: once((line) => io.warn(line)) };
 }
 
 /** At its machine; where that is out of reach, or has nothing any more, what it handed over. */

@@ -68,6 +68,7 @@ export class Talker {
         writeStdout: async (bytes) => this.#hear(Buffer.from(bytes).toString()),
         writeStderr: async () => {},
         say: () => {},
+        warn: () => {},
       },
     );
     this.over = this.#follow();

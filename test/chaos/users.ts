@@ -118,6 +118,7 @@ export class Users {
       writeStdout: async (bytes) => void (said += Buffer.from(bytes).toString()),
       writeStderr: async (bytes) => void (said += Buffer.from(bytes).toString()),
       say: (line) => void lines.push(line),
+      warn: (line) => void lines.push(line),
     });
     const timer = setTimeout(() => follower.detach(), answerMs);
     const end = await follower.run().catch((error: Error) => error);

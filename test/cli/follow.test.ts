@@ -9,14 +9,21 @@ import { farEnd as farEndOf, type ServeStream } from '../support/far-end.ts';
 const farEnd = (serve: ServeStream<'process'>, placement?: (dial: number) => number | 'waits') =>
   farEndOf(serve, placement);
 
-function recorder(): { io: ProcessIo; out: string[]; said: string[] } {
+function recorder(): { io: ProcessIo; out: string[]; said: string[]; warned: string[] } {
   const out: string[] = [];
+  const warned: string[] = [];
   const said: string[] = [];
   const write = (bytes: Uint8Array) => {
     out.push(new TextDecoder().decode(bytes));
     return Promise.resolve();
   };
-  return { io: { writeStdout: write, writeStderr: write, say: (line) => said.push(line) }, out, said };
+  const io = {
+    writeStdout: write,
+    writeStderr: write,
+    say: (line: string) => said.push(line),
+    warn: (line: string) => warned.push(line),
+  };
+  return { io, out, said, warned };
 }
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -194,6 +201,7 @@ it.each([
   ['damaged', 125],
   ['retention', 0],
 ] as const)('[I5] tells a script that output is not whole where its machine failed (%s)', async (reason, status) => {
+  const { io, said, warned } = recorder();
   const follower = new ProcessFollower(
     farEnd(async (stream) => {
       stream.opened({});
@@ -202,9 +210,11 @@ it.each([
       stream.finish();
     }),
     processTarget('main'),
-    recorder().io,
+    io,
   );
   expect(statusOf((await follower.run())!)).toBe(status);
+  // What is lost is said also where only the program is to speak.
+  expect(status === 0 ? said : warned).toEqual([`30 bytes of stdout are missing (${reason}): 0 to 30`]);
 });
 
 /** The first placement writes so much and is cut; the next writes something else, from where it is asked to. */

@@ -99,7 +99,7 @@ describe.runIf(tier === 'full').each<[string, FrameFaults]>([
         let text = '';
         const target = processTarget(processId, spawn, log);
         const take = async (bytes: Uint8Array) => void (text += Buffer.from(bytes).toString());
-        const io = { writeStdout: take, writeStderr: take, say: () => {} };
+        const io = { writeStdout: take, writeStderr: take, say: () => {}, warn: () => {} };
         const end = await new ProcessFollower(dialSession(api, id, 'exec'), target, io).run();
         return end?.exitCode === 7 ? text : undefined;
       });
