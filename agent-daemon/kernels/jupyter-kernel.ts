@@ -79,6 +79,7 @@ export class JupyterKernel implements RunKernel {
       death: () => this.#death,
       starts: () => this.#saved.starts,
       seen: () => this.#reading.seen,
+      readTo: () => this.#reading.readTo,
       say: (text, changes) => this.#say(text, changes),
       asked: () => this.#reading.hold(),
       signal: (name) => (name === 'kill' ? this.#signal('SIGKILL', 'session') : this.#signal('SIGINT', 'process')),

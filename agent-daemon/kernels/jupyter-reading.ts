@@ -56,6 +56,11 @@ export class JupyterReading {
     return this.#seen;
   }
 
+  /** Bytes before this were read, of a record that is not whole too. */
+  get readTo(): number {
+    return this.#readTo;
+  }
+
   /** The last that the kernel said. */
   get lastWords(): string {
     return this.#words.text;

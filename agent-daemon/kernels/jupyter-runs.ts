@@ -18,8 +18,10 @@ const interrupted = 130;
 /** The kernel. */
 export interface JupyterRunsOwner extends Omit<RunsOwner, 'give'> {
   starts(): number;
-  /** Where the log was read to. */
+  /** All records before this were heard. */
   seen(): number;
+  /** Where the log was read to: perhaps within a record. */
+  readTo(): number;
   /** Keeps what is to be said with what that changes of a run, and says it once. Resolves when it is kept. */
   say(text: string, changes: Partial<SavedRun> & { runId: string }): Promise<void>;
   /** A run is under way. */
@@ -93,8 +95,9 @@ export class JupyterRuns {
     this.#runs.next();
   }
 
+  /** A record that is larger than the log is sent while it is written: it would never be whole. */
   reach(run: SavedRun): Offsets {
-    return run.ended?.ends ?? { stdout: this.#owner.seen(), stderr: 0 };
+    return run.ended?.ends ?? { stdout: this.#owner.readTo(), stderr: 0 };
   }
 
   asks(run: SavedRun): Ask | undefined {

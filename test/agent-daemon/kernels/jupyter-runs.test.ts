@@ -359,6 +359,19 @@ describe('where messages are missing', () => {
     );
   });
 
+  it('a message that is larger than the log comes whole to who follows the run', async () => {
+    await withBench(
+      async (own) => {
+        const large = 'z'.repeat(2_000_000);
+        const run = own.run(cell({ do: 'flood', text: large, times: 1 }, print('end')), { spec });
+        expect(await run.outcome()).toEqual(done);
+        expect(run.text() === `${large}end`).toBe(true);
+        expect(run.lost).toEqual([]);
+      },
+      (own) => (own.output = { onFull: 'block', blockMs: 600_000, spoolBytes: 512 * 1024 }),
+    );
+  });
+
   it('a full log goes on under a run that nobody follows, and what was dropped of it is told', async () => {
     await withBench(
       async (own) => {
