@@ -64,6 +64,8 @@ export const remedies = {
   agent_pending: 'An administrator approves it: `causeway agent approve`.',
   agent_replaced: agentHeals,
   agent_busy: again,
+  agent_engine_unavailable:
+    'Containers go on. Start the engine on its machine (`causeway agent show` says what is wrong); ask again then.',
   agent_disk_full: 'Free space on its machine (`causeway agent show` says how much is left), then ask again.',
   agent_join_token_invalid: newJoinToken,
   agent_join_token_used: newJoinToken,

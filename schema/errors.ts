@@ -63,6 +63,7 @@ export const errors = {
   agent_pending: { status: 403, title: 'The agent waits for approval' },
   agent_replaced: { status: 409, title: 'The agent connected anew' },
   agent_busy: { status: 503, title: 'The agent has too much to do' },
+  agent_engine_unavailable: { status: 503, title: 'The container engine of the agent does not answer' },
   agent_disk_full: { status: 507, title: 'The disk of the agent is full' },
   agent_join_token_invalid: { status: 401, title: 'The join token is not valid' },
   agent_join_token_used: { status: 401, title: 'The join token was used already' },

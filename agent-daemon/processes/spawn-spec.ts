@@ -9,7 +9,8 @@ import { processEnvironment } from './environment.ts';
 /** The session, as far as its processes are like it. */
 export interface SpawningSession {
   sessionId: string;
-  placement: { spec: KernelSpec };
+  placement: { spec: KernelSpec; imageEnv?: readonly string[] | undefined };
+  /** For one that an earlier version of the agent placed. */
   image(): Promise<ImageFacts | undefined>;
 }
 
@@ -17,7 +18,7 @@ export interface SpawningSession {
 export async function toSpawn(session: SpawningSession, processId: string, spawn: ProcessSpawn): Promise<SpawnSpec> {
   const { sessionId, placement } = session;
   const { spec } = placement;
-  const imageEnv = (await session.image())?.env ?? [];
+  const imageEnv = placement.imageEnv ?? (await session.image())?.env ?? [];
   return {
     processId,
     argv: spawn.argv,

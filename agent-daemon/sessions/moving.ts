@@ -43,6 +43,7 @@ async function take({ host, record, running }: Moving): Promise<Start> {
     containerId: taken.containerId,
     network: taken.network,
     imageId: found.facts.id,
+    imageEnv: found.facts.env,
     kernelInAdvance: taken.kernel,
   };
   await step(failpoints, 'warm.claim', () => record.save(claim));

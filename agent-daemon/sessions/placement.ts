@@ -38,6 +38,8 @@ export const PlacementFile = z.object({
   spec: KernelSpec,
   /** Content id of the image that it runs. */
   imageId: z.string().optional(),
+  /** Variables of that image, which each of its processes gets: they are started without asking the engine. */
+  imageEnv: z.array(z.string()).optional(),
   network: z.string().optional(),
   containerId: z.string().optional(),
   /** The container was started in advance, under this id: places on the host that it saw then keep that name. */

@@ -117,7 +117,7 @@ export class Session {
     return this.state === 'running' && !this.#running.isConnected;
   }
 
-  /** The image's facts, for the environment of further processes. */
+  /** The image's facts. */
   async image(): Promise<ImageFacts | undefined> {
     const { imageId } = this.placement;
     if (this.#image === undefined && imageId !== undefined) this.#image = await this.#host.runtime.findImage(imageId);
@@ -254,7 +254,7 @@ export class Session {
     if (!host.services.leases.startHeld()) throw new RuntimeError('unavailable', 'the start lease ran out');
     const { id, hasEnded, runs } = await this.#makeContainer(image, network);
     if (hasEnded) return this.#foundDead(id);
-    const saved = this.#record.save({ containerId: id, imageId: image.id });
+    const saved = this.#record.save({ containerId: id, imageId: image.id, imageEnv: image.env });
     // A later order may come before this is waited for.
     saved.catch(() => undefined);
     signal.throwIfAborted();

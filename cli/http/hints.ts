@@ -24,6 +24,7 @@ const hints: Partial<Record<ErrorCode, string>> = {
   project_required: 'name one with --project; causeway whoami lists yours',
   agent_not_found: 'causeway agent list',
   agent_unreachable: 'causeway agent list   (the session goes on; try again when its machine is back)',
+  agent_engine_unavailable: 'causeway agent show NAME   (what is wrong there; containers go on)',
   agent_disk_full: 'causeway agent show NAME   (how much room its machine has; free some, then try again)',
   agent_join_token_invalid: 'causeway agent token create --resource-group default',
   agent_join_token_used: 'causeway agent token create --resource-group default',

@@ -10,6 +10,7 @@ const passing: ReadonlySet<string> = new Set([
   'tunnel_stream_unknown',
   'agent_unreachable',
   'agent_replaced',
+  'agent_engine_unavailable',
   'session_generation_stale',
   'session_not_running',
   'deploy_overlap',

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Agent } from '../../schema/api/agent.ts';
+import { Cli } from '../support/cli.ts';
 import { busyboxImage } from '../support/images.ts';
 import { Witness, counterCommand } from '../support/invariants.ts';
 import type { AgentPart } from '../support/stack-parts.ts';
@@ -112,11 +113,17 @@ inFull(
 
 // Its death for a moment is a test of every day (`kills.test.ts`).
 it.runIf(tier === 'full')(
-  '[I1-I7] says that the engine is dead while it is, and goes on with it',
+  '[I1-I7] says that the engine is dead while it is, starts processes meanwhile, and goes on with it',
   async () => {
+    // It remembers nothing of its images then.
+    await agent.restart();
+    await outputGoesOn();
     await agent.engine.kill9();
     await saysUnavailable(true);
     await outputGoesOn();
+    const cli = new Cli(stack.url, stack.client.token!, stack.dir);
+    const ran = await cli.run(['exec', sessions[0]!, '--', 'sh', '-c', 'echo $PATH']);
+    expect(ran, ran.stderr).toMatchObject({ status: 0, stdout: expect.stringContaining('/bin') as string });
     await agent.engine.restart();
     await saysUnavailable(false);
     const id = await create(['true'], false);

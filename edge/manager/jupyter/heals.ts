@@ -5,6 +5,7 @@ export const heals: ReadonlySet<ErrorCode> = new Set([
   'agent_unreachable',
   'agent_replaced',
   'agent_busy',
+  'agent_engine_unavailable',
   'tunnel_closed',
   'tunnel_deadline',
   'tunnel_stream_limit',

@@ -15,6 +15,7 @@ export const atAgent = [
   'session_output_gone',
   'agent_unreachable',
   'agent_disk_full',
+  'agent_engine_unavailable',
   'tunnel_closed',
   'tunnel_deadline',
   'tunnel_op_unknown',

@@ -3,6 +3,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemDisk, systemRandom } from '../../../agent-daemon/platform.ts';
+import { RuntimeError } from '../../../agent-daemon/runtime/runtime.ts';
 import { Calls } from '../../../agent-daemon/tunnel/calls.ts';
 import { fitImages } from '../../../agent-daemon/tunnel/hello.ts';
 import { Identity } from '../../../agent-daemon/tunnel/identity.ts';
@@ -131,6 +132,11 @@ describe('calls', () => {
     });
     const refusing = calls(() => Promise.reject(new Refusal('agent_busy', 'later')));
     expect(await refusing.calls.answer(call(1))).toMatchObject({ ok: false, code: 'agent_busy', detail: 'later' });
+    // Where the engine is on its machine is nobody's business.
+    const dead = calls(() => Promise.reject(new RuntimeError('unavailable', 'connect ENOENT /secret')));
+    const answer = await dead.calls.answer(call(1));
+    expect(answer).toMatchObject({ ok: false, code: 'agent_engine_unavailable' });
+    expect(JSON.stringify(answer)).not.toContain('secret');
   });
 });
 
