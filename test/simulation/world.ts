@@ -3,7 +3,7 @@
  * to rest. Nothing in it is random but the seed, and nothing moves but virtual time.
  */
 import type { ProjectLimits } from '../../edge/manager/admission/rpc.ts';
-import { parseSessionId } from '../../schema/ids.ts';
+import { parseAgentId, parseSessionId } from '../../schema/ids.ts';
 import type { Log } from '../../schema/ports.ts';
 import { Accounts, type Token } from './accounts.ts';
 import { Chance } from './chance.ts';
@@ -56,6 +56,8 @@ const maxUploads = 2;
 /** Sessions whose output is read at rest, and how long each may take in calm weather. */
 const readAtRest = 4;
 const readMs = 120_000;
+/** How long an operator waits for a host that was given a token. */
+const rejoinMs = 20_000;
 /** Output that fills more than one window of a socket. */
 const largeBytes = 100_000;
 /** How often it is looked whether everything has converged. */
@@ -190,18 +192,23 @@ export class World implements Stage {
     // A token is good for one machine: the other needs its own.
     if (former)
       for (const each of [host, former.host]) {
-        this.later(20_000, () => void this.#rejoin(each));
+        this.later(rejoinMs, () => void this.#rejoin(each));
         this.later(25_000, () => void this.#approve(each));
       }
     this.#last = { host, token };
   }
   #last: { host: WorldHost; token: string } | undefined;
 
+  /** Until it is in: what it asked with the other's token may come late, and it is of the other's group then. */
   async #rejoin(host: WorldHost): Promise<void> {
-    if (host.agentId !== '') return;
-    const token = await this.accounts.joinToken(this.#groupOf.get(host.name)!, true);
-    host.crash();
-    host.join(token);
+    if (host.identity() !== undefined) return;
+    const known = parseAgentId(this.edge.worker.agentOf(host.name)?.agentId ?? '');
+    const token = await this.accounts.joinToken(known?.groupNumber ?? this.#groupOf.get(host.name)!, true);
+    if (host.identity() === undefined) {
+      host.crash();
+      host.join(token);
+    }
+    this.later(rejoinMs, () => void this.#rejoin(host));
   }
 
   async #approve(host: WorldHost): Promise<void> {
