@@ -7,6 +7,7 @@ import type { SimEdge } from './edge/edge.ts';
 import { Way } from './edge/links.ts';
 import type { Invariants } from './invariants.ts';
 import type { People } from './people.ts';
+import { untilDone } from './rest.ts';
 import type { Sometimes } from './sometimes.ts';
 
 /** What they have of their world. */
@@ -22,7 +23,7 @@ export interface CodersWorld {
 }
 
 const maxCoders = 12;
-/** How long code may take in calm weather. */
+/** How long code may take in calm weather, where it does not wait for other code. */
 const runMs = 120_000;
 
 export class Coders {
@@ -62,23 +63,21 @@ export class Coders {
    * now. A session that ends meanwhile takes its runs along.
    */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const { time, people, invariants } = this.#world;
+    const { people } = this.#world;
     const chosen = [...people.promised.keys()].find(takes);
     const asked = { isOver: chosen === undefined };
     if (chosen !== undefined)
       void this.#make(chosen)
         .execute('print 3 100')
         .then((isOver) => Object.assign(asked, { isOver }));
-    const isDue = (): boolean => !asked.isOver && chosen !== undefined && takes(chosen);
-    const left = (): string[] =>
-      this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    const deadline = time.nowMs + runMs;
-    while ((isDue() || left().length > 0) && time.nowMs < deadline) {
-      if (invariants.violations.length > 0) return;
-      await step();
-    }
-    if (isDue()) invariants.violated(`[K3] code in ${chosen} is not run to its end`);
-    if (left().length > 0) invariants.violated(`[K3] ${left().join()} wait for ever`);
+    const left = (): string[] => {
+      const due = !asked.isOver && chosen !== undefined && takes(chosen) ? [`the last in ${chosen}`] : [];
+      return [
+        ...due,
+        ...this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name),
+      ];
+    };
+    await untilDone(this.#world, { left, step, withinMs: runMs, says: (all) => `[K3] ${all.join()} wait for ever` });
   }
 
   #start(sessionId: string): void {

@@ -4,6 +4,7 @@ import type { Chance } from './chance.ts';
 import type { CodersWorld } from './coders.ts';
 import { Way } from './edge/links.ts';
 import { Feeder } from './feeder.ts';
+import { untilDone } from './rest.ts';
 
 const maxFeeders = 8;
 /** How long a program may take in calm weather to read what it is fed, and to end. */
@@ -41,15 +42,9 @@ export class Feeders {
 
   /** [K3]: a program that was fed in the storm has ended where its session takes that (`takes`). */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const { time, invariants } = this.#world;
     const left = (): string[] =>
       this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    const deadline = time.nowMs + restMs;
-    while (left().length > 0 && time.nowMs < deadline) {
-      if (invariants.violations.length > 0) return;
-      await step();
-    }
-    if (left().length > 0) invariants.violated(`[K3] ${left().join()} wait for ever`);
+    await untilDone(this.#world, { left, step, withinMs: restMs, says: (all) => `[K3] ${all.join()} wait for ever` });
   }
 
   #start(sessionId: string): void {

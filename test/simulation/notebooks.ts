@@ -9,6 +9,7 @@ import { askKernel, type KernelPlace } from './calls.ts';
 import type { Logbook } from './logbook.ts';
 import { Notebook } from './notebook.ts';
 import type { Weather } from './weather.ts';
+import { untilDone } from './rest.ts';
 
 /** What they have of their world. */
 export interface NotebooksWorld extends CodersWorld {
@@ -59,15 +60,9 @@ export class Notebooks {
 
   /** [K3]: what was said in the storm is answered where a session takes it (`takes`). */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const { time, invariants } = this.#world;
     const left = (): string[] =>
       this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    const deadline = time.nowMs + restMs;
-    while (left().length > 0 && time.nowMs < deadline) {
-      if (invariants.violations.length > 0) return;
-      await step();
-    }
-    if (left().length > 0) invariants.violated(`[K3] ${left().join()} wait for ever`);
+    await untilDone(this.#world, { left, step, withinMs: restMs, says: (all) => `[K3] ${all.join()} wait for ever` });
   }
 
   #start(sessionId: string, u: number): void {

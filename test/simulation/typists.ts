@@ -4,6 +4,7 @@ import type { Chance } from './chance.ts';
 import { Way } from './edge/links.ts';
 import type { NotebooksWorld } from './notebooks.ts';
 import { maxTypists, type TerminalPlace, Typist } from './typist.ts';
+import { untilDone } from './rest.ts';
 
 const maxPeople = maxTypists + 2;
 /** How long what was typed may take in calm weather. */
@@ -44,15 +45,9 @@ export class Typists {
 
   /** [K3]: what was typed in the storm has arrived where a session takes it (`takes`). */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const { time, invariants } = this.#world;
     const left = (): string[] =>
       this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    const deadline = time.nowMs + restMs;
-    while (left().length > 0 && time.nowMs < deadline) {
-      if (invariants.violations.length > 0) return;
-      await step();
-    }
-    if (left().length > 0) invariants.violated(`[K3] ${left().join()} wait for ever`);
+    await untilDone(this.#world, { left, step, withinMs: restMs, says: (all) => `[K3] ${all.join()} wait for ever` });
   }
 
   #start(sessionId: string, wantsToType: boolean): void {
