@@ -52,7 +52,7 @@ export class AlignedReader {
     if (found !== undefined) return found;
     for (;;) {
       const item = await this.#reader.next();
-      if (item === undefined) return this.#isOver();
+      if (item === undefined) return this.#isOver() ?? this.#surelyMissing();
       if (item.kind === 'gap') this.#miss(item.gap);
       else if (this.#finder === undefined) return item;
       else {
@@ -83,6 +83,14 @@ export class AlignedReader {
   /** Behind the gap no record begins any more. */
   #isOver(): OutputItem | undefined {
     return this.isAtEnd ? this.#taken(this.#log.end) : undefined;
+  }
+
+  /** Told before a record was found behind it: until the kernel says something, none may come for long. */
+  #surelyMissing(): OutputItem | undefined {
+    const gap = this.#gap;
+    if (gap === undefined || gap.from >= gap.to) return undefined;
+    this.#gap = { ...gap, from: gap.to };
+    return { kind: 'gap', stream: this.#log.stream, gap };
   }
 
   /** What is missing before `to`, once. */
