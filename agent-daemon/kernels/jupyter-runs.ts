@@ -38,6 +38,8 @@ interface Heard {
   isError: boolean;
   /** msg_id of the question whether the kernel is idle, if that was asked. */
   question: string | undefined;
+  /** From where on what was missed may be its own, so that it is told. */
+  missedFrom: number | undefined;
 }
 
 const nothing = (): Heard => ({
@@ -46,6 +48,7 @@ const nothing = (): Heard => ({
   exitCode: undefined,
   isError: false,
   question: undefined,
+  missedFrom: undefined,
 });
 
 export class JupyterRuns {
@@ -77,7 +80,7 @@ export class JupyterRuns {
       open.filter(({ given }) => given === undefined),
     );
     for (const run of open) if (run.given !== undefined && run !== current) this.#runs.end(run, { reason: 'exited' });
-    if (current !== undefined && (current.begun?.from.stdout ?? 0) < keptFrom) this.missed(keptFrom);
+    if (current !== undefined && (current.begun?.from.stdout ?? 0) < keptFrom) this.missed(keptFrom, 0);
   }
 
   /** Takes a run, behind those that wait. @throws Refusal `kernel_kind_wrong`, `kernel_dead`, `kernel_busy` */
@@ -131,9 +134,10 @@ export class JupyterRuns {
   }
 
   /** Messages are missing before `at`, and with them perhaps the end of the run: the kernel is asked to say when it is idle. */
-  missed(at: number): void {
+  missed(at: number, from = this.#owner.seen()): void {
     const run = this.#runs.current;
     if (run === undefined) return;
+    this.#heard.missedFrom ??= from;
     const question = `${requestsOf(run.runId)}idle-${at}`;
     this.#heard.question = question;
     const { runId, asked } = run;
@@ -182,7 +186,7 @@ export class JupyterRuns {
   #begin(run: SavedRun, offset: number): void {
     const begun = {
       starts: this.#owner.starts(),
-      from: { stdout: offset, stderr: 0 },
+      from: { stdout: Math.min(offset, this.#heard.missedFrom ?? offset), stderr: 0 },
       atMs: this.#owner.clock.nowMs(),
     };
     this.#runs.began(run, begun);

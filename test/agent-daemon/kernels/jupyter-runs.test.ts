@@ -1,5 +1,8 @@
 /** Runs of the Execute API on kernels of Jupyter, over a real init and bridge and a kernel that does what it is told. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Bell } from '../../../agent-daemon/kernels/bell.ts';
+import { JupyterRuns } from '../../../agent-daemon/kernels/jupyter-runs.ts';
+import { newId } from '../../../schema/ids.ts';
 import { printed } from '../../support/jupyter-messages.ts';
 import { tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';
@@ -387,4 +390,49 @@ describe('where messages are missing', () => {
       (own) => (own.output = { onFull: 'block', blockMs: 600_000, spoolBytes: 512 * 1024 }),
     );
   });
+});
+
+it('a run of which the beginning was lost begins where that was, so that it is told', async () => {
+  const saved: object[] = [];
+  const said: string[] = [];
+  const runs = new JupyterRuns({
+    clock: { nowMs: () => 0, bootMs: () => 0 },
+    timers: { after: () => () => undefined },
+    bell: new Bell(),
+    failed: () => undefined,
+    save: (record) => Promise.resolve(void saved.push(record)),
+    isReady: () => true,
+    death: () => undefined,
+    starts: () => 1,
+    seen: () => 100,
+    readTo: () => 100,
+    say: (text) => Promise.resolve(void said.push(text)),
+    asked: () => undefined,
+    signal: () => Promise.resolve(),
+  });
+  const runId = freshRunId();
+  const request = { mode: 'query' as const, code: 'x' };
+  const run = {
+    runId,
+    kernelId: newId('kernel', 0, new Uint8Array(10)),
+    digest: '',
+    request,
+    asked: 0,
+    answered: [],
+    inputAt: 0,
+  };
+  await runs.take(run);
+  runs.missed(900);
+  const parent = Buffer.from(JSON.stringify({ msg_id: `run.${runId}.1` }));
+  const busy = {
+    channel: 'iopub',
+    offset: 900,
+    end: 950,
+    header: Buffer.from('{"msg_type":"status"}'),
+    parent,
+    content: Buffer.from('{"execution_state":"busy"}'),
+  };
+  runs.hear(busy);
+  expect(runs.reach(run)).toEqual({ stdout: 100, stderr: 0 });
+  expect(saved).toContainEqual({ run: { runId, begun: { starts: 1, from: { stdout: 100, stderr: 0 }, atMs: 0 } } });
 });
