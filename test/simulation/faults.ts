@@ -52,7 +52,8 @@ export const faultKinds: readonly FaultKind[] = [
       way.upIsCut = which !== 1;
       way.downIsCut = which !== 0;
       if (which < 2) world.sometimes.reached('a partition was one way');
-      world.later(seconds(chance, 1, 200), () => way.heal());
+      // Some just beyond a run lease, and back before anybody else may have what it covers.
+      world.later(chance.isTrue(0.3) ? seconds(chance, 65, 110) : seconds(chance, 1, 200), () => way.heal());
     },
   },
   {
@@ -176,7 +177,7 @@ export const faultKinds: readonly FaultKind[] = [
       if (!host || world.hosts.length < 4) return;
       if (host.running().length > 0) world.sometimes.reached('an agent was revoked with sessions on it');
       // Another operator changes it at the same time, and may be heard later.
-      if (chance.isTrue(0.3)) world.drain(host, true);
+      if (chance.isTrue(0.6)) world.drain(host, true);
       world.revoke(host);
     },
   },

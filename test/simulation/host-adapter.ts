@@ -89,6 +89,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     ended: (error) => {
       if (!(error instanceof JoinError || error instanceof MachineChanged)) world.later(keeperMs, () => revive());
     },
+    fenced: () => sometimes.reached('a run lease ran out in the container'),
     renamed: () => sometimes.reached('a session took a container that was started in advance'),
     tookKernel: () => sometimes.reached('a session took a kernel that was started in advance'),
     engine: {

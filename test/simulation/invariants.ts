@@ -187,7 +187,7 @@ export class Invariants implements WatchLedger {
 
   /** Which rare cases a transition shows. */
   #rare(before: SessionRow | undefined, after: SessionRow): void {
-    const { state, reason, result, trail, agentId, generation } = after;
+    const { state, reason, trail, agentId, generation } = after;
     const from = before?.state;
     const is: Partial<Record<RareCase, boolean>> = {
       'a session was placed a second time': state === 'SCHEDULED' && generation > 1,
@@ -201,7 +201,6 @@ export class Invariants implements WatchLedger {
         reason?.detail?.includes('before the order was sent') === true,
       'a session waited for room': before === undefined && state === 'PENDING',
       'a session was cancelled while it waited': state === 'CANCELLED',
-      'a run lease ran out in the container': result?.reason === 'lease-expired',
     };
     for (const [rare, isReached] of Object.entries(is)) if (isReached) this.#sometimes.reached(rare as RareCase);
   }

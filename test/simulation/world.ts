@@ -51,6 +51,8 @@ export interface Outcome {
 const restMs = 120_000;
 /** Most storms are short: rare combinations come with many worlds, not with long ones. */
 const stormsMs = [10_000, 20_000, 40_000, 150_000];
+/** Some worlds are small and quiet, so that there is time for what takes minutes: leases that run out, say. */
+const quiet = { hosts: 4, stormMs: 400_000, peopleEveryMs: 15_000, faultEveryMs: 10_000 };
 const maxReaders = 10;
 const maxUploads = 2;
 /** Sessions whose output is read at rest, and how long each may take in calm weather. */
@@ -92,11 +94,13 @@ export class World implements Stage {
   readonly #limitsChance: Chance;
   /** Those who use what runs in sessions. */
   readonly #users = [new Coders(this), new Notebooks(this), new Typists(this), new Feeders(this)];
+  readonly #isQuiet: boolean;
   #isCalm = false;
 
   constructor(options: WorldOptions) {
     this.#options = options;
     this.chance = new Chance(options.seed);
+    this.#isQuiet = this.chance.fork('quiet').isTrue(0.15);
     this.time = new VirtualTime(options.onTrace);
     this.sometimes = options.sometimes ?? new Sometimes();
     const trace = (line: string) => this.time.trace(line);
@@ -163,7 +167,8 @@ export class World implements Stage {
   }
 
   #settle(shape: Chance): void {
-    const count = shape.isTrue(0.8) ? shape.integer(3, 8) : shape.integer(9, 30);
+    const many = shape.isTrue(0.8) ? shape.integer(3, 8) : shape.integer(9, 30);
+    const count = this.#isQuiet ? quiet.hosts : many;
     for (let at = 0; at < count; at += 1) {
       const name = `host-${at + 1}`;
       this.#groupOf.set(name, shape.pick(this.groups)!);
@@ -289,7 +294,8 @@ export class World implements Stage {
     this.#liar(this.chance.fork('liar'));
     for (const users of this.#users) users.begin(this.chance.fork(users.name));
     this.#storm(chance, swarm);
-    const stormMs = chance.pick(stormsMs)!;
+    const loudMs = chance.pick(stormsMs)!;
+    const stormMs = this.#isQuiet ? quiet.stormMs : loudMs;
     const isStormy = () =>
       this.time.nowMs < stormMs && this.time.events < this.#options.events && this.invariants.violations.length === 0;
     while (isStormy()) await this.#step();
@@ -432,7 +438,8 @@ export class World implements Stage {
   }
 
   #people(chance: Chance): void {
-    const everyMs = chance.pick([300, 1_000, 4_000])!;
+    const loudMs = chance.pick([300, 1_000, 4_000])!;
+    const everyMs = this.#isQuiet ? quiet.peopleEveryMs : loudMs;
     const stops = chance.next() * 0.8;
     const next = (): void =>
       void this.time.after(chance.delayMs(everyMs), () => {
@@ -464,7 +471,8 @@ export class World implements Stage {
   }
 
   #storm(chance: Chance, swarm: ReturnType<typeof drawSwarm>): void {
-    const everyMs = chance.pick([500, 3_000, 10_000])!;
+    const loudMs = chance.pick([500, 3_000, 10_000])!;
+    const everyMs = this.#isQuiet ? quiet.faultEveryMs : loudMs;
     const next = (): void =>
       void this.time.after(chance.delayMs(everyMs), () => {
         if (this.#isCalm) return;

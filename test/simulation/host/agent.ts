@@ -52,6 +52,8 @@ export interface SimHostOptions {
   restartMs?: number | undefined;
   /** The agent ended by itself: what for. */
   ended?: (error: unknown) => void;
+  /** A run lease ran out in a container. */
+  fenced?: () => void;
   /** A container got the name of a session. */
   renamed?: () => void;
   /** A session got a kernel that had been started in advance. */
@@ -332,7 +334,10 @@ export class SimHost {
         exited(code);
       },
       began: () => this.#noteStart(container),
-      fenced: () => this.#noteEnd(container.id),
+      fenced: () => {
+        this.#options.fenced?.();
+        this.#noteEnd(container.id);
+      },
     });
     this.#inits.set(container.id, init);
     return init;
