@@ -53,8 +53,8 @@ export type Fetch = (url: URL | string, init?: FetchInit) => Promise<Response>;
 class WayAgent extends Agent {
   readonly #way: Way;
 
-  constructor(way: Way) {
-    super({ keepAlive: true });
+  constructor(way: Way, keepAlive: boolean) {
+    super({ keepAlive });
     this.#way = way;
   }
 
@@ -64,17 +64,33 @@ class WayAgent extends Agent {
   }
 }
 
+/** Of which one more does no harm (RFC 9110, 9.2.2): what a kept connection did not carry may be sent by another one. */
+const repeatable = new Set(['GET', 'HEAD', 'PUT', 'DELETE']);
+
 /** A fetch by `way`. */
 export function fetchBy(way: Way): Fetch {
-  const agent = new WayAgent(way);
+  const kept = new WayAgent(way, true);
   return (address, { method = 'GET', headers = {}, body, signal } = {}) => {
     const url = new URL(address);
     const { promise, resolve, reject } = Promise.withResolvers<Response>();
-    const options = { ...target(url), method, headers: { ...headers, ...lengthOf(body) }, agent, wayUrl: url };
-    const asking = request({ ...options, ...(signal === undefined ? {} : { signal }) } as ClientRequestArgs);
-    asking.on('response', (answer) => resolve(toResponse(answer)));
-    asking.on('error', (error) => reject(signal?.aborted ? (signal.reason as Error) : error));
-    asking.end(body);
+    const options = { ...target(url), method, headers: { ...headers, ...lengthOf(body) }, wayUrl: url };
+    const ask = (agent: WayAgent) => {
+      const asking = request({ ...options, agent, ...(signal === undefined ? {} : { signal }) } as ClientRequestArgs);
+      let isAnswered = false;
+      asking.on('response', (answer) => {
+        isAnswered = true;
+        resolve(toResponse(answer));
+      });
+      asking.on('error', (error: NodeJS.ErrnoException) => {
+        // The far end closes connections that nobody uses, this one just when it was used again.
+        const wasClosed = !isAnswered && asking.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+        if (signal?.aborted) reject(signal.reason as Error);
+        else if (wasClosed && repeatable.has(method)) ask(new WayAgent(way, false));
+        else reject(error);
+      });
+      asking.end(body);
+    };
+    ask(kept);
     return promise;
   };
 }
