@@ -29,7 +29,7 @@ import { bindingsOf, type Bound, failpointsOf, instance, keys, requestOf, type R
 import type { SqliteD1 } from './sqlite-d1.ts';
 
 /** Nothing passes later than this after D1 has a revocation. */
-const outWithinMs = 5_000;
+export const outWithinMs = 5_000;
 /** Marks themselves, which a hub does not count. */
 const mostMarkBytes = 4096;
 const anonymous: AnonymousActor = { kind: 'anonymous' };
