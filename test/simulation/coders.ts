@@ -7,7 +7,7 @@ import type { SimEdge } from './edge/edge.ts';
 import { Way } from './edge/links.ts';
 import type { Invariants } from './invariants.ts';
 import type { People } from './people.ts';
-import { untilDone } from './rest.ts';
+import { comeOneByOne, untilOver, whoWaits } from './crowd.ts';
 import type { Sometimes } from './sometimes.ts';
 
 /** What they have of their world. */
@@ -41,15 +41,12 @@ export class Coders {
   begin(chance: Chance): void {
     const { time, people } = this.#world;
     const everyMs = chance.pick([1_000, 5_000, 20_000, Number.POSITIVE_INFINITY])!;
-    if (everyMs === Number.POSITIVE_INFINITY) return;
-    const next = (): void =>
-      void time.after(chance.delayMs(everyMs), () => {
-        if (this.#isTired || this.#count >= maxCoders) return;
-        const chosen = chance.pick([...people.promised.keys()].slice(-8));
-        if (chosen !== undefined) this.#start(chosen);
-        next();
-      });
-    next();
+    comeOneByOne(time, chance, everyMs, () => {
+      if (this.#isTired || this.#count >= maxCoders) return false;
+      const chosen = chance.pick([...people.promised.keys()].slice(-8));
+      if (chosen !== undefined) this.#start(chosen);
+      return true;
+    });
   }
 
   /** The runs under way are the last. */
@@ -72,12 +69,9 @@ export class Coders {
         .then((isOver) => Object.assign(asked, { isOver }));
     const left = (): string[] => {
       const due = !asked.isOver && chosen !== undefined && takes(chosen) ? [`the last in ${chosen}`] : [];
-      return [
-        ...due,
-        ...this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name),
-      ];
+      return [...due, ...whoWaits(this.#started, takes)];
     };
-    await untilDone(this.#world, { left, step, withinMs: runMs, says: (all) => `[K3] ${all.join()} wait for ever` });
+    await untilOver(this.#world, { left, step, withinMs: runMs });
   }
 
   #start(sessionId: string): void {

@@ -9,20 +9,13 @@ import { parseJson } from '../../schema/protocol/json.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { ProcessEvent } from '../../schema/protocol/streams.ts';
 import type { Chance } from './chance.ts';
-import { connect } from './client.ts';
-import type { VirtualTime } from './clock.ts';
-import type { SimEdge } from './edge/edge.ts';
-import type { Way } from './edge/links.ts';
+import { type ClientPorts, connect } from './client.ts';
 import { patternBytes } from './host/programs.ts';
 import type { Sometimes } from './sometimes.ts';
 
-export interface FeederPorts {
-  time: VirtualTime;
+export interface FeederPorts extends Omit<ClientPorts, 'toldOut'> {
   chance: Chance;
   sometimes: Sometimes;
-  edge: SimEdge;
-  way: Way;
-  token: string;
   processId: string;
   violated: (what: string) => void;
 }

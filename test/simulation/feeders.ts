@@ -4,7 +4,7 @@ import type { Chance } from './chance.ts';
 import type { CodersWorld } from './coders.ts';
 import { Way } from './edge/links.ts';
 import { Feeder } from './feeder.ts';
-import { untilDone } from './rest.ts';
+import { comeOneByOne, untilOver, whoWaits } from './crowd.ts';
 
 const maxFeeders = 8;
 /** How long a program may take in calm weather to read what it is fed, and to end. */
@@ -23,15 +23,12 @@ export class Feeders {
   begin(chance: Chance): void {
     const { time, people } = this.#world;
     const everyMs = chance.pick([1_000, 5_000, ...Array.from({ length: 4 }, () => Number.POSITIVE_INFINITY)])!;
-    if (everyMs === Number.POSITIVE_INFINITY) return;
-    const next = (): void =>
-      void time.after(chance.delayMs(everyMs), () => {
-        if (this.#isTired || this.#started.length >= maxFeeders) return;
-        const chosen = chance.pick([...people.promised.keys()].slice(-8));
-        if (chosen !== undefined) this.#start(chosen);
-        next();
-      });
-    next();
+    comeOneByOne(time, chance, everyMs, () => {
+      if (this.#isTired || this.#started.length >= maxFeeders) return false;
+      const chosen = chance.pick([...people.promised.keys()].slice(-8));
+      if (chosen !== undefined) this.#start(chosen);
+      return true;
+    });
   }
 
   /** What is fed now is the last. */
@@ -42,9 +39,7 @@ export class Feeders {
 
   /** [K3]: a program that was fed in the storm has ended where its session takes that (`takes`). */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const left = (): string[] =>
-      this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    await untilDone(this.#world, { left, step, withinMs: restMs, says: (all) => `[K3] ${all.join()} wait for ever` });
+    await untilOver(this.#world, { left: () => whoWaits(this.#started, takes), step, withinMs: restMs });
   }
 
   #start(sessionId: string): void {

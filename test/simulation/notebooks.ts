@@ -9,7 +9,7 @@ import { askKernel, type KernelPlace } from './calls.ts';
 import type { Logbook } from './logbook.ts';
 import { Notebook } from './notebook.ts';
 import type { Weather } from './weather.ts';
-import { untilDone } from './rest.ts';
+import { comeOneByOne, untilOver, whoWaits } from './crowd.ts';
 
 /** What they have of their world. */
 export interface NotebooksWorld extends CodersWorld {
@@ -38,18 +38,15 @@ export class Notebooks {
     this.#isOrdered = weather.reorder === 0 && weather.duplicate === 0;
     const never = people.areForKernels ? [] : Array.from({ length: 4 }, () => Number.POSITIVE_INFINITY);
     const everyMs = chance.pick([1_000, 6_000, ...never])!;
-    if (everyMs === Number.POSITIVE_INFINITY) return;
-    const next = (): void =>
-      void time.after(chance.delayMs(everyMs), () => {
-        if (this.#isTired || this.#count >= maxPeople) return;
-        const recent = [...people.promised].slice(-6);
-        // Rather one that was made for kernels alone.
-        const made = recent.filter(([, { spec }]) => spec.command === undefined && chance.isTrue(0.7));
-        const [chosen] = chance.pick(made.length > 0 ? made : recent) ?? [];
-        if (chosen !== undefined) this.#start(chosen, chance.next());
-        next();
-      });
-    next();
+    comeOneByOne(time, chance, everyMs, () => {
+      if (this.#isTired || this.#count >= maxPeople) return false;
+      const recent = [...people.promised].slice(-6);
+      // Rather one that was made for kernels alone.
+      const made = recent.filter(([, { spec }]) => spec.command === undefined && chance.isTrue(0.7));
+      const [chosen] = chance.pick(made.length > 0 ? made : recent) ?? [];
+      if (chosen !== undefined) this.#start(chosen, chance.next());
+      return true;
+    });
   }
 
   /** What was said is the last. */
@@ -60,9 +57,7 @@ export class Notebooks {
 
   /** [K3]: what was said in the storm is answered where a session takes it (`takes`). */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const left = (): string[] =>
-      this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    await untilDone(this.#world, { left, step, withinMs: restMs, says: (all) => `[K3] ${all.join()} wait for ever` });
+    await untilOver(this.#world, { left: () => whoWaits(this.#started, takes), step, withinMs: restMs });
   }
 
   #start(sessionId: string, u: number): void {

@@ -4,7 +4,7 @@ import type { Chance } from './chance.ts';
 import { Way } from './edge/links.ts';
 import type { NotebooksWorld } from './notebooks.ts';
 import { maxTypists, type TerminalPlace, Typist } from './typist.ts';
-import { untilDone } from './rest.ts';
+import { comeOneByOne, untilOver, whoWaits } from './crowd.ts';
 
 const maxPeople = maxTypists + 2;
 /** How long what was typed may take in calm weather. */
@@ -26,15 +26,12 @@ export class Typists {
     const { time, people, weather } = this.#world;
     this.#isOrdered = weather.reorder === 0 && weather.duplicate === 0;
     const everyMs = chance.pick([1_000, 4_000, ...Array.from({ length: 4 }, () => Number.POSITIVE_INFINITY)])!;
-    if (everyMs === Number.POSITIVE_INFINITY) return;
-    const next = (): void =>
-      void time.after(chance.delayMs(everyMs), () => {
-        if (this.#isTired || this.#started.length >= maxPeople) return;
-        const chosen = chance.pick([...people.promised.keys()].slice(-3));
-        if (chosen !== undefined) this.#start(chosen, chance.isTrue(0.7));
-        next();
-      });
-    next();
+    comeOneByOne(time, chance, everyMs, () => {
+      if (this.#isTired || this.#started.length >= maxPeople) return false;
+      const chosen = chance.pick([...people.promised.keys()].slice(-3));
+      if (chosen !== undefined) this.#start(chosen, chance.isTrue(0.7));
+      return true;
+    });
   }
 
   /** What was typed is the last. */
@@ -45,9 +42,7 @@ export class Typists {
 
   /** [K3]: what was typed in the storm has arrived where a session takes it (`takes`). */
   async atRest(takes: (sessionId: string) => boolean, step: () => Promise<void>): Promise<void> {
-    const left = (): string[] =>
-      this.#started.filter(({ isOver, sessionId }) => !isOver && takes(sessionId)).map(({ name }) => name);
-    await untilDone(this.#world, { left, step, withinMs: restMs, says: (all) => `[K3] ${all.join()} wait for ever` });
+    await untilOver(this.#world, { left: () => whoWaits(this.#started, takes), step, withinMs: restMs });
   }
 
   #start(sessionId: string, wantsToType: boolean): void {
