@@ -143,6 +143,8 @@ export class Session {
 
   /** Ends the session and resolves when it has ended and that is recorded. `superseded`: at once, by the engine. */
   async stop({ force, graceMs }: { force: boolean; graceMs: number }, superseded: AbortSignal): Promise<void> {
+    // Whoever asks has not heard of its end: that is on its way, where it does no harm twice, or was lost.
+    if (this.#isEndRecorded) return this.retell();
     await this.#askToEnd({ force, graceMs, cause: 'stop', atMs: this.#host.clock.nowMs() });
     const waited = pause(this.#host.timers, (force ? 0 : graceMs) + stopSlackMs, superseded);
     await Promise.race([this.#ended.promise, waited]);
@@ -470,6 +472,11 @@ export class Session {
     this.#ended.resolve();
     await this.#tidy();
     await this.#recordEnd();
+  }
+
+  get #isEndRecorded(): boolean {
+    const { recorded } = this.placement;
+    return recorded.includes('ended') || recorded.includes('failed');
   }
 
   /** For an edge that has forgotten what it was told: what was recorded of this placement is recorded anew. */

@@ -94,13 +94,18 @@ function startTookTooLong(turn: Turn, row: SessionRow, entry: AgentEntry | undef
 }
 
 function stopTookTooLong(turn: Turn, row: SessionRow, entry: AgentEntry | undefined): void {
-  const forced = row.stop?.force === true || row.again !== null;
-  const reason = { code: stopOverdue, detail: `${entry?.row.name ?? 'its agent'} did not end it in time` };
-  if (row.reason?.code !== stopOverdue) turn.move(row, 'stop', reason);
+  const detail = `${entry?.row.name ?? 'its agent'} did not end it in time`;
+  if (row.reason?.code !== stopOverdue) turn.move(row, 'stop', { code: stopOverdue, detail });
   else turn.setDeadline(row, turn.timers.pullingMs);
-  if (forced || !entry || !row.stop) return;
-  row.stop = { ...row.stop, force: true };
-  turn.order(entry, row, row.generation, { kind: 'stop', graceMs: 0, force: true, reason: row.stop.reason });
+  if (row.stop) row.stop = { ...row.stop, force: true };
+  if (!entry || entry.intents.some((intent) => isForcedStop(intent, row))) return;
+  // Also when it acknowledged one before: what it told of the end may be lost.
+  const reason = row.stop?.reason ?? row.again?.reason.code ?? stopOverdue;
+  turn.order(entry, row, row.generation, { kind: 'stop', graceMs: 0, force: true, reason });
+}
+
+function isForcedStop({ sessionId, generation, order }: IntentRow, row: SessionRow): boolean {
+  return sessionId === row.sessionId && generation === row.generation && order.kind === 'stop' && order.force;
 }
 
 /** The run lease of a restartable session on an agent out of reach is over: nothing of it runs any more. */

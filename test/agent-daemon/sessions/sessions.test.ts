@@ -260,6 +260,19 @@ describe.each(transports)('sessions over %s', (transport) => {
     expect(core.kindsOf(id)).not.toContain('running');
   });
 
+  it('tells the end again when it is ordered to end what has ended: who orders has not heard of it', async () => {
+    const id = freshSessionId();
+    await core.create(id, { command: sh('exit 4') });
+    await core.event(id, 'ended');
+    await core.stopSession(id, { force: true });
+    expect(core.kindsOf(id)).toEqual(['pulled', 'creating', 'running', 'ended', 'running', 'ended']);
+    const failed = freshSessionId();
+    await core.create(failed, { image: 'nobody/has-this' });
+    await core.event(failed, 'failed');
+    await core.stopSession(failed);
+    expect(core.kindsOf(failed).filter((kind) => kind === 'failed')).toHaveLength(2);
+  });
+
   it('answers an order to stop or remove what it does not have', async () => {
     const id = freshSessionId();
     await core.stopSession(id);

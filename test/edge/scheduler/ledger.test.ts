@@ -317,6 +317,31 @@ describe('stopping', () => {
     expect(world.ledger.agents()[0]?.sessions).toBe(0);
   });
 
+  it('orders a stop again whose end did not come, though it was acknowledged, and once at a time', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.attach();
+    const id = world.admit();
+    agent.acknowledge();
+    agent.tell(id, 1, { kind: 'running', containerId: 'c1' });
+    world.ledger.terminate(id, { ...stop, force: true });
+    agent.acknowledge();
+    for (let round = 0; round < 2; round += 1) {
+      world.pass(world.timers.pullingMs * 2 + 20_000, (effect) => {
+        agent.alive(effect);
+        if (effect.kind === 'intents') agent.intents.push(...effect.intents);
+      });
+      expect(new Set(agent.intents.map(({ intentId }) => intentId)).size).toBe(1);
+      expect(agent.intents[0]).toMatchObject({
+        generation: 1,
+        order: { kind: 'stop', force: true, reason: 'stopped' },
+      });
+      agent.acknowledge();
+    }
+    agent.tell(id, 1, { kind: 'ended', reason: 'killed' });
+    expect(world.state(id)).toBe('TERMINATED');
+  });
+
   it('a stop during the start ends the session, whether the agent calls it ended or failed', () => {
     const world = new World();
     const agent = new FakeAgent(world);
