@@ -6,9 +6,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Kernel } from '../../schema/api/kernel-parts.ts';
+import { startFaultProxy } from '../support/fault-proxy.ts';
 import { freePort } from '../support/free-port.ts';
 import { type Lab, openLab, runCell, type Server, startCell } from '../support/jupyter-client.ts';
-import { importPython } from '../support/python-image.ts';
+import { importPython, pythonImage } from '../support/python-image.ts';
 import { type Stack, startStack } from '../support/stack.ts';
 import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
@@ -128,6 +130,49 @@ describe.runIf(tier === 'full')('a kernel of Jupyter', () => {
     const all = Array.from({ length: lines }, (_, i) => `${i}\n`).join('');
     expect(await counting.done).toEqual({ outputs: [all, "'end'"], status: 'ok' });
     await kernel.shutdown();
+  });
+
+  it('ends each cell of a page that was away while the log could not hold all that they said', async () => {
+    const { id } = await stack.client.createSession({
+      type: 'interactive',
+      image: pythonImage,
+      resources: { cpu: 0.2, mem: '256m' },
+      output: { onFull: 'drop', spoolBytes: 64 * 1024 },
+    });
+    await stack.client.waitForState(id, ['RUNNING']);
+    const proxy = await startFaultProxy({ target: { port: Number(new URL(stack.url).port) } });
+    const url = `http://127.0.0.1:${proxy.port}/v1/sessions/${id}/jupyter/`;
+    const far = openLab({ url, token: stack.client.token! });
+    labs.push(far);
+    try {
+      const kernel = await far.kernels.startNew({ name: 'python3' });
+      await kernel.info;
+      const running = startCell(kernel, 'import time\nprint("here")\ntime.sleep(3)');
+      const behind = startCell(kernel, '"also gone"');
+      const loud = startCell(kernel, 'for _ in range(200):\n    print("x" * 999, flush=True)\n    time.sleep(0.01)');
+      const last = startCell(kernel, '"here again"');
+      await until(() => running.cell.outputs.length > 0, { what: 'the first cell to run' });
+      proxy.set('both', { blackhole: true });
+      proxy.reset();
+      const log = async () => (await stack.client.api('GET', `/v1/sessions/${id}/kernels`)) as { items: Kernel[] };
+      await until(async () => (await log()).items[0]?.state === 'idle', {
+        what: 'all cells to end',
+        timeoutMs: 60_000,
+      });
+      proxy.heal();
+      proxy.reset();
+      expect((await running.done).status).toBe('error');
+      expect(running.cell.outputs.join('')).toMatch(
+        /^here\n.*bytes of the kernel's messages are missing.*OutputMissing/s,
+      );
+      expect((await behind.done).status).toBe('error');
+      await loud.done;
+      expect(await last.done).toEqual({ outputs: ["'here again'"], status: 'ok' });
+      expect(await runCell(kernel, '6 * 7')).toMatchObject({ outputs: ['42'], status: 'ok' });
+      await kernel.shutdown();
+    } finally {
+      await proxy.stop();
+    }
   });
 
   it('that dies is started anew, and says so', async () => {

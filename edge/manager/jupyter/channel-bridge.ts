@@ -26,9 +26,10 @@ import {
 } from '../../../schema/protocol/jupyter-framing.ts';
 import { heals } from './heals.ts';
 import { KeptInput } from './kept-input.ts';
-import { headingOf, noteOf } from './messages.ts';
+import { headingOf, noteOf, spoken } from './messages.ts';
 import type { Place } from './places.ts';
 import { Replay } from './replay.ts';
+import { isAnswerToGateway, type Requests } from './requests.ts';
 import { scanExecutions } from './scan.ts';
 import { hexOf, Voice } from './voice.ts';
 
@@ -55,6 +56,7 @@ export interface BridgePorts {
 export interface BridgeMemory {
   executions: Executions;
   askers: Askers;
+  requests: Requests;
   /** The client's `session_id`, by which it is known when it comes back. */
   session: string | undefined;
   /** Absent: the client can not come back. */
@@ -228,7 +230,7 @@ export class ChannelBridge {
     else if (from > asked.offset) {
       const missing = from - Math.max(asked.offset, this.#replay?.until ?? 0);
       this.#replay = this.#replay?.withoutBegin();
-      if (missing > 0) await this.#tell(missingWords(missing));
+      await this.#tellMissing(missing);
     }
     this.#isCleared = false;
     this.#keepPlace();
@@ -267,7 +269,15 @@ export class ChannelBridge {
     if (!this.#isCleared) this.#replay = this.#replay?.withoutBegin();
     this.#reader.skip(to);
     position.offset = to;
-    if (missing > 0) await this.#tell(missingWords(missing));
+    await this.#tellMissing(missing);
+  }
+
+  /** In what it may belong to. Whether that has ended the kernel is asked. */
+  async #tellMissing(bytes: number): Promise<void> {
+    const { running } = this.#memory.requests;
+    for (const parent of running.length === 0 ? [undefined] : running.map(({ header }) => header))
+      if (bytes > 0) await this.#tell(missingWords(bytes), parent);
+    this.#askWhatRuns();
   }
 
   async #deliver({ offset, end, message: bytes }: LogRecord): Promise<void> {
@@ -276,6 +286,7 @@ export class ChannelBridge {
     if (this.#isReplaced) return this.#close(closeCodes.goingAway, 'you are here again');
     const message = splitMessage(bytes);
     this.#memory.executions.see(position.starts, { offset, end }, message);
+    for (const over of this.#memory.requests.see(message, end)) await this.#send((voice) => voice.end(over));
     await this.#pass(offset, message, bytes);
     if (this.#isOver) return;
     position.offset = end;
@@ -285,6 +296,7 @@ export class ChannelBridge {
 
   async #pass(offset: number, message: Message, bytes: Uint8Array): Promise<void> {
     if (message.channel === bridgeChannel) return this.#note(message);
+    if (isAnswerToGateway(message)) return;
     const { session } = headingOf(message);
     if (session !== '') this.#voice.session = session;
     if (this.#replay?.isOfBefore(offset)) {
@@ -313,6 +325,7 @@ export class ChannelBridge {
     const note = BridgeNote.safeParse(noteOf(message)).data;
     const words = note && wordsOfNote(note);
     if (words !== undefined) await this.#tell(words, message.parts[1]);
+    if (note?.kind === 'lost' || note?.kind === 'too-large') this.#askWhatRuns();
   }
 
   /** The stream ended by itself: with it a start of the kernel, or the kernel. */
@@ -322,6 +335,7 @@ export class ChannelBridge {
     const { restarts, reason } = this.#ended;
     this.#position = { starts: starts + 1, offset: 0 };
     this.#replay = undefined;
+    this.#memory.requests.clear();
     // A client that is told of it comes back at once, and is not to meet the end again.
     this.#keepPlace();
     if (!restarts) await this.#die(reason);
@@ -348,10 +362,26 @@ export class ChannelBridge {
     // As jupyter-server does: whoever names a channel that is not for clients is not heard.
     if (!inputChannels.has(channel)) return this.#ports.log.debug('a message on no channel of clients', { channel });
     this.#memory.askers.hear(message);
-    if (!this.#input.push(record))
-      return this.#close(closeCodes.policy, 'too much waits for the kernel: send it slower');
+    this.#memory.requests.hear(message);
+    if (!this.#say(record)) this.#close(closeCodes.policy, 'too much waits for the kernel: send it slower');
+  }
+
+  /** Behind a place where messages are missing, for a client that waits for something. */
+  #askWhatRuns(): void {
+    const { random, clock } = this.#ports;
+    const id = this.#memory.requests.missed(hexOf(random.bytes(8)));
+    if (id === undefined || this.#isOver) return;
+    const speaker = { id, session: 'causeway', nowMs: clock.nowMs() };
+    // Where too much waits already it is not asked: what is missing next, or a restart, ends the wait.
+    this.#say(joinRecord(spoken('shell', 'kernel_info_request', {}, speaker)));
+  }
+
+  /** False when too much waits for the kernel. */
+  #say(record: Uint8Array<ArrayBuffer>): boolean {
+    if (!this.#input.push(record)) return false;
     // What is queued is bounded by what is kept: nobody has to wait here.
     this.#stream?.write(channels.input, record).catch(() => undefined);
+    return true;
   }
 
   /** Sends what the agent has not kept, in a stream that takes it from `offset` on. */
@@ -375,6 +405,7 @@ export class ChannelBridge {
     const nowMs = this.#ports.clock.bootMs();
     if (this.#checkpoint && nowMs - this.#checkpoint.atMs < safeMs) return;
     if (this.#checkpoint) place.safe = this.#checkpoint.sent;
+    this.#memory.requests.forget(place.safe);
     this.#checkpoint = { atMs: nowMs, sent: this.#position.offset };
   }
 
@@ -434,6 +465,7 @@ export class ChannelBridge {
 
   async #lose(): Promise<void> {
     this.#isLost = true;
+    this.#memory.requests.clear();
     this.#position = undefined;
     this.#replay = undefined;
     await this.#tell('what the kernel said meanwhile is not kept any more');

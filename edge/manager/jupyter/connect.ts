@@ -23,6 +23,7 @@ import {
   requireRoomForSocket,
 } from './places.ts';
 import { Replay } from './replay.ts';
+import { Requests } from './requests.ts';
 import { startMainKernel, whyEnded } from './start.ts';
 import { Unproven, unprovenLimits } from './unproven.ts';
 
@@ -112,15 +113,19 @@ function memoryOf({ kernelId }: FoundKernel, client: string, session: string | u
   const executions = executionsOf(kernelId);
   const keep: BridgeMemory['keep'] = (read) => keepExecutions(kernelId, read);
   const common = { executions, session, keep };
-  if (session === undefined) return { ...common, askers: new Askers(session), place: undefined, back: undefined };
+  const askers = new Askers(session);
+  const requests = new Requests({ isReturning: session !== undefined });
+  if (session === undefined) return { ...common, askers, requests, place: undefined, back: undefined };
   const key = `${client} ${kernelId} ${session}`;
-  const place = findPlace(key) ?? { starts: -1, sent: 0, safe: 0, askers: new Askers(session), owner: undefined };
+  const place = findPlace(key) ?? { starts: -1, sent: 0, safe: 0, askers, requests, owner: undefined };
   keepPlace(key, place);
-  const { starts, sent, safe, askers } = place;
-  if (starts < 0) return { ...common, askers, place, back: undefined };
+  const { starts, sent, safe } = place;
+  const kept = { ...common, askers: place.askers, requests: place.requests, place };
+  if (starts < 0) return { ...kept, back: undefined };
+  place.requests.goBackTo(safe);
   const missed = executions.behind(starts, safe).filter((each) => each.from < sent && each.session === session);
   const replay = missed.length === 0 ? undefined : new Replay({ executions: missed, until: sent, session });
-  return { ...common, askers, place, back: { after: { starts, offset: sent }, replay } };
+  return { ...kept, back: { after: { starts, offset: sent }, replay } };
 }
 
 function pause(ms: number): Promise<void> {

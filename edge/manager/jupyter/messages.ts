@@ -8,6 +8,8 @@ export interface Heading {
   id: string;
   /** Of whoever said it: clients take what another session says for old. */
   session: string;
+  /** It is for a thread of the kernel beside its shell. */
+  isInSubshell: boolean;
 }
 
 const encoder = new TextEncoder();
@@ -28,7 +30,12 @@ const text = (value: unknown) => (typeof value === 'string' ? value : '');
 
 function headingIn(part: Uint8Array | undefined): Heading {
   const header = objectOf(part);
-  return { type: text(header['msg_type']), id: text(header['msg_id']), session: text(header['session']) };
+  return {
+    type: text(header['msg_type']),
+    id: text(header['msg_id']),
+    session: text(header['session']),
+    isInSubshell: text(header['subshell_id']) !== '',
+  };
 }
 
 export function headingOf({ parts }: Message): Heading {
@@ -54,9 +61,10 @@ export interface Speaker {
   nowMs: number;
 }
 
-/** A message of the gateway on `iopub`. `parent`: header of the request that it belongs to, as it came. */
-export function iopub(
-  type: 'status' | 'stream' | 'clear_output',
+/** A message of the gateway. `parent`: header of the request that it belongs to, as it came. */
+export function spoken(
+  channel: 'iopub' | 'shell',
+  type: string,
   content: object,
   speaker: Speaker,
   parent?: Uint8Array,
@@ -71,7 +79,7 @@ export function iopub(
   };
   const parts = [header, {}, {}, content].map((part) => encoder.encode(JSON.stringify(part)));
   if (parent) parts[1] = new Uint8Array(parent);
-  return { channel: 'iopub', parts };
+  return { channel, parts };
 }
 
 /** The same message, marked as one of before. */

@@ -5,6 +5,7 @@
 import { Refusal } from '../../../schema/errors.ts';
 import type { Askers } from './askers.ts';
 import { Executions } from './executions.ts';
+import type { Requests } from './requests.ts';
 
 /** A client by its `session_id`, at one kernel. */
 export interface Place {
@@ -14,6 +15,7 @@ export interface Place {
   /** What was sent well before the client last said something: it has that. */
   safe: number;
   askers: Askers;
+  requests: Requests;
   /** The socket that it has now; an older one notices, since no request may touch what is another's. */
   owner: object | undefined;
 }

@@ -2,7 +2,10 @@
 import type { Clock, Random } from '../../../schema/ports.ts';
 import type { ClientSocket } from './client-socket.ts';
 import { joinMessage, type Message } from '../../../schema/protocol/jupyter-framing.ts';
-import { iopub } from './messages.ts';
+import { spoken } from './messages.ts';
+import type { Request } from './requests.ts';
+
+const endWords = 'it has ended, and how is among the messages that are missing';
 
 export class Voice {
   readonly #socket: ClientSocket;
@@ -21,18 +24,33 @@ export class Voice {
   }
 
   status(state: 'starting' | 'restarting' | 'dead'): Promise<boolean> {
-    return this.say(iopub('status', { execution_state: state }, this.#speaker));
+    return this.#publish('status', { execution_state: state });
   }
 
   /** Words for people, as output; of a request, when its header is given. */
   tell(words: string, parent?: Uint8Array): Promise<boolean> {
     const text = `[causeway: ${words}]\n`;
-    return this.say(iopub('stream', { name: 'stderr', text }, this.#speaker, parent));
+    return this.#publish('stream', { name: 'stderr', text }, parent);
   }
 
   /** Has the output of a request cleared. */
   clear(parent: Uint8Array): Promise<boolean> {
-    return this.say(iopub('clear_output', { wait: false }, this.#speaker, parent));
+    return this.#publish('clear_output', { wait: false }, parent);
+  }
+
+  /** Ends a request that is over and whose end is missing: how it ended nobody knows, so it did not end well. */
+  async end({ header, replyType, isExecution, repliedAt, idleAt }: Request): Promise<boolean> {
+    const error = { ename: 'OutputMissing', evalue: endWords, traceback: [`OutputMissing: ${endWords}`] };
+    if (repliedAt === undefined) {
+      if (isExecution && !(await this.#publish('error', error, header))) return false;
+      const content = { status: 'error', ...error, ...(isExecution ? { execution_count: null } : {}) };
+      if (!(await this.say(spoken('shell', replyType, content, this.#speaker, header)))) return false;
+    }
+    return idleAt !== undefined || this.#publish('status', { execution_state: 'idle' }, header);
+  }
+
+  #publish(type: string, content: object, parent?: Uint8Array): Promise<boolean> {
+    return this.say(spoken('iopub', type, content, this.#speaker, parent));
   }
 
   get #speaker() {
