@@ -177,7 +177,9 @@ export class JupyterKernel implements RunKernel {
 
   /** Resolves when there is a log of this start, or there will be none. @throws Refusal `session_output_gone` */
   async whenStart(starts: number, signal: AbortSignal): Promise<void> {
-    for (let turn = this.bell.turn; starts > this.#spawned && !signal.aborted; turn = this.bell.turn) {
+    // Earlier starts are over, also where an agent that has just begun has not taken this one up yet.
+    const isToCome = () => starts >= this.#saved.starts && starts > this.#spawned;
+    for (let turn = this.bell.turn; isToCome() && !signal.aborted; turn = this.bell.turn) {
       const comes =
         starts === this.#saved.starts || (starts === this.#saved.starts + 1 && this.#end?.restarts === true);
       if (!comes || this.#saved.closed) throw new Refusal('session_output_gone', 'It was not started so often.');

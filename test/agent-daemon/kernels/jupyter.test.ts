@@ -281,6 +281,28 @@ describe('a kernel of Jupyter', () => {
     await bench.act(id, { kind: 'shutdown' });
   });
 
+  it('[S17] tells of a start that is over while an agent that has just begun takes the next one up', async () => {
+    const id = await start();
+    const reader = await bench.channels({ kernelId: id, writer: 'w' }).whenOpen();
+    await reader.whenDone(reader.ask(cell(print('before'))));
+    // The agent dies when the next start is noted, and the next one comes no further.
+    const held = bench.heldSpawns;
+    bench.holdsSpawns = true;
+    bench.act(id, { kind: 'restart' }).catch(() => undefined);
+    await until(() => bench.heldSpawns === held + 1, { what: 'the next start to be noted' });
+    await bench.restart();
+    const old = bench.channels({ kernelId: id, after: { starts: 1, offset: 0 } });
+    await old.done;
+    expect(printed(old.read().messages)).toBe('before');
+    expect(old.events.at(-1)).toMatchObject({ kind: 'ended', restarts: true });
+    bench.holdsSpawns = false;
+    await bench.restart();
+    const next = await bench.channels({ kernelId: id, writer: 'w', after: { starts: 2, offset: 0 } }).whenOpen();
+    await next.whenDone(next.ask(cell(print('after'))));
+    expect(printed(next.messages)).toBe('after');
+    await bench.act(id, { kind: 'shutdown' });
+  });
+
   it('[J11] hears what is said to it while it is started anew', async () => {
     const id = await start();
     // It does not come to the end of the first start, so its stream goes on.
