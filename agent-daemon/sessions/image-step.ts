@@ -19,8 +19,8 @@ export async function findOrPull(
   const wanted: WantedImage = { image: spec.image, digest: spec.imageDigest };
   const here = await host.images.find(wanted);
   if (here !== undefined) {
-    // The first generation pins the content for those that come after it.
-    if (spec.imageDigest === undefined) void record({ kind: 'pulled', imageDigest: here.digest });
+    // The first generation pins the content for those that come after it. Behind it comes what is waited for.
+    if (spec.imageDigest === undefined) record({ kind: 'pulled', imageDigest: here.digest }).catch(() => undefined);
     return here;
   }
   await record({ kind: 'pulling' });

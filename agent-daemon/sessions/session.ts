@@ -244,6 +244,8 @@ export class Session {
     this.#image = facts;
     const argv = mainArgv(this.placement.spec, facts);
     const creating = this.#record.record({ kind: 'creating' });
+    // It is waited for last, and may fail before.
+    creating.catch(() => undefined);
     const [[network]] = await Promise.all([ready, this.#makeHome(facts)]);
     await host.services.leases.whenStartHeld(signal);
     await host.starts.run(() => this.#run(facts, network, argv, signal));

@@ -46,6 +46,8 @@ export class CoreBench {
   readonly stateDir: string;
   readonly pool: string;
   leaseHeld = true;
+  /** Events can not be kept, as of an agent that ends while its disk is full. */
+  isJournalClosed = false;
   runLeaseMs = 600_000;
   /** How the inits of new containers are reached. */
   transport: InitTransport = 'socket';
@@ -103,7 +105,10 @@ export class CoreBench {
       soon: systemSoon,
       failpoints: noFailpoints,
       services: {
-        recordEvent: (event) => Promise.resolve(void this.events.push(event)),
+        recordEvent: (event) =>
+          this.isJournalClosed
+            ? Promise.reject(new Error('the journal is closed'))
+            : Promise.resolve(void this.events.push(event)),
         progress: () => undefined,
         leases: {
           startHeld: () => this.leaseHeld,

@@ -273,6 +273,18 @@ describe.each(transports)('sessions over %s', (transport) => {
     expect(core.kindsOf(failed).filter((kind) => kind === 'failed')).toHaveLength(2);
   });
 
+  it('fails alone when its start is given up and what it told can not be kept any more', async () => {
+    const id = freshSessionId();
+    core.leaseHeld = false;
+    core.isJournalClosed = true;
+    // A rejection that nobody handles would end the agent, and fails this test.
+    await expect(core.create(id, { command: ['sleep', '60'] })).rejects.toThrow('the start lease ran out');
+    core.leaseHeld = true;
+    core.isJournalClosed = false;
+    await core.stopSession(id);
+    expect(core.kindsOf(id)).toEqual([expect.stringMatching(/^(?:failed|ended)$/)]);
+  });
+
   it('answers an order to stop or remove what it does not have', async () => {
     const id = freshSessionId();
     await core.stopSession(id);
