@@ -5,6 +5,12 @@
 import { createHash } from 'node:crypto';
 import type { FoundSpec } from './kernelspecs.ts';
 
+/** A kernel that waits, under this name, as one of this kernelspec. */
+export interface KernelInAdvance {
+  name: string;
+  found: FoundSpec;
+}
+
 /** Variables that a kernel has read by the time it answers: where they differ it has to be started with them. */
 const readAtStart =
   /^(?:PATH|HOME|TMPDIR|LANG|LANGUAGE|(?:LC|LD|PYTHON|IPYTHON|JUPYTER|MPL|MALLOC|GLIBC|COVERAGE)_?[A-Z0-9_]*)$/;

@@ -11,6 +11,7 @@ import type { executeOpen } from '../../schema/protocol/execute.ts';
 import type { z } from 'zod';
 import { freshId } from '../fresh-id.ts';
 import { RecordFile } from '../tunnel/record-file.ts';
+import type { KernelInAdvance } from './in-advance.ts';
 import { JupyterKernel } from './jupyter-kernel.ts';
 import { Kernel, type KernelOwner } from './kernel.ts';
 import type { FoundSpec } from './kernelspecs.ts';
@@ -81,14 +82,15 @@ export class SessionKernels {
     return kernel.view;
   }
 
-  /** Starts a kernel of a kernelspec, or finds it. @throws Refusal */
+  /** Starts a kernel of a kernelspec, or finds it. `waiting`: one that nothing came before in this container. @throws Refusal */
   async startSpec(
     kernelId: string,
-    { spec, restarts }: { spec: string; restarts: KernelRestarts | undefined },
+    wanted: { spec: string; restarts: KernelRestarts | undefined },
     signal: AbortSignal,
+    waiting?: KernelInAdvance,
   ): Promise<KernelView> {
     await this.#open();
-    const start = () => this.#startSpec(kernelId, { spec, restarts }, signal);
+    const start = () => this.#startSpec(kernelId, wanted, signal, waiting);
     const kernel = await this.#inTurn(async () => this.#kernels.get(kernelId) ?? start());
     await this.#whenStarted(kernel, signal);
     return kernel.view;
@@ -268,8 +270,9 @@ export class SessionKernels {
     kernelId: string,
     { spec, restarts }: { spec: string; restarts: KernelRestarts | undefined },
     signal: AbortSignal,
+    waiting?: KernelInAdvance,
   ): Promise<JupyterKernel> {
-    const found = await this.#spawner.find(spec, signal);
+    const found = (await this.#spawner.ofWaiting(spec, waiting)) ?? (await this.#spawner.find(spec, signal));
     const own = restarts === undefined ? { spec } : { spec, restarts };
     return this.#begin(new JupyterKernel(this.#kernelOwner(found), { ...this.#newKernel(kernelId), ...own }));
   }

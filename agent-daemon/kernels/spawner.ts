@@ -10,7 +10,7 @@ import type { ProcessRecord } from '../output/process-record.ts';
 import type { Spools } from '../output/spools.ts';
 import { derivedProcessId } from '../processes/derived-id.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { mayBeInAdvance, nameInAdvance } from './in-advance.ts';
+import { type KernelInAdvance, mayBeInAdvance, nameInAdvance } from './in-advance.ts';
 import { bridgeArgv, type FoundSpec, kernelArgvOf, kernelspecsArgv, listKernelspecs, specEnv } from './kernelspecs.ts';
 import { kernelArgv, runnerFiles } from './languages.ts';
 import { isRunnerKernel, type SavedKernel } from './saved.ts';
@@ -88,6 +88,13 @@ export class KernelSpawner {
     throw new Refusal('kernel_spec_missing', `There is no ${name}; those that it has: ${those}.`);
   }
 
+  /** That of a kernel which waits, if it is of this name and would be given to this session: nobody has to look for it again. */
+  async ofWaiting(name: string, waiting: KernelInAdvance | undefined): Promise<FoundSpec | undefined> {
+    if (waiting?.found.spec.name !== name) return undefined;
+    const { take } = await this.#variants(freshId('process', this.#ports), waiting.found);
+    return take !== undefined && take === waiting.name ? waiting.found : undefined;
+  }
+
   /** Starts the process of a kernel, or finds it started. `found`: its kernelspec, if that was just looked for. @throws Refusal */
   async spawn(kernel: SavedKernel, found?: FoundSpec): Promise<void> {
     const { kernelId, starts } = kernel;
@@ -105,15 +112,20 @@ export class KernelSpawner {
   }
 
   async #ofSpec(processId: string, found: FoundSpec): Promise<{ spec: SpawnSpec; record: ProcessRecord }> {
+    const { started, env, take } = await this.#variants(processId, found);
+    if (mayBeInAdvance(found)) this.#owner.startsSpec(found.spec.name);
+    if (take === undefined) return started;
+    return this.#owner.spawnOf(processId, bridgeArgv(this.#owner.initPath, found, { take }), env);
+  }
+
+  /** What starts it; and `take`, under which name the one waits that it would be given. */
+  async #variants(processId: string, found: FoundSpec) {
     const argv = bridgeArgv(this.#owner.initPath, found);
     const { spec } = await this.#owner.spawnOf(processId, argv);
     const env = specEnv(found, spec.env);
     const started = await this.#owner.spawnOf(processId, argv, env);
-    if (!mayBeInAdvance(found)) return started;
-    this.#owner.startsSpec(found.spec.name);
-    const take = nameInAdvance(kernelArgvOf(found), started.spec.env);
-    if (take !== this.#owner.kernelInAdvance()) return started;
-    return this.#owner.spawnOf(processId, bridgeArgv(this.#owner.initPath, found, { take }), env);
+    const name = mayBeInAdvance(found) ? nameInAdvance(kernelArgvOf(found), started.spec.env) : undefined;
+    return { started, env, take: name === this.#owner.kernelInAdvance() ? name : undefined };
   }
 
   /** Asks the session's own init each time: who installs a kernel has it. */

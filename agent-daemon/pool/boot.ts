@@ -3,7 +3,7 @@ import type { OutputPolicy } from '../../schema/api/session-parts.ts';
 import type { Clock, Random, Timers } from '../../schema/ports.ts';
 import { freshId } from '../fresh-id.ts';
 import type { SpawnSpec } from '../init/messages.ts';
-import { mayBeInAdvance, nameInAdvance } from '../kernels/in-advance.ts';
+import { type KernelInAdvance, mayBeInAdvance, nameInAdvance } from '../kernels/in-advance.ts';
 import {
   bridgeArgv,
   kernelArgvOf,
@@ -37,14 +37,14 @@ const output: OutputPolicy = { onFull: 'block', blockMs: 0, spoolBytes: 1024 * 1
 
 /**
  * Leaves a kernel of this kernelspec waiting, as the image has it (no user has put anything into this home yet), and answers
- * the name by which it is asked for. Undefined where there is none of that name, or none that can be given away. @throws Error when it did not come up
+ * how it is asked for. Undefined where there is none of that name, or none that can be given away. @throws Error when it did not come up
  */
 export async function bootKernel(
   ports: BootPorts,
   container: Bootable,
   specName: string,
   signal: AbortSignal,
-): Promise<string | undefined> {
+): Promise<KernelInAdvance | undefined> {
   const { warmId, supervisor } = container;
   const toolPorts = { ...ports, supervisor };
   const ref = () => ({ sessionId: warmId, generation: 0, processId: freshId('process', ports) });
@@ -71,6 +71,6 @@ export async function bootKernel(
     { spawning: spawning(parking.processId, bridgeArgv(inside.init, found, { park: name }), own), reads: 'stderr' },
     signal,
   );
-  if (parked?.exit.exitCode === 0) return name;
+  if (parked?.exit.exitCode === 0) return { name, found };
   throw new Error(`a kernel did not come up: ${parked?.output.toString().trim().slice(-500) ?? 'it took too long'}`);
 }

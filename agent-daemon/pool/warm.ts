@@ -1,5 +1,6 @@
 /** What sessions know of containers that are started in advance. */
 import type { KernelSpec } from '../../schema/protocol/intents.ts';
+import type { KernelInAdvance } from '../kernels/in-advance.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import type { ContainerSummary, ImageFacts } from '../runtime/runtime.ts';
 
@@ -10,8 +11,8 @@ export interface WarmContainer {
   network: string;
   /** Connected to its init. */
   supervisor: Supervisor;
-  /** The name under which a kernel waits in it. */
-  kernel?: string | undefined;
+  /** That waits in it. */
+  kernel?: KernelInAdvance | undefined;
 }
 
 /** What a session wants of one. */

@@ -7,6 +7,7 @@ import type { PlacementFile } from './placement.ts';
 import { step } from './step.ts';
 
 /**
+ * `known`: it was found just now.
  * @throws Refusal when there is no such image, or not under this name
  * @throws RuntimeError when the engine or the registry can not be asked now
  */
@@ -15,9 +16,10 @@ export async function findOrPull(
   { sessionId, generation, spec }: PlacementFile,
   record: (body: AgentEvent['body']) => Promise<void>,
   superseded: AbortSignal,
+  known?: FoundImage,
 ): Promise<FoundImage> {
   const wanted: WantedImage = { image: spec.image, digest: spec.imageDigest };
-  const here = await host.images.find(wanted);
+  const here = known ?? (await host.images.find(wanted));
   if (here !== undefined) {
     // The first generation pins the content for those that come after it. Behind it comes what is waited for.
     if (spec.imageDigest === undefined) record({ kind: 'pulled', imageDigest: here.digest }).catch(() => undefined);

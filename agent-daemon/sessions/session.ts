@@ -3,7 +3,6 @@
  * may come again after a crash at any point; what was done is found by the container's name, the file of the placement
  * and the init. It tells the edge by events, each recorded durably, and never decides where or whether a session runs.
  */
-import type { Start } from '../../schema/api/session-parts.ts';
 import type { Refusal } from '../../schema/errors.ts';
 import type { AgentEvent } from '../../schema/protocol/events.ts';
 import type { ProcessExit as InitExit } from '../init/messages.ts';
@@ -25,12 +24,12 @@ import { type EndCause, endOfContainer, endOfMain, reasonOfExit } from './end.ts
 import type { SessionHost } from './host.ts';
 import { findOrPull } from './image-step.ts';
 import { hasMain, mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
-import { moveIn, moveOut } from './moving.ts';
+import { type Came, moveIn, moveOut } from './moving.ts';
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
 import type { SessionKernels } from '../kernels/session-kernels.ts';
 import type { SessionTerminals } from '../terminals/session-terminals.ts';
-import { makeKernels } from './kernels.ts';
+import { makeKernels, startMainKernel } from './kernels.ts';
 import { Running } from './running.ts';
 import { toStartRefusal } from './start-refusal.ts';
 import { step } from './step.ts';
@@ -56,7 +55,9 @@ export class Session {
   readonly #startRecorded = Promise.withResolvers<void>();
   #image: ImageFacts | undefined;
   /** How it got its container, as far as this run of the agent knows. */
-  #cameBy: Start | undefined;
+  #came: Came | undefined;
+  /** A container that was started in advance gets its name. */
+  #settling: ReturnType<typeof settleIn> | undefined;
   #isEnding = false;
   #isRemoved = false;
   #leaseExpired = false;
@@ -216,16 +217,17 @@ export class Session {
   }
 
   async #start(signal: AbortSignal): Promise<void> {
-    this.#cameBy = await moveIn(this.#moving);
+    this.#came = await moveIn(this.#moving);
     // What needs no image is made ready meanwhile.
     const ready = Promise.all([this.#takeNetwork(), this.#makeDoor()]);
-    // It is waited for later, and may fail before.
-    ready.catch(() => undefined);
+    this.#settling = this.placement.warmId === undefined ? undefined : settleIn(this.#host, this.placement);
+    // They are waited for later, and may fail before.
+    for (const each of [ready, this.#settling]) each?.catch(() => undefined);
     try {
       await this.#startWhenReady(ready, signal);
     } catch (error) {
       // What is given up must not get a network afterwards.
-      await Promise.allSettled([ready]);
+      await Promise.allSettled([ready, this.#settling]);
       throw error;
     }
   }
@@ -240,7 +242,8 @@ export class Session {
 
   async #startWhenReady(ready: Promise<[string, void]>, signal: AbortSignal): Promise<void> {
     const host = this.#host;
-    const { facts } = await findOrPull(host, this.placement, (body) => this.#record.record(body), signal);
+    const record = (body: AgentEvent['body']) => this.#record.record(body);
+    const { facts } = await findOrPull(host, this.placement, record, signal, this.#came?.image);
     this.#image = facts;
     const argv = mainArgv(this.placement.spec, facts);
     const creating = this.#record.record({ kind: 'creating' });
@@ -258,7 +261,10 @@ export class Session {
     if (!host.services.leases.startHeld()) throw new RuntimeError('unavailable', 'the start lease ran out');
     const { id, hasEnded, runs } = await this.#makeContainer(image, network);
     if (hasEnded) return this.#foundDead(id);
-    const saved = this.#record.save({ containerId: id, imageId: image.id, imageEnv: image.env });
+    // Who takes one that was started in advance notes that before.
+    const saved = runs
+      ? Promise.resolve()
+      : this.#record.save({ containerId: id, imageId: image.id, imageEnv: image.env });
     // A later order may come before this is waited for.
     saved.catch(() => undefined);
     signal.throwIfAborted();
@@ -276,6 +282,7 @@ export class Session {
     // Not waited for: until it is on the disk a restarted agent takes the same steps again and finds them done.
     this.#started = this.#record.save({ startedAtMs: host.clock.nowMs(), startedBootMs: host.clock.bootMs() });
     this.#started.catch(() => undefined);
+    startMainKernel(this, host, this.#abandoned.signal, this.#came?.kernel);
     await this.#armDeadlines();
     host.warm.started(this.placement.spec, image);
     // It ended in an earlier life of the agent, which died before it could note the start.
@@ -291,10 +298,10 @@ export class Session {
   async #makeContainer(image: ImageFacts, given: string): Promise<CreatedContainer & { runs: boolean }> {
     const host = this.#host;
     let network = given;
-    if (this.placement.warmId !== undefined) {
-      const settled = await settleIn(host, this.placement);
+    if (this.#settling !== undefined) {
+      const settled = await this.#settling;
       if (settled !== undefined) return { ...settled, runs: true };
-      this.#cameBy = await moveOut(this.#moving);
+      this.#came = await moveOut(this.#moving);
       [network] = await Promise.all([this.#takeNetwork(), this.#running.listen()]);
     }
     return { ...(await createContainer(host, this.placement, image, network)), runs: false };
@@ -317,7 +324,7 @@ export class Session {
 
   get #runs(): Extract<AgentEvent['body'], { kind: 'running' }> {
     const { containerId = '' } = this.placement;
-    return { kind: 'running', containerId, ...(this.#cameBy === undefined ? {} : { start: this.#cameBy }) };
+    return { kind: 'running', containerId, ...(this.#came === undefined ? {} : { start: this.#came.by }) };
   }
 
   /** Written anew where the disk refused it before. */

@@ -36,6 +36,31 @@ export function mainKernelOf(sessionId: string): string {
   return `krn_${sessionId.split('_')[1]}`;
 }
 
+/** Variables of a session that was made for a kernel: the kernelspec of the gateway that was asked for, and its language. */
+const madeFor = { name: 'CAUSEWAY_JUPYTER_KERNEL', language: 'CAUSEWAY_JUPYTER_LANGUAGE' } as const;
+/** Of the languages of which most images have the same kernelspec. */
+const usualSpecs: Readonly<Record<string, string>> = { python: 'python3' };
+
+/** What a session with these variables was made for by the gateway; undefined: it was not. */
+export function kernelMadeFor(env: Readonly<Record<string, string>>): { name: string; language: string } | undefined {
+  const { [madeFor.name]: name, [madeFor.language]: language } = env;
+  return name === undefined || language === undefined ? undefined : { name, language };
+}
+
+/** The variables that say so. */
+export function variablesOfKernel({ name, language }: { name: string; language: string }): Record<string, string> {
+  return { [madeFor.name]: name, [madeFor.language]: language };
+}
+
+/** The kernelspec that an image has for a language, as a rule: to try it costs a list of what there is less. */
+export function usualSpecOf(language: string): string | undefined {
+  const wanted = language.toLowerCase();
+  return Object.hasOwn(usualSpecs, wanted) ? usualSpecs[wanted] : undefined;
+}
+
+/** How often a kernel that a session was made for is started again by itself. Like jupyter-server: what dies more often stays dead. */
+export const mainKernelRestarts = { perMinute: 5 };
+
 /** What a kernel does, in Jupyter's words. */
 export const ExecutionState = z.enum(['starting', 'idle', 'busy', 'restarting', 'dead', 'unknown']);
 

@@ -1,6 +1,7 @@
 /** Kernels of Jupyter that wait in containers for whoever asks for one: with a real engine and a real ipykernel. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AgentShown } from '../../schema/api/agent.ts';
+import { type JupyterKernel, type JupyterKernelspecs, parseJupyterKernelId } from '../../schema/api/jupyter.ts';
 import type { Kernel } from '../../schema/api/kernel-parts.ts';
 import { ChannelsClient } from '../support/channels-client.ts';
 import { Cli } from '../support/cli.ts';
@@ -103,6 +104,32 @@ describe.runIf(tier === 'full')('a kernel that waits in a container', () => {
       const { kernel: own, say: ask } = await kernelOf(other);
       expect(own?.inAdvance).toBeUndefined();
       expect(await ask('import sys\nprint("/home/work/own" in sys.path)')).toBe('True\n');
+    },
+  );
+
+  it(
+    'or one that is started then, is there before anybody connects in a session that the gateway made for it',
+    { timeout: 300_000 },
+    async () => {
+      // As the sessions of before, and as none was.
+      await stack.client.api('PUT', '/v1/resource-presets/usual', { resources: {} });
+      await stack.client.api('PUT', '/v1/resource-presets/own', { resources: { cpu: 0.5, mem: '300m' } });
+      const { kernelspecs } = (await stack.client.api('GET', '/jupyter/api/kernelspecs')) as JupyterKernelspecs;
+      for (const [preset, inAdvance] of [
+        ['usual', true],
+        ['own', undefined],
+      ] as const) {
+        const name = Object.keys(kernelspecs).find((each) => each.endsWith(`.${preset}`));
+        if (inAdvance) await whenOneWaits();
+        const { id } = (await stack.client.api('POST', '/jupyter/api/kernels', { name })) as JupyterKernel;
+        const { sessionId, kernelId } = parseJupyterKernelId(id)!;
+        const path = `/v1/sessions/${sessionId}`;
+        await stack.client.waitForState(sessionId, ['RUNNING']);
+        await until(async () => (await find(path, kernelId))?.state === 'idle', { what: 'its kernel to be idle' });
+        expect(await find(path, kernelId)).toMatchObject({ spec: 'python3', starts: 1 });
+        expect((await find(path, kernelId))?.inAdvance).toBe(inAdvance);
+        await end(path);
+      }
     },
   );
 });

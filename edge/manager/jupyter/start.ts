@@ -1,5 +1,12 @@
 /** A session for one kernel, and the kernel in it. */
-import { mainKernelOf, type NewJupyterKernel } from '../../../schema/api/jupyter.ts';
+import {
+  kernelMadeFor,
+  mainKernelOf,
+  mainKernelRestarts,
+  type NewJupyterKernel,
+  usualSpecOf,
+  variablesOfKernel,
+} from '../../../schema/api/jupyter.ts';
 import { isTerminal } from '../../../schema/api/session-parts.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import type { UserCtx } from '../../http/context.ts';
@@ -7,28 +14,24 @@ import { systemTimers } from '../../platform/clock.ts';
 import { listKernelspecs, startKernel } from '../kernels/service.ts';
 import { createSession, deleteSession, getSource, whenLeft } from '../sessions/service.ts';
 import type { SessionSource } from '../sessions/view.ts';
-import { listOffers, type Offer, requireOffer } from './offers.ts';
+import { listOffers, requireOffer } from './offers.ts';
 
-/** What the sessions of the gateway are called, and the variables that say what was asked for. */
+/** What the sessions of the gateway are called. */
 export const sessionPrefix = 'jupyter-';
-const nameVariable = 'CAUSEWAY_JUPYTER_KERNEL';
-const languageVariable = 'CAUSEWAY_JUPYTER_LANGUAGE';
 
 /** What a session was made for by the gateway; undefined: it was not. */
 export function madeFor({ spec }: SessionSource): { name: string; language: string } | undefined {
-  const { [nameVariable]: name, [languageVariable]: language } = spec.env;
-  return name === undefined || language === undefined ? undefined : { name, language };
+  return kernelMadeFor(spec.env);
 }
 
-/** Like jupyter-server: what dies more often than that within a minute stays dead. */
-const restarts = { perMinute: 5 };
 /** A gateway client gives a request up after 42 s, unless KERNEL_LAUNCH_TIMEOUT says otherwise. */
 const waitMs = { usual: 30_000, most: 600_000, least: 1_000, spare: 8_000 };
 const stopNow = { force: true, graceMs: 0, purge: false };
 const maxEnvBytes = 32 * 1024;
 
 /**
- * Makes a session for a kernel, and waits until it has found its place. The kernel is started when somebody connects.
+ * Makes a session for a kernel, and waits until it has found its place. Its agent starts the kernel with it; where it can not,
+ * or is of an earlier version, the kernel is started when somebody connects.
  * @throws Refusal `jupyter_start_waits` with what it waited for; then the session is ended
  */
 export async function startSession(ctx: UserCtx, wanted: NewJupyterKernel): Promise<SessionSource> {
@@ -39,13 +42,9 @@ export async function startSession(ctx: UserCtx, wanted: NewJupyterKernel): Prom
     name: `${sessionPrefix}${Array.from(ctx.random.bytes(8), (byte) => (byte % 36).toString(36)).join('')}`,
     image: offer.image,
     resources: offer.resources,
-    env: { ...env, ...marks(offer) },
+    env: { ...env, ...variablesOfKernel(offer) },
   });
   return awaitPlace(ctx, session.id, waitFor(env['KERNEL_LAUNCH_TIMEOUT']));
-}
-
-function marks({ name, language }: Offer): Record<string, string> {
-  return { [nameVariable]: name, [languageVariable]: language };
 }
 
 /** What can be a variable of a session, up to 32 KiB in all. */
@@ -109,23 +108,22 @@ export function whyEnded({ state, reason, result }: SessionSource): string {
   return `The session of the kernel is over (${state.toLowerCase()}${why === undefined ? '' : `: ${why}`}).`;
 }
 
-/** Of the languages of which most images have the same kernelspec. */
-const usualSpecs: Readonly<Record<string, string>> = { python: 'python3' };
-
-/** Starts the kernel that a session was made for; harmless when it is there. @throws Refusal `kernel_spec_missing` */
+/**
+ * Starts the kernel that a session was made for; harmless when it is there, as its agent starts it with the session.
+ * @throws Refusal `kernel_spec_missing`
+ */
 export async function startMainKernel(ctx: UserCtx, sessionId: string, language: string): Promise<void> {
-  const wanted = language.toLowerCase();
   const start = async (spec: string) => {
-    await startKernel(ctx, sessionId, { id: mainKernelOf(sessionId), spec, restarts });
+    await startKernel(ctx, sessionId, { id: mainKernelOf(sessionId), spec, restarts: mainKernelRestarts });
   };
+  const usual = usualSpecOf(language);
   try {
-    // It costs a list of what there is less.
-    if (usualSpecs[wanted] !== undefined) return await start(usualSpecs[wanted]);
+    if (usual !== undefined) return await start(usual);
   } catch (error) {
     if (!(error instanceof Refusal) || error.code !== 'kernel_spec_missing') throw error;
   }
   const specs = await listKernelspecs(ctx, sessionId);
-  const spec = specs.find((each) => each.language.toLowerCase() === wanted);
+  const spec = specs.find((each) => each.language.toLowerCase() === language.toLowerCase());
   if (!spec) {
     const had = specs.map(({ name }) => name).join(', ');
     throw new Refusal(

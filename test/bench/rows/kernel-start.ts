@@ -84,14 +84,15 @@ async function startInAdvance(stack: Stack, client: KernelClient, name: string):
   return startOurs(stack, client, name, true);
 }
 
-/** In ms. */
+/** In ms, by the client's own clock from where it is told: how soon its answer is read here is none of it. */
 async function startOurs(stack: Stack, client: KernelClient, name: string, isWarm = false): Promise<number> {
   const path = '/jupyter/api/kernels';
   const startedMs = performance.now();
   const { id } = (await stack.client.api('POST', path, { name })) as JupyterKernel;
+  const madeMs = performance.now() - startedMs;
   const base = stack.url.replace(/^http/, 'ws');
-  await client.first({ url: `${base}${path}/${id}/channels?session_id=first&token=${stack.client.token}` }, '1');
-  const tookMs = performance.now() - startedMs;
+  const url = `${base}${path}/${id}/channels?session_id=first&token=${stack.client.token}`;
+  const tookMs = madeMs + (await client.first({ url }, '1'));
   const { sessionId } = parseJupyterKernelId(id)!;
   const { start } = await stack.client.session(sessionId);
   if ((start?.warm ?? false) !== isWarm) throw new Error(`started ${JSON.stringify(start)}`);
@@ -118,8 +119,8 @@ async function startTheirs(docker: Docker, client: KernelClient, dir: TmpDir): P
   const ip = Object.values(NetworkSettings.Networks)[0]!.IPAddress;
   const reached = join(dir.path, 'reached.json');
   writeFileSync(reached, JSON.stringify({ ...(JSON.parse(readFileSync(file, 'utf8')) as object), ip }));
-  await client.first({ file: reached }, '1');
-  const tookMs = performance.now() - startedMs;
+  const madeMs = performance.now() - startedMs;
+  const tookMs = madeMs + (await client.first({ file: reached }, '1'));
   await container.remove({ force: true });
   await network.remove();
   return tookMs;
