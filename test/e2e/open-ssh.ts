@@ -18,14 +18,21 @@ export class OpenSsh {
   /** The file that was written. */
   readonly config: string;
 
-  private constructor(stack: Stack) {
+  readonly #url: string;
+  /** Of what the programs keep. */
+  readonly #dir: string;
+
+  private constructor(stack: Stack, url: string) {
     this.stack = stack;
-    this.cli = new Cli(stack.url, stack.client.token!, stack.dir);
-    this.config = join(stack.dir, 'ssh/config');
+    this.#url = url;
+    this.#dir = url === stack.url ? stack.dir : join(stack.dir, `at-${new URL(url).port}`);
+    this.cli = new Cli(url, stack.client.token!, this.#dir);
+    this.config = join(this.#dir, 'ssh/config');
   }
 
-  static async prepare(stack: Stack): Promise<OpenSsh> {
-    const made = new OpenSsh(stack);
+  /** `url`: by which way the edge is reached. */
+  static async prepare(stack: Stack, url = stack.url): Promise<OpenSsh> {
+    const made = new OpenSsh(stack, url);
     expect(await made.cli.run(['ssh-config', '--file', made.config])).toMatchObject({ status: 0 });
     return made;
   }
@@ -44,9 +51,9 @@ export class OpenSsh {
   get env(): NodeJS.ProcessEnv {
     return {
       ...process.env,
-      CAUSEWAY_URL: this.stack.url,
+      CAUSEWAY_URL: this.#url,
       CAUSEWAY_TOKEN: this.stack.client.token!,
-      XDG_CONFIG_HOME: join(this.stack.dir, 'config'),
+      XDG_CONFIG_HOME: join(this.#dir, 'config'),
       LC_ALL: 'C.UTF-8',
       SECRET: 'of this side',
     };
