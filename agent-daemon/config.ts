@@ -51,7 +51,7 @@ const Settings = z.strictObject({
   /** How often output of running sessions goes to object storage; 0: only when they have ended. */
   handoverSeconds: z.coerce.number('must be a number of seconds').int().min(0).max(86_400).default(300),
   /** Containers that are started in advance, of the kinds that were started of late, so that sessions wait less. 0: none. */
-  warmContainers: z.coerce.number('must be a number of containers').int().min(0).max(64).default(0),
+  warmContainers: z.coerce.number('must be a number of containers').int().min(0).max(64).default(1),
   /** Directory that install.sh made; absent for an agent of a checkout. */
   install: z.string().startsWith('/').optional(),
   /** A version on trial has this long to connect and report. */

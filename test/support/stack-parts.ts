@@ -321,7 +321,14 @@ export class AgentPart {
     this.#started = start(process.execPath, argv, {
       name: this.#name,
       cwd: this.#checkout,
-      env: { DOCKER_HOST: this.engine.dockerHost, CAUSEWAY_AGENT_NAME: this.#name, ...this.#env, ...onceEnv },
+      // Tests count containers: those that are started in advance are for who asks for them.
+      env: {
+        DOCKER_HOST: this.engine.dockerHost,
+        CAUSEWAY_AGENT_NAME: this.#name,
+        CAUSEWAY_WARM_CONTAINERS: '0',
+        ...this.#env,
+        ...onceEnv,
+      },
       logFile: join(this.#dir, 'logs', `${this.#name}.log`),
       ...(this.#netns === undefined ? {} : { netns: this.#netns }),
     });
