@@ -19,6 +19,7 @@ export interface SessionOptions {
   resourceGroup?: string;
   timeout?: string;
   restartable?: boolean;
+  lease?: string;
 }
 
 /** What runs in it. */
@@ -42,6 +43,8 @@ const typed = {
   resourceGroup: '--resource-group',
 };
 const maxTimeoutSeconds = 31_536_000;
+/** As the API has them. */
+const leaseSeconds = [60, 86_400] as const;
 
 /** The request for it. @throws CliFailure on an option that can not be */
 export function newSessionBody({ argv, takesInput, tty }: MainProcess, options: SessionOptions): NewSession {
@@ -65,8 +68,14 @@ export function newSessionBody({ argv, takesInput, tty }: MainProcess, options: 
     ...(options.timeout === undefined
       ? {}
       : { timeoutMs: Math.round(durationSeconds('--timeout', options.timeout, [1, maxTimeoutSeconds]) * 1000) }),
-    ...(options.restartable ? { restartable: {} } : {}),
+    ...restartableOf(options),
   };
+}
+
+function restartableOf({ restartable, lease }: SessionOptions): Pick<NewSession, 'restartable'> {
+  if (lease !== undefined)
+    return { restartable: { leaseMs: Math.round(durationSeconds('--lease', lease, leaseSeconds) * 1000) } };
+  return restartable ? { restartable: {} } : {};
 }
 
 function environmentOf(pairs: readonly string[], tty: boolean): Record<string, string> {

@@ -48,6 +48,7 @@ export function registerRun(program: Command): void {
     .option('--resource-group <group>', 'group of machines')
     .option('--timeout <time>', 'end it after this long: 90s, 15m, 2h')
     .option('--restartable', 'place it again on another machine when its machine is lost')
+    .option('--lease <time>', 'the same, when that machine was out of reach for so long: 1m to 24h (10m)')
     .option('--unsafe-output', 'with -t: let through what reaches beyond the screen (clipboard, titles, any link)')
     .option('-q, --quiet', 'only the command speaks')
     .option(

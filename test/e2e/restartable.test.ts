@@ -30,14 +30,31 @@ afterAll(async () => {
 it.runIf(tier === 'full')(
   '[I5] [I6] is shown from its beginning on the next machine, and starts no command there again',
   async () => {
-    const { id } = await stack.client.createSession({
-      type: 'batch',
-      name: 'job',
-      image: busyboxImage,
-      command: ['sh', '-c', `i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo $i; sleep 0.5; done`],
-      resources: { cpu: 0.1, mem: '32m' },
-      restartable: { leaseMs },
+    const count = `i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo $i; sleep 0.5; done`;
+    const run = (lease: string) => {
+      const size = ['--cpu', '0.1', '--mem', '32m'];
+      return cli.run([
+        'run',
+        '-d',
+        '--name',
+        'job',
+        '--image',
+        busyboxImage,
+        ...size,
+        '--lease',
+        lease,
+        '--',
+        'sh',
+        '-c',
+        count,
+      ]);
+    };
+    expect(await run('5s')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('60 to 86400 seconds') as string,
     });
+    expect(await run(`${leaseMs / 1000}s`)).toMatchObject({ status: 0 });
+    const { id } = (await stack.client.sessions()).find(({ name }) => name === 'job')!;
     await stack.client.waitForState(id, ['RUNNING']);
     const logs = cli.start(['logs', '-f', 'job']);
     const timed = cli.start(['logs', '-f', '--timestamps', 'job']);
