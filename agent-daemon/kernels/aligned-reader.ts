@@ -15,11 +15,14 @@ export class AlignedReader {
   /** Begins with a record, and is told behind its gap. */
   #found: BytesItem | undefined;
 
-  /** `isLost`: `from` may be within a record, which is passed over then. `live`: a full log waits for this reader. */
-  constructor(log: StreamLog, from: number, { live, isLost = false }: { live: boolean; isLost?: boolean }) {
+  /**
+   * `from` may be within a record, which is passed over then: where nothing was read yet behind a gap, whoever goes on does
+   * so where that ended. `live`: a full log waits for this reader.
+   */
+  constructor(log: StreamLog, from: number, { live }: { live: boolean }) {
     this.#log = log;
     this.#reader = new StreamReader(log, from, { live });
-    if (isLost) this.#miss({ from, to: from, reason: 'damaged' });
+    this.#miss({ from, to: from, reason: 'damaged' });
   }
 
   /** A full log does not wait for this reader, until `hold`. */

@@ -58,7 +58,7 @@ async function serve(stream: AgentStream, serving: Serving): Promise<void> {
   const telling = tellState(stream, kernel, { starts, signal: AbortSignal.any([stream.closed, over.signal]) });
   telling.catch(() => undefined);
   try {
-    await pump(stream, { ...serving, from, isLost: open.after === undefined && kernel.boundary === undefined });
+    await pump(stream, { ...serving, from });
   } finally {
     over.abort();
   }
@@ -127,11 +127,8 @@ function refuse(stream: AgentStream, error: unknown): void {
 
 // ---- what it hears ----
 
-async function pump(
-  stream: AgentStream,
-  { log: { spool }, from, isLost, timers }: Serving & { from: number; isLost: boolean },
-): Promise<void> {
-  const reader = new AlignedReader(spool.log('stdout'), from, { live: true, isLost });
+async function pump(stream: AgentStream, { log: { spool }, from, timers }: Serving & { from: number }): Promise<void> {
+  const reader = new AlignedReader(spool.log('stdout'), from, { live: true });
   try {
     while (!stream.closed.aborted) {
       const item = await reader.next();

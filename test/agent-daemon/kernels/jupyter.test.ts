@@ -281,6 +281,18 @@ describe('a kernel of Jupyter', () => {
     await bench.act(id, { kind: 'shutdown' });
   });
 
+  it('[J3] goes on with a whole record where it is asked to go on within one', async () => {
+    const id = await start();
+    const first = await bench.channels({ kernelId: id, writer: 'w' }).whenOpen();
+    await first.whenDone(first.ask(cell(print('one'))));
+    const { offset } = first.read().after;
+    const within = await bench.channels({ kernelId: id, after: { starts: 1, offset: offset - 5 } }).whenOpen();
+    await first.whenDone(first.ask(cell(print('two'))));
+    await until(() => printed(within.read().messages) === 'two', { what: 'the next record' });
+    expect(within.all('gap')).toMatchObject([{ from: offset - 5, to: offset }]);
+    await bench.act(id, { kind: 'shutdown' });
+  });
+
   it('[S17] tells of a start that is over while an agent that has just begun takes the next one up', async () => {
     const id = await start();
     const reader = await bench.channels({ kernelId: id, writer: 'w' }).whenOpen();
