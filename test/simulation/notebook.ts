@@ -69,8 +69,10 @@ export class Notebook {
   #position: LogPosition | undefined;
   /** The byte of the log that comes next. */
   #next = 0;
-  /** Nothing may come behind this. */
+  /** Within a record, as far as what is kept goes: what comes behind this begins with the next one. */
   #endsAt: number | undefined;
+  /** The stream has said where it begins. */
+  #hasBegun = false;
   #reader = new RecordReader(0);
   #log: StartLog | undefined;
   #said: Said[] = [];
@@ -175,6 +177,7 @@ export class Notebook {
       });
       const { inputOffset } = await stream.whenOpened;
       if (inputOffset !== undefined) this.#sayAgain(stream, inputOffset);
+      this.#hasBegun = false;
       await this.#read(stream);
     } finally {
       cancel();
@@ -224,6 +227,8 @@ export class Notebook {
   #begin({ starts, from }: { starts: number; from: number }): void {
     const { violated, sometimes, logbook } = this.#ports;
     const asked = this.#position;
+    if (this.#hasBegun) this.#doubt('begins once more', from);
+    this.#hasBegun = true;
     if (asked === undefined) sometimes.reached('somebody saw a kernel only from some time on');
     else if (asked.starts !== starts || asked.offset !== from)
       violated(`[S17] ${this.name} is at ${from} of start ${starts}, and wanted ${asked.offset} of ${asked.starts}`);
@@ -231,13 +236,16 @@ export class Notebook {
     this.#next = from;
     this.#reader = new RecordReader(from);
     this.#log = logbook.start(this.#placement, this.#place.kernelId, starts);
-    if (this.#log?.isBegin(from) === false && from !== this.#endsAt)
-      violated(`[S17] ${this.name} begins within a record, at ${from}`);
+    const isWithin = this.#log?.isBegin(from) === false;
+    // Who comes anew where nothing was read yet behind a gap, begins at the end of what is kept.
+    if (asked === undefined) this.#endsAt = isWithin ? from : undefined;
+    else if (isWithin && from !== this.#endsAt) violated(`[S17] ${this.name} begins within a record, at ${from}`);
   }
 
   #take(offset: number, bytes: Uint8Array): void {
     const { violated, sometimes } = this.#ports;
     const position = this.#position;
+    if (!this.#hasBegun) this.#doubt('has bytes before it begins', offset);
     this.#mustFollow(offset, 'has bytes');
     if (position === undefined || this.#log?.has(offset, bytes) !== true)
       return violated(`[J1] ${this.name} reads at ${offset} of start ${position?.starts} what nobody wrote`);
@@ -254,7 +262,10 @@ export class Notebook {
 
   /** What came in another order, or was lost with its connection, is asked for again. */
   #mustFollow(offset: number, what: string): void {
-    if (offset === this.#next) return;
+    if (offset !== this.#next) this.#doubt(what, offset);
+  }
+
+  #doubt(what: string, offset: number): never {
     this.#doubts += 1;
     if (this.#ports.isOrdered || this.#doubts > mostDoubts)
       this.#ports.violated(`[S2] ${this.name} ${what} at ${offset}, behind ${this.#next}`);

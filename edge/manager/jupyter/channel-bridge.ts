@@ -174,9 +174,12 @@ export class ChannelBridge {
         if (item.end) continue;
         if (item.channel === channels.control) {
           const event = ChannelsEvent.parse(parseJson(item.bytes));
-          hasBegun ||= event.kind === 'begun';
+          // It is said once, and first: else something came again on the way, or in another order.
+          if (hasBegun === (event.kind === 'begun')) throw new StreamOver({ code: 'tunnel_closed' });
+          hasBegun = true;
           await this.#hear(event);
         } else if (item.channel === channels.stdout) {
+          if (!hasBegun) throw new StreamOver({ code: 'tunnel_closed' });
           this.#mustBeAt(item.offset);
           for (const record of this.#reader.push(item.bytes)) await this.#deliver(record);
         }
