@@ -92,7 +92,7 @@ export class KernelSpawner {
   async ofWaiting(name: string, waiting: KernelInAdvance | undefined): Promise<FoundSpec | undefined> {
     if (waiting?.found.spec.name !== name) return undefined;
     const { take } = await this.#variants(freshId('process', this.#ports), waiting.found);
-    return take !== undefined && take === waiting.name ? waiting.found : undefined;
+    return take === waiting.name ? waiting.found : undefined;
   }
 
   /** Starts the process of a kernel, or finds it started. `found`: its kernelspec, if that was just looked for. @throws Refusal */

@@ -10,7 +10,7 @@ import { BridgeNote, bridgeChannel, ChannelsEvent, wordsOfNote } from '../../../
 import { channels } from '../../../schema/protocol/frame.ts';
 import { parseJson } from '../../../schema/protocol/json.ts';
 import { closeCodes } from '../../../schema/protocol/limits.ts';
-import { type Stream, StreamOver } from '../../../schema/protocol/stream.ts';
+import { StreamOver } from '../../../schema/protocol/stream.ts';
 import { type OpenedStream, refusalOf } from '../../tunnel/client-stream.ts';
 import { type ClientSocket, clientMessageBytes } from './client-socket.ts';
 import type { Askers } from './askers.ts';
@@ -99,7 +99,6 @@ export class ChannelBridge {
   #memory: BridgeMemory;
   readonly #writer: string;
   readonly #input = new KeptInput(maxInputBytes);
-  #stream: Stream | undefined;
   #opened: OpenedStream | undefined;
   #position: LogPosition | undefined;
   #reader = new RecordReader(0);
@@ -166,10 +165,9 @@ export class ChannelBridge {
     this.#isAgain = false;
     this.#ended = undefined;
     this.#opened = opened;
-    this.#stream = opened.stream;
     try {
       if (this.#isDone) return false;
-      this.#sendKept(opened.stream, opened.opened.inputOffset ?? 0);
+      this.#input.sendOn(opened.stream, opened.opened.inputOffset ?? 0);
       for await (const item of opened.stream.read()) {
         if (item.end) continue;
         if (item.channel === channels.control) {
@@ -187,7 +185,7 @@ export class ChannelBridge {
       }
       await this.#startIsOver();
     } finally {
-      this.#stream = undefined;
+      this.#input.cut();
       this.#opened = undefined;
       opened.close();
     }
@@ -366,7 +364,7 @@ export class ChannelBridge {
     if (!inputChannels.has(channel)) return this.#ports.log.debug('a message on no channel of clients', { channel });
     this.#memory.askers.hear(message);
     this.#memory.requests.hear(message);
-    if (!this.#say(record)) this.#close(closeCodes.policy, 'too much waits for the kernel: send it slower');
+    if (!this.#input.push(record)) this.#close(closeCodes.policy, 'too much waits for the kernel: send it slower');
   }
 
   /** Behind a place where messages are missing, for a client that waits for something. */
@@ -376,22 +374,7 @@ export class ChannelBridge {
     if (id === undefined || this.#isOver) return;
     const speaker = { id, session: 'causeway', nowMs: clock.nowMs() };
     // Where too much waits already it is not asked: what is missing next, or a restart, ends the wait.
-    this.#say(joinRecord(spoken('shell', 'kernel_info_request', {}, speaker)));
-  }
-
-  /** False when too much waits for the kernel. */
-  #say(record: Uint8Array<ArrayBuffer>): boolean {
-    if (!this.#input.push(record)) return false;
-    // What is queued is bounded by what is kept: nobody has to wait here.
-    this.#stream?.write(channels.input, record).catch(() => undefined);
-    return true;
-  }
-
-  /** Sends what the agent has not kept, in a stream that takes it from `offset` on. */
-  #sendKept(stream: Stream, offset: number): void {
-    this.#input.taken(offset);
-    stream.seek(channels.input, this.#input.from);
-    for (const record of this.#input.records) stream.write(channels.input, record).catch(() => undefined);
+    this.#input.push(joinRecord(spoken('shell', 'kernel_info_request', {}, speaker)));
   }
 
   /** The client has another socket since. */

@@ -1,4 +1,6 @@
-/** What a client said and its agent has not kept yet: sent again after a cut, in the order in which it came. Pure. */
+/** What a client said and its agent has not kept yet: sent again after a cut, in the order in which it came. */
+import { channels } from '../../../schema/protocol/frame.ts';
+import type { Stream } from '../../../schema/protocol/stream.ts';
 
 export class KeptInput {
   readonly #maxBytes: number;
@@ -6,6 +8,7 @@ export class KeptInput {
   /** Where the first one begins that is held, and where the next one will. */
   #from = 0;
   #to = 0;
+  #stream: Stream | undefined;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -15,12 +18,26 @@ export class KeptInput {
     return this.#to - this.#from;
   }
 
-  /** Takes one record; false when too much waits. */
+  /** Takes one record, and sends it where there is a stream; false when too much waits. */
   push(bytes: Uint8Array): boolean {
     if (this.heldBytes > 0 && this.heldBytes + bytes.byteLength > this.#maxBytes) return false;
     this.#records.push({ offset: this.#to, bytes });
     this.#to += bytes.byteLength;
+    this.#send(bytes);
     return true;
+  }
+
+  /** Sends what is held, and all that comes, on a stream whose agent has everything before `offset`. */
+  sendOn(stream: Stream, offset: number): void {
+    this.taken(offset);
+    this.#stream = stream;
+    stream.seek(channels.input, this.#from);
+    for (const { bytes } of this.#records) this.#send(bytes);
+  }
+
+  /** The stream is gone: what comes is held. */
+  cut(): void {
+    this.#stream = undefined;
   }
 
   /** Everything before `offset` is kept elsewhere. */
@@ -34,12 +51,8 @@ export class KeptInput {
     this.#from = this.#records[0]?.offset ?? this.#to;
   }
 
-  /** What is held, the first of it at {@link from}. */
-  get records(): readonly Uint8Array[] {
-    return this.#records.map(({ bytes }) => bytes);
-  }
-
-  get from(): number {
-    return this.#from;
+  /** What is queued is bounded by what is held: nobody has to wait here. */
+  #send(bytes: Uint8Array): void {
+    this.#stream?.write(channels.input, bytes).catch(() => undefined);
   }
 }

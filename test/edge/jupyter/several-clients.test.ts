@@ -58,7 +58,7 @@ it('a client hears answers and questions to what it asked itself alone, and what
   expect(unknown.seen.slice(5).join(', ')).not.toContain('mine');
 });
 
-it('a kernel that is said to begin once more is gone on with where it was, and nothing is said twice', async () => {
+it('a kernel that is said to begin once more, or behind its words, is gone on with where it was, and nothing is said twice', async () => {
   const client = await connect({ session: 'page-1' });
   const kernel = (await gateway.stream()).accept().begin(1, 0).say(stream('a', 'r'));
   await sees(client, 1);
@@ -66,7 +66,11 @@ it('a kernel that is said to begin once more is gone on with where it was, and n
   kernel.begin(1, 0);
   const again = await gateway.stream();
   expect(again.open.after).toEqual({ starts: 1, offset });
-  again.accept().begin(1, offset).say(stream('b', 'r'));
+  again.accept().offset = offset;
+  again.say(stream('b', 'r')).begin(1, offset);
+  const last = await gateway.stream();
+  expect(last.open.after).toEqual({ starts: 1, offset });
+  last.accept().begin(1, offset).say(stream('b', 'r'));
   await sees(client, 2);
   expect(client.seen).toEqual(['iopub stream r a', 'iopub stream r b']);
 });
