@@ -41,6 +41,7 @@ const typed = {
   'resources.mem': '--mem',
   'resources.cuda.device': '--gpu',
   resourceGroup: '--resource-group',
+  restartable: '--restartable or --lease',
 };
 const maxTimeoutSeconds = 31_536_000;
 /** As the API has them. */
