@@ -12,6 +12,7 @@ import type { Kernel } from '../../schema/api/kernel-parts.ts';
 import type { Terminal } from '../../schema/api/terminal-parts.ts';
 import { ChannelsClient } from '../support/channels-client.ts';
 import { Cli } from '../support/cli.ts';
+import { blackhole, killAgent, killEngine, killWorkerd } from '../support/cuts.ts';
 import { ClientSocket } from '../support/client-socket.ts';
 import { openLab, runCell, startCell } from '../support/jupyter-client.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
@@ -62,30 +63,14 @@ afterAll(async () => {
   await stack?.stop();
 }, 120_000);
 
-/** Nothing passes for a while, then all who waited are reset: what was under way is lost. */
-async function blackhole(link: FaultProxy): Promise<void> {
-  link.set('both', { blackhole: true });
-  await sleep(random.integer(200, 1000));
-  link.reset();
-  link.heal();
-}
-
 /** What is cut, in turn. Each returns when the part is there again. */
 const cuts: (() => Promise<unknown>)[] = [
   () => Promise.resolve(proxy.reset()),
   () => Promise.resolve(stack.agentProxy!.reset()),
-  () => blackhole(proxy),
-  async () => {
-    const before = stack.edge.workerdPid;
-    stack.edge.killWorkerd9();
-    await until(() => stack.edge.workerdPid !== before, { what: 'workerd to be started again' });
-    await stack.edge.untilHealthy();
-  },
-  () => blackhole(stack.agentProxy!),
-  async () => {
-    await stack.agents[0]!.kill9();
-    await stack.agents[0]!.start();
-  },
+  () => blackhole(proxy, random),
+  () => killWorkerd(stack),
+  () => blackhole(stack.agentProxy!, random),
+  () => killAgent(stack),
   () => Promise.resolve([proxy.reset(), stack.agentProxy!.reset()]),
   ...(tier === 'full'
     ? [
@@ -93,10 +78,7 @@ const cuts: (() => Promise<unknown>)[] = [
           await stack.edge.kill9();
           await stack.edge.start();
         },
-        async () => {
-          await stack.agents[0]!.engine.kill9();
-          await stack.agents[0]!.engine.restart();
-        },
+        () => killEngine(stack),
       ]
     : []),
 ];

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { blackhole, killAgent, killWorkerd } from '../support/cuts.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { importPython, pythonImage } from '../support/python-image.ts';
 import { seededRandom } from '../support/random.ts';
@@ -43,27 +44,13 @@ describe.runIf(tier === 'full')('an upload by scp', () => {
     await stack?.stop();
   });
 
-  const blackhole = async (link: FaultProxy) => {
-    link.set('both', { blackhole: true });
-    await sleep(random.integer(200, 1_000));
-    link.reset();
-    link.heal();
-  };
   const cuts: Record<string, () => Promise<unknown>> = {
     'the client’s link is reset': () => Promise.resolve(proxy.reset()),
     'the agent’s link is reset': () => Promise.resolve(stack.agentProxy!.reset()),
-    'nothing passes to the client': () => blackhole(proxy),
-    'nothing passes to the agent': () => blackhole(stack.agentProxy!),
-    'workerd is killed': async () => {
-      const before = stack.edge.workerdPid;
-      stack.edge.killWorkerd9();
-      await until(() => stack.edge.workerdPid !== before, { what: 'workerd to be started again' });
-      await stack.edge.untilHealthy();
-    },
-    'the agent is killed': async () => {
-      await stack.agents[0]!.kill9();
-      await stack.agents[0]!.start();
-    },
+    'nothing passes to the client': () => blackhole(proxy, random),
+    'nothing passes to the agent': () => blackhole(stack.agentProxy!, random),
+    'workerd is killed': () => killWorkerd(stack),
+    'the agent is killed': () => killAgent(stack),
   };
 
   /** Size and hash of a file in the session; undefined when it is not there. */

@@ -1,54 +1,11 @@
 /** What a client of a kernel waits for ends, also where its end is among messages that are missing. */
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { v1Protocol } from '../../../edge/manager/jupyter/client-socket.ts';
-import { type JupyterKernel, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
-import { call } from '../client.ts';
-import {
-  type Client,
-  dial,
-  Gateway,
-  jsonOf,
-  type KernelStream,
-  message,
-  request,
-  status,
-  stream,
-  summary,
-  until,
-} from './gateway.ts';
+import { expect, it } from 'vitest';
+import { type Client, jsonOf, type KernelStream, message, request, status, stream, summary, until } from './gateway.ts';
+import { sees, useKernelPages } from './kernel-page.ts';
 
 const session = 'page-1';
-let gateway: Gateway;
-let path: string;
-let clients: Client[];
+const pages = useKernelPages();
 
-beforeEach(async () => {
-  gateway = new Gateway();
-  clients = [];
-  await gateway.begin();
-  const made = await call<JupyterKernel>('POST', '/jupyter/api/kernels', { token: gateway.token, body: {} });
-  path = `/jupyter/api/kernels/${made.body.id}/channels`;
-  await gateway.run(parseJupyterKernelId(made.body.id)!.sessionId);
-});
-afterEach(async () => {
-  for (const { socket, closed } of clients) if (!closed) socket.close(1000);
-  await new Promise<void>((resolve) => void setTimeout(resolve, 50));
-  vi.restoreAllMocks();
-});
-
-async function connect(): Promise<Client> {
-  const client = await dial(path, { token: gateway.token, protocol: v1Protocol, session });
-  clients.push(client);
-  return client;
-}
-
-async function connected(): Promise<{ client: Client; kernel: KernelStream }> {
-  const client = await connect();
-  return { client, kernel: (await gateway.stream()).accept().begin(1, 0) };
-}
-
-const sees = (client: Client, count: number) =>
-  until(`${count} messages, not ${client.seen.join(', ')}`, () => client.received.length >= count);
 const ask = (client: Client, ...ids: string[]) => {
   for (const id of ids) client.say(message('shell', 'execute_request', {}, { id, session }));
 };
@@ -68,7 +25,7 @@ async function questionAt(kernel: KernelStream, at: number) {
 const ended = (id: string) => [`iopub error ${id}`, `shell execute_reply ${id}`, `iopub status ${id} idle`];
 
 it('ends where its end is missing: when the kernel answers what it is asked behind it, and not before', async () => {
-  const { client, kernel } = await connected();
+  const { client, kernel } = await pages.connected({ session });
   ask(client, 'one', 'two', 'three');
   await until('the requests', () => kernel.said.length === 3);
   kernel.say(status('busy', 'one', session));
@@ -95,7 +52,7 @@ it('ends where its end is missing: when the kernel answers what it is asked behi
 });
 
 it('ends at once where what was asked for behind it is under way, and is asked for in vain no more', async () => {
-  const { client, kernel } = await connected();
+  const { client, kernel } = await pages.connected({ session });
   ask(client, 'one', 'two');
   await until('the requests', () => kernel.said.length === 2);
   lose(kernel, 10_000);
@@ -113,14 +70,14 @@ it('ends at once where what was asked for behind it is under way, and is asked f
 });
 
 it('is asked for when it comes back to a log whose begin is gone, though it was sent before', async () => {
-  const { client, kernel } = await connected();
+  const { client, kernel } = await pages.connected({ session });
   ask(client, 'one');
   await until('the request', () => kernel.said.length === 1);
   kernel.say(status('busy', 'one', session), status('idle', 'one', session), reply('one'));
   await sees(client, 3);
   client.socket.close(1000);
-  const back = await connect();
-  const again = await gateway.stream();
+  const back = await pages.connect({ session });
+  const again = await pages.gateway.stream();
   expect(again.open.after).toEqual({ starts: 1, offset: 0 });
   again.accept().begin(1, 10_000);
   const question = await questionAt(again, 0);

@@ -1,42 +1,16 @@
 /** Several clients of one kernel, and one that has no name, as jupyter-server treats them; and what is lost on the way to them. */
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { v1Protocol } from '../../../edge/manager/jupyter/client-socket.ts';
-import { type JupyterKernel, parseJupyterKernelId } from '../../../schema/api/jupyter.ts';
+import { expect, it } from 'vitest';
 import { call } from '../client.ts';
-import { type Client, dial, Gateway, message, request, stream, until } from './gateway.ts';
+import { message, request, stream, until } from './gateway.ts';
+import { sees, useKernelPages } from './kernel-page.ts';
 
-let gateway: Gateway;
-let path: string;
-let clients: Client[];
-
-beforeEach(async () => {
-  gateway = new Gateway();
-  clients = [];
-  await gateway.begin();
-  const made = await call<JupyterKernel>('POST', '/jupyter/api/kernels', { token: gateway.token, body: {} });
-  path = `/jupyter/api/kernels/${made.body.id}/channels`;
-  await gateway.run(parseJupyterKernelId(made.body.id)!.sessionId);
-});
-afterEach(async () => {
-  for (const { socket, closed } of clients) if (!closed) socket.close(1000);
-  await new Promise<void>((resolve) => void setTimeout(resolve, 50));
-  vi.restoreAllMocks();
-});
-
-async function connect(more: { session?: string } = {}): Promise<Client> {
-  const client = await dial(path, { token: gateway.token, protocol: v1Protocol, ...more });
-  clients.push(client);
-  return client;
-}
-
-const sees = (client: Client, count: number) =>
-  until(`${count} messages, not ${client.seen.join(', ')}`, () => client.received.length >= count);
+const pages = useKernelPages();
 
 it('a client hears answers and questions to what it asked itself alone, and what all are shown', async () => {
-  const client = await connect({ session: 'page-1' });
-  const kernel = (await gateway.stream()).accept().begin(1, 0);
-  const dialling = connect();
-  const second = (await gateway.stream()).accept().begin(1, 0);
+  const client = await pages.connect({ session: 'page-1' });
+  const kernel = (await pages.gateway.stream()).accept().begin(1, 0);
+  const dialling = pages.connect();
+  const second = (await pages.gateway.stream()).accept().begin(1, 0);
   const unknown = await dialling;
   const answers = [
     message('shell', 'execute_reply', {}, { parent: request('theirs', 'page-2') }),
@@ -59,16 +33,16 @@ it('a client hears answers and questions to what it asked itself alone, and what
 });
 
 it('a kernel that is said to begin once more, or behind its words, is gone on with where it was, and nothing is said twice', async () => {
-  const client = await connect({ session: 'page-1' });
-  const kernel = (await gateway.stream()).accept().begin(1, 0).say(stream('a', 'r'));
+  const client = await pages.connect({ session: 'page-1' });
+  const kernel = (await pages.gateway.stream()).accept().begin(1, 0).say(stream('a', 'r'));
   await sees(client, 1);
   const { offset } = kernel;
   kernel.begin(1, 0);
-  const again = await gateway.stream();
+  const again = await pages.gateway.stream();
   expect(again.open.after).toEqual({ starts: 1, offset });
   again.accept().offset = offset;
   again.say(stream('b', 'r')).begin(1, offset);
-  const last = await gateway.stream();
+  const last = await pages.gateway.stream();
   expect(last.open.after).toEqual({ starts: 1, offset });
   last.accept().begin(1, offset).say(stream('b', 'r'));
   await sees(client, 2);
@@ -77,13 +51,13 @@ it('a kernel that is said to begin once more, or behind its words, is gone on wi
 
 it('a client without a session_id is taken when its kernel answers, as at jupyter-server', async () => {
   let isTaken = false;
-  const dialling = connect().then((client) => {
+  const dialling = pages.connect().then((client) => {
     isTaken = true;
     return client;
   });
-  const kernel = (await gateway.stream()).accept().tell({ kind: 'begun', starts: 1, from: 0 });
+  const kernel = (await pages.gateway.stream()).accept().tell({ kind: 'begun', starts: 1, from: 0 });
   kernel.tell({ kind: 'state', state: 'starting' });
-  expect((await call('GET', '/jupyter/api', { token: gateway.token })).status).toBe(200);
+  expect((await call('GET', '/jupyter/api', { token: pages.gateway.token })).status).toBe(200);
   expect(isTaken).toBe(false);
   kernel.tell({ kind: 'state', state: 'idle' }).say(stream('a', 'r'));
   const client = await dialling;
@@ -92,19 +66,19 @@ it('a client without a session_id is taken when its kernel answers, as at jupyte
 });
 
 it('a kernel of which something was lost on the way is asked for it again, and only then is over', async () => {
-  const client = await connect({ session: 'page-1' });
-  const kernel = (await gateway.stream()).accept().begin(1, 0);
+  const client = await pages.connect({ session: 'page-1' });
+  const kernel = (await pages.gateway.stream()).accept().begin(1, 0);
   kernel.say(stream('a', 'r'));
   const { offset } = kernel;
   // Of what follows one record never comes, then nothing of the last.
   kernel.offset += 100;
   kernel.say(stream('c', 'r'));
-  const again = await gateway.stream();
+  const again = await pages.gateway.stream();
   expect(again.open.after).toEqual({ starts: 1, offset });
   again.accept().begin(1, offset).say(stream('b', 'r'));
   const end = again.offset + 50;
   again.tell({ kind: 'ended', end, reason: 'exited', exitCode: 1, restarts: false }).end();
-  const last = await gateway.stream();
+  const last = await pages.gateway.stream();
   expect(last.open.after).toEqual({ starts: 1, offset: again.offset });
   last.accept().begin(1, again.offset).say(stream('c', 'r'));
   last.tell({ kind: 'ended', end: last.offset, reason: 'exited', exitCode: 1, restarts: false }).end();
