@@ -203,6 +203,8 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       isDark = true;
       lostPower = true;
       for (const link of way.links) link.hostVanishes();
+      for (const { sessionId, generation } of host.history)
+        if (sessionId !== undefined) world.logbook.lostPower({ sessionId, generation });
       host.powerLoss();
     },
     powerLossAtSync(withinMs) {

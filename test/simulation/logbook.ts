@@ -64,6 +64,7 @@ export class Logbook {
   readonly #statuses = new Map<string, number>();
   /** The last request of each writer that was carried out. */
   readonly #last = new Map<string, number>();
+  readonly #dark = new Set<string>();
 
   constructor(ports: LogbookPorts) {
     this.#ports = ports;
@@ -72,6 +73,15 @@ export class Logbook {
   /** Of the start of a kernel; undefined before it has begun. */
   start(placement: Placement, kernelId: string, starts: number): StartLog | undefined {
     return this.#starts.get(keyOf(placement, processIdOf(kernelId, starts)));
+  }
+
+  /** Its host loses its power: what it kept may have lost its end, and its container is no more. */
+  lostPower(placement: Placement): void {
+    this.#dark.add(keyOf(placement, ''));
+  }
+
+  hasLostPower(placement: Placement): boolean {
+    return this.#dark.has(keyOf(placement, ''));
   }
 
   /** With which status it was done; undefined when it was not. */

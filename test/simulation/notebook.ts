@@ -137,7 +137,7 @@ export class Notebook {
   }
 
   async #refused({ code, detail }: StreamOver): Promise<void> {
-    const { violated, isOrdered } = this.#ports;
+    const { violated, isOrdered, logbook } = this.#ports;
     if (code === 'session_ended' || code === 'session_not_found') this.#isOver = true;
     else if (code === 'kernel_not_found') {
       if (this.#isTired) this.#isOver = true;
@@ -145,7 +145,8 @@ export class Notebook {
     } else if (code === 'session_output_gone') {
       // Of a start that never was nothing is kept.
       if ((this.#position?.offset ?? 0) === 0) return this.#die();
-      violated(`[S17] ${this.name} can not go on at ${this.#position?.offset}: ${detail}`);
+      if (!logbook.hasLostPower(this.#placement))
+        violated(`[S17] ${this.name} can not go on at ${this.#position?.offset}: ${detail}`);
     } else if (code === 'kernel_message_invalid' && isOrdered)
       violated(`[S17] ${this.name} is not understood: ${detail}`);
   }
@@ -338,9 +339,10 @@ export class Notebook {
 
   /** Sends again what was not taken. */
   #sayAgain(stream: Stream, offset: number): void {
-    const { violated, sometimes } = this.#ports;
+    const { violated, sometimes, logbook } = this.#ports;
     const kept = this.#said.findLast(({ isTaken }) => isTaken)?.end ?? 0;
-    if (offset < kept) violated(`[J11] ${this.name} has ${kept} bytes taken, and is asked to go on at ${offset}`);
+    if (offset < kept && !logbook.hasLostPower(this.#placement))
+      violated(`[J11] ${this.name} has ${kept} bytes taken, and is asked to go on at ${offset}`);
     if (!this.#isEnd(offset)) violated(`[J11] ${this.name} is asked to go on within what it said, at ${offset}`);
     for (const each of this.#said) {
       if (each.end > offset || each.isTaken) continue;

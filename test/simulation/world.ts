@@ -491,10 +491,7 @@ export class World implements Stage {
     for (const users of this.#users) users.tire();
     Object.assign(this.weather, clear);
     for (const entry of this.#pending) this.#run(entry);
-    for (const way of this.ways.values()) {
-      way.latencyMs = 5;
-      way.heal();
-    }
+    for (const way of this.ways.values()) way.calm();
     for (const host of this.hosts) if (!host.isRunning) host.start();
     const deadline = this.time.nowMs + restMs;
     for (let at = this.time.nowMs + lookMs; at <= deadline; at += lookMs) {

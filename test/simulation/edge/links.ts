@@ -21,6 +21,13 @@ export class Way {
     this.downIsCut = false;
     for (const link of this.links) link.flush();
   }
+
+  /** The weather is good from now on, for what is under way too. */
+  calm(): void {
+    this.latencyMs = 5;
+    for (const link of this.links) link.hurry();
+    this.heal();
+  }
 }
 
 type Item =
@@ -161,6 +168,12 @@ export class Link {
   flush(): void {
     for (let waiting = this.#up.length; waiting > 0; waiting -= 1) this.#move('up');
     for (let waiting = this.#down.length; waiting > 0; waiting -= 1) this.#move('down');
+  }
+
+  /** What is under way need not wait for the moment that it was given. */
+  hurry(): void {
+    this.#upAtMs = 0;
+    this.#downAtMs = 0;
   }
 
   /** The connection is cut in the middle: both ends hear of it, if they can be reached. */
