@@ -66,7 +66,9 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   const diskMs = (op: string, path: string): number => {
     if (op !== 'sync' && op !== 'write') return 0;
     if (losesPowerAtSync && op === 'sync' && path.includes('/journal.log')) {
-      time.after(0, () => adapter.powerLoss());
+      time.after(0, () => {
+        if (losesPowerAtSync) adapter.powerLoss();
+      });
       world.later(steps.integer(1_000, 60_000), () => revive());
     }
     if (slowness.isTrue(weather.slowDisk)) return slowness.delayMs(200);

@@ -146,18 +146,25 @@ export class Reader {
   }
 
   #take(offset: number, bytes: Uint8Array): void {
-    const what = `${this.sessionId} g${this.#generation}`;
-    if (offset < this.#offset || (offset > this.#offset && !this.#isAnnounced(this.#offset, offset))) {
-      // Frames that came in another order look like this too: a client asks again from where it stands, as the CLI does.
-      this.#doubts += 1;
-      if (this.#doubts > mostDoubts)
-        this.#ports.violated(`[I5] ${what} goes from ${this.#offset} to ${offset} without a word`);
-      throw new StreamOver({ code: 'tunnel_closed' });
-    }
+    if (offset < this.#offset) this.#doubt(offset, 'goes on');
+    this.#mustReach(offset, 'goes on');
     this.#doubts = 0;
     if (Buffer.compare(bytes, patternBytes(offset, offset + bytes.byteLength)) !== 0)
-      this.#ports.violated(`[I5] ${what} has other bytes at ${offset}`);
+      this.#ports.violated(`[I5] ${this.sessionId} g${this.#generation} has other bytes at ${offset}`);
     this.#offset = offset + bytes.byteLength;
+  }
+
+  #mustReach(offset: number, does: string): void {
+    if (offset > this.#offset && !this.#isAnnounced(this.#offset, offset)) this.#doubt(offset, does);
+  }
+
+  /** Frames that came in another order look like this too: a client asks again from where it stands, as the CLI does. */
+  #doubt(offset: number, does: string): never {
+    const { violated } = this.#ports;
+    this.#doubts += 1;
+    if (this.#doubts > mostDoubts)
+      violated(`[I5] ${this.sessionId} g${this.#generation} ${does} at ${offset}, behind ${this.#offset}`);
+    throw new StreamOver({ code: 'tunnel_closed' });
   }
 
   #isAnnounced(from: number, to: number): boolean {
@@ -173,9 +180,8 @@ export class Reader {
       this.#hasEnded = true;
     }
     if (event.kind !== 'gap' || event.stream !== 'stdout') return;
+    this.#mustReach(event.from, 'has a gap');
     this.#gaps.push([event.from, event.to]);
     this.#ports.sometimes.reached('output had a gap that was announced');
-    if (event.from > this.#offset && !this.#isAnnounced(this.#offset, event.from))
-      this.#ports.violated(`[I5] ${this.sessionId} announces ${event.from} to ${event.to} at ${this.#offset}`);
   }
 }
