@@ -1,5 +1,6 @@
 /** The agent: reads its configuration, joins once, keeps the tunnel up and carries orders out until it is told to stop. */
 import type { Log } from '../schema/ports.ts';
+import { brieflyKept } from '../wire/http.ts';
 import type { Way } from '../wire/way.ts';
 import { Agent, type AgentPorts } from './agent.ts';
 import { type Config, ConfigError, readConfig } from './config.ts';
@@ -55,6 +56,7 @@ interface Doors {
 
 function realPorts(config: Config, log: Log, { url, way, restart }: Doors): AgentPorts {
   const download = downloadBy(way);
+  const kept = brieflyKept(way);
   return {
     clock: systemClock,
     random: systemRandom,
@@ -65,9 +67,9 @@ function realPorts(config: Config, log: Log, { url, way, restart }: Doors): Agen
     soon: systemSoon,
     nowMs: () => performance.now(),
     url,
-    dial: dialBy(way),
-    post: postBy(way),
-    put: putBy(way),
+    dial: dialBy(kept),
+    post: postBy(kept),
+    put: putBy(kept),
     gzip: systemGzip,
     route: () => way.describe(new URL(url())),
     hung: () => process.exit(exitCodes.hung),

@@ -1,5 +1,12 @@
 /** HTTP over connections of `connect.ts`: for `ws`, for single requests, and a small fetch that keeps its connections. */
-import { Agent, type ClientRequest, type ClientRequestArgs, type IncomingMessage, request } from 'node:http';
+import {
+  Agent,
+  type AgentOptions,
+  type ClientRequest,
+  type ClientRequestArgs,
+  type IncomingMessage,
+  request,
+} from 'node:http';
 import { type Duplex, Readable } from 'node:stream';
 import { connectTo } from './connect.ts';
 import type { Way } from './way.ts';
@@ -49,19 +56,39 @@ export interface FetchInit {
 /** As the global fetch, as far as a client of ours needs it: an answer is an answer, redirects too. */
 export type Fetch = (url: URL | string, init?: FetchInit) => Promise<Response>;
 
+/** What a request says to the agent below: where it goes, and when nobody wants its connection any more. */
+interface Wanted {
+  wayUrl: URL;
+  waySignal?: AbortSignal | undefined;
+}
+
 /** Keeps connections for a moment, so that ten calls are one handshake. */
-class WayAgent extends Agent {
+export class WayAgent extends Agent {
   readonly #way: Way;
 
-  constructor(way: Way, keepAlive: boolean) {
-    super({ keepAlive });
+  constructor(way: Way, options: AgentOptions) {
+    super(options);
     this.#way = way;
   }
 
-  override createConnection(options: ClientRequestArgs & { wayUrl?: URL }, created?: Created): undefined {
-    if (options.wayUrl === undefined || created === undefined) throw new Error('only for requests of fetchBy');
-    return connectionTo(options.wayUrl, this.#way)(options, created);
+  /** Options of a request or a WebSocket to `url` on one of these connections. TLS is the connection's, as in `requestTo`. */
+  to(url: URL, signal?: AbortSignal): ClientRequestArgs {
+    return { ...target(url), agent: this, wayUrl: url, waySignal: signal } as ClientRequestArgs;
   }
+
+  override createConnection(options: ClientRequestArgs & Partial<Wanted>, created?: Created): undefined {
+    const { wayUrl, waySignal } = options;
+    if (wayUrl === undefined || created === undefined) throw new Error('only for requests that `to` makes');
+    return connectionTo(wayUrl, this.#way, waySignal)(options, created);
+  }
+}
+
+/** How long a connection waits for the next request where both follow each other. Servers close one after 5 s and more. */
+const briefMs = 2_000;
+
+/** For those who ask something and go on with it at once: one handshake for both. */
+export function brieflyKept(way: Way): WayAgent {
+  return new WayAgent(way, { keepAlive: true, timeout: briefMs });
 }
 
 /** Of which one more does no harm (RFC 9110, 9.2.2): what a kept connection did not carry may be sent by another one. */
@@ -69,13 +96,13 @@ const repeatable = new Set(['GET', 'HEAD', 'PUT', 'DELETE']);
 
 /** A fetch by `way`. */
 export function fetchBy(way: Way): Fetch {
-  const kept = new WayAgent(way, true);
+  const kept = new WayAgent(way, { keepAlive: true });
   return (address, { method = 'GET', headers = {}, body, signal } = {}) => {
     const url = new URL(address);
     const { promise, resolve, reject } = Promise.withResolvers<Response>();
-    const options = { ...target(url), method, headers: { ...headers, ...lengthOf(body) }, wayUrl: url };
+    const options = { method, headers: { ...headers, ...lengthOf(body) }, ...(signal === undefined ? {} : { signal }) };
     const ask = (agent: WayAgent) => {
-      const asking = request({ ...options, agent, ...(signal === undefined ? {} : { signal }) } as ClientRequestArgs);
+      const asking = request({ ...agent.to(url), ...options });
       let isAnswered = false;
       asking.on('response', (answer) => {
         isAnswered = true;
@@ -85,7 +112,7 @@ export function fetchBy(way: Way): Fetch {
         // The far end closes connections that nobody uses, this one just when it was used again.
         const wasClosed = !isAnswered && asking.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
         if (signal?.aborted) reject(signal.reason as Error);
-        else if (wasClosed && repeatable.has(method)) ask(new WayAgent(way, false));
+        else if (wasClosed && repeatable.has(method)) ask(new WayAgent(way, { keepAlive: false }));
         else reject(error);
       });
       asking.end(body);

@@ -1,25 +1,24 @@
 /** The agent's plain HTTP requests, for real. No decision is taken here. */
 import { once } from 'node:events';
-import type { IncomingMessage } from 'node:http';
-import { requestTo } from '../../wire/http.ts';
-import type { Way } from '../../wire/way.ts';
+import { type IncomingMessage, request } from 'node:http';
+import type { WayAgent } from '../../wire/http.ts';
 import type { Post, Put } from './edge-api.ts';
 
 const answerLimitBytes = 256 * 1024;
 
-/** {@link Post} by `way`, not by fetch, which takes 7 MiB for as long as the agent lives. Redirects are answers like any other: refusals. */
-export function postBy(way: Way): Post {
+/** {@link Post} on `kept`, not by fetch, which takes 7 MiB for as long as the agent lives. Redirects are answers like any other: refusals. */
+export function postBy(kept: WayAgent): Post {
   return (url, body, signal) =>
-    send(way, 'POST', url, { 'content-type': 'application/json' }, Buffer.from(body), signal);
+    send(kept, 'POST', url, { 'content-type': 'application/json' }, Buffer.from(body), signal);
 }
 
-/** {@link Put} by `way`. */
-export function putBy(way: Way): Put {
-  return (url, headers, body, signal) => send(way, 'PUT', url, headers, body, signal);
+/** {@link Put} on `kept`. */
+export function putBy(kept: WayAgent): Put {
+  return (url, headers, body, signal) => send(kept, 'PUT', url, headers, body, signal);
 }
 
 async function send(
-  way: Way,
+  kept: WayAgent,
   method: 'POST' | 'PUT',
   url: URL,
   given: Readonly<Record<string, string>>,
@@ -27,7 +26,7 @@ async function send(
   signal: AbortSignal,
 ): ReturnType<Post> {
   const headers = { ...given, 'content-length': body.byteLength };
-  const sending = requestTo(url, way, { method, headers, signal });
+  const sending = request({ ...kept.to(url, signal), method, headers, signal });
   sending.end(body);
   const [response] = (await once(sending, 'response')) as [IncomingMessage];
   return {

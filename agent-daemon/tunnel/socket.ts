@@ -4,9 +4,7 @@
  */
 import { WebSocket } from 'ws';
 import { limits, tunnelProtocol } from '../../schema/protocol/limits.ts';
-import type { createConnection } from 'node:net';
-import { connectionTo } from '../../wire/http.ts';
-import type { Way } from '../../wire/way.ts';
+import type { WayAgent } from '../../wire/http.ts';
 import { toEdgeRefusal } from './edge-api.ts';
 
 export interface SocketEvents {
@@ -43,26 +41,27 @@ const closeMs = 5_000;
 
 /** True where nothing reads what we send in plain: the mask protects confused proxies on plain HTTP only. */
 function needsNoMask(url: URL): boolean {
-  return url.protocol === 'wss:' || ['127.0.0.1', '[::1]', 'localhost'].includes(url.hostname);
+  return url.protocol === 'https:' || ['127.0.0.1', '[::1]', 'localhost'].includes(url.hostname);
 }
 
-/** {@link Dial} over `ws` by `way`: no compression, messages of at most 1 MiB, zero masking key over TLS and loopback. */
-export function dialBy(way: Way): Dial {
-  return (request, listen) => dialWebSocket(way, request, listen);
+/** {@link Dial} over `ws` on `kept`: no compression, messages of at most 1 MiB, zero masking key over TLS and loopback. */
+export function dialBy(kept: WayAgent): Dial {
+  return (request, listen) => dialWebSocket(kept, request, listen);
 }
 
 async function dialWebSocket(
-  way: Way,
+  kept: WayAgent,
   request: DialRequest,
   listen: (socket: Socket) => SocketEvents,
 ): Promise<Socket> {
   request.signal.throwIfAborted();
   const url = new URL(request.url);
-  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  const socket = new WebSocket(url.href, tunnelProtocol, {
-    // The types ask for the function of `node:net`; what is called is handed to `node:http`, which takes either form.
-    createConnection: connectionTo(url, way, request.signal) as unknown as typeof createConnection,
-    headers: request.headers,
+  const to = kept.to(url, request.signal);
+  // TLS is the connection's: for `ws` it is a plain one, to this port.
+  const address = `ws://${url.hostname}:${to.port}${url.pathname}${url.search}`;
+  const socket = new WebSocket(address, tunnelProtocol, {
+    ...(to as object),
+    headers: { ...request.headers, host: url.host },
     perMessageDeflate: false,
     maxPayload: limits.messageBytes,
     handshakeTimeout: handshakeMs,

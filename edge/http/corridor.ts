@@ -207,7 +207,8 @@ function logRequest(
   ms: number,
   cause: unknown,
 ): void {
-  if (status < 400 && spec.method === 'get' && ms < 1000) return;
+  const onlyAsks = spec.method === 'get' || spec.changesNothing === true;
+  if (status < 400 && onlyAsks && ms < 1000) return;
   const log = ctx?.log ?? consoleLog({ requestId, route: routeName(spec) });
   const actor =
     ctx?.actor.kind === 'user' ? ctx.actor.userId : ctx?.actor.kind === 'agent' ? ctx.actor.agentId : undefined;

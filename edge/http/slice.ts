@@ -105,6 +105,8 @@ export interface RouteSpec<P extends Permission = Permission, R extends RequestS
    * by nature. POSTs must say it.
    */
   idempotent?: 'admission' | 'begin' | 'none';
+  /** A POST that only asks: it is logged where it was refused or took long, as a GET is. */
+  changesNothing?: true;
   /** The answer holds a secret: it is not kept, and a repeated key is refused with `idempotency_secret_shown`. */
   secret?: boolean;
   /** Takes `If-Match`: the service compares it with the version that it changes. */

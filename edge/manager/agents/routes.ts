@@ -237,6 +237,7 @@ export const agents = slice('agents', [
       permission: 'public',
       bodyLimitBytes: 1024,
       idempotent: 'none',
+      changesNothing: true,
       request: { body: Challenge },
       responses: { 200: { description: 'The nonce.', schema: Challenged } },
     },

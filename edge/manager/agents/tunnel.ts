@@ -115,6 +115,8 @@ function byTicket(ctx: Ctx, purpose: 'interactive' | 'bulk'): AgentActor {
 export function openTunnel(ctx: Ctx<AgentActor>): Promise<Response> {
   const { agentId, groupNumber, purpose, hub, epoch } = ctx.actor;
   const claim: AgentSocketClaim = { agentId, groupNumber, purpose, ...(epoch === undefined ? {} : { epoch }) };
-  const object = purpose === 'control' ? controlHubObject(ctx.env, hub) : dataHubObject(ctx.env, hub);
-  return object.fetch(toHub(ctx.request, 'agent', claim));
+  const request = toHub(ctx.request, 'agent', claim);
+  if (purpose !== 'control') return dataHubObject(ctx.env, hub).fetch(request);
+  // The hub lets it wait while the ledger has not answered those before it.
+  return arrivals.pass(() => controlHubObject(ctx.env, hub).fetch(request));
 }

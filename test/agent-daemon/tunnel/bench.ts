@@ -9,6 +9,7 @@ import { Identity } from '../../../agent-daemon/tunnel/identity.ts';
 import { Journal } from '../../../agent-daemon/tunnel/journal.ts';
 import { postBy } from '../../../agent-daemon/tunnel/http.ts';
 import { dialBy } from '../../../agent-daemon/tunnel/socket.ts';
+import { brieflyKept } from '../../../wire/http.ts';
 import { Way } from '../../../wire/way.ts';
 import { Tunnel } from '../../../agent-daemon/tunnel/tunnel.ts';
 import { newId } from '../../../schema/ids.ts';
@@ -68,13 +69,13 @@ export async function startAgent(
 ): Promise<AgentBench> {
   const time = options.time ?? new VirtualTime();
   const log = keptLog();
-  const way = new Way({});
+  const kept = brieflyKept(new Way({}));
   const ports = {
     clock: time,
     timers: time,
     random: systemRandom,
     disk: systemDisk,
-    post: postBy(way),
+    post: postBy(kept),
     log,
     failpoints: noFailpoints,
   };
@@ -95,7 +96,7 @@ export async function startAgent(
     retold: 0,
   } as unknown as AgentBench;
   const sockets = {
-    dial: dialBy(way),
+    dial: dialBy(kept),
     url: () => edge().url,
     soon: systemSoon,
     nowMs: () => performance.now(),

@@ -3,7 +3,7 @@
  * behind them, so that ten thousand fit into one process. It counts what it sends, for the budget of an idle agent.
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
-import { type IncomingMessage, request } from 'node:http';
+import { Agent, type IncomingMessage, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { type Enrolled, tunnelSigningText } from '../../../schema/api/agent.ts';
@@ -46,6 +46,8 @@ const capacity = { cpu: 8000, mem: 32 * 1024 ** 3 };
 const host = { hostname: 'fleet', os: 'Debian', kernel: '6.0', arch: 'x86_64' as const, engine: 'none' };
 const version = '0.1.0';
 const handshakeMs = 15_000;
+/** As an agent keeps its own: what follows a challenge goes on its connection. */
+const briefMs = 2_000;
 
 export class FleetAgent {
   readonly record: AgentRecord;
@@ -56,6 +58,7 @@ export class FleetAgent {
   #accepted = true;
   #stopped = false;
   #socket: WebSocket | undefined;
+  readonly #kept = new Agent({ keepAlive: true, timeout: briefMs });
 
   constructor(url: string, record: AgentRecord, counters: FleetCounters) {
     this.#url = url;
@@ -86,7 +89,8 @@ export class FleetAgent {
   async #connectOnce(): Promise<number> {
     const { agentId, instance, key } = this.record;
     this.#counters.dials++;
-    const { nonce } = (await post(this.#url, '/agent/v1/challenge', { agentId }, this.#answered)) as { nonce: string };
+    const asked = await post(this.#url, '/agent/v1/challenge', { agentId }, { agent: this.#kept }, this.#answered);
+    const { nonce } = asked as { nonce: string };
     if (this.#accepted) {
       this.record.counter++;
       this.#attemptId = newId('attempt', Date.now(), randomBytes(10));
@@ -98,6 +102,7 @@ export class FleetAgent {
       headers: { authorization: `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}` },
       perMessageDeflate: false,
       handshakeTimeout: handshakeMs,
+      agent: this.#kept,
       generateMask: (mask) => void mask.fill(0),
     });
     this.#socket = socket;
@@ -179,11 +184,10 @@ export class FleetAgent {
 export async function enrolOne(url: string, adminToken: string, group: string, name: string): Promise<AgentRecord> {
   const pair = generateKeyPairSync('ed25519');
   const publicKey = createPublicKey(pair.privateKey).export({ format: 'jwk' }).x ?? '';
-  const made = (await post(url, '/v1/agents/join-tokens', { resourceGroup: group }, () => {}, adminToken)) as {
-    token: string;
-  };
+  const wanted = { resourceGroup: group };
+  const made = (await post(url, '/v1/agents/join-tokens', wanted, { token: adminToken })) as { token: string };
   const body = { token: made.token, publicKey, name, capacity, host, agentVersion: version };
-  const { agentId, instance } = (await post(url, '/agent/v1/enrol', body, () => {})) as Enrolled;
+  const { agentId, instance } = (await post(url, '/agent/v1/enrol', body)) as Enrolled;
   const key = pair.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string;
   return { key, agentId, instance, counter: 0 };
 }
@@ -193,13 +197,13 @@ function report(): ToEdge {
   return { type: 'report', report: { used, health: 'ok', problems: [], sessions: 0, atMs: Date.now() } };
 }
 
-/** A POST on a connection of its own, as an agent makes it; any status but 2xx is an error. */
+/** A POST, on a connection of its own where no other is given; any status but 2xx is an error. */
 async function post(
   url: string,
   path: string,
   body: unknown,
-  answered: (status: number | 'none') => void,
-  token?: string,
+  { token, agent = false }: { token?: string; agent?: Agent | false } = {},
+  answered: (status: number | 'none') => void = () => {},
 ): Promise<unknown> {
   const text = JSON.stringify(body);
   const headers = {
@@ -210,7 +214,7 @@ async function post(
       : { authorization: `Bearer ${token}`, 'idempotency-key': randomBytes(12).toString('hex') }),
   };
   return new Promise((resolve, reject) => {
-    const sending = request(new URL(path, url), { method: 'POST', headers, agent: false, timeout: handshakeMs });
+    const sending = request(new URL(path, url), { method: 'POST', headers, agent, timeout: handshakeMs });
     sending.on('timeout', () => sending.destroy(new Error('no answer')));
     sending.on('error', (error) => {
       answered('none');
