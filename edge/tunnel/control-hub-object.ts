@@ -12,32 +12,15 @@ import { redisOf } from '../platform/redis.ts';
 import { type AgentReport, writeAgentReports } from './agent-reports.ts';
 import { ControlHub as Core, type ControlState } from './control-hub.ts';
 import { answerClose, HubSockets, upgraded } from './hub-socket.ts';
+import { Newcomers } from './newcomers.ts';
 import { type AgentLiveness, type AgentSocketClaim, type CallOutcome, type ControlHubRpc, hubHeaders } from './rpc.ts';
 
 const reportsMs = 60_000;
-/**
- * Newcomers in this isolate, which is one thread: so many agents at once may be between their socket and their welcome. The
- * rest of a herd waits with its upgrade, and what people ask meanwhile is answered in between.
- */
-const newcomers = new Set<ControlState>();
-const newcomersAtOnce = 32;
-/** Who says nothing for so long is not waited for, nor is anybody kept waiting longer than that. */
-const quietMs = 1_000;
-const mostWaitMs = 3_000;
-const lookMs = 20;
-
-function countNewcomers(): number {
-  const sinceMs = systemClock.nowMs() - quietMs;
-  for (const state of newcomers) if (state.phase !== 'greeting' || state.openedAtMs < sinceMs) newcomers.delete(state);
-  // Of an agent that dials again and again one counts.
-  return new Set([...newcomers].map(({ agentId }) => agentId)).size;
-}
-
-async function whenAttended(): Promise<void> {
-  const untilMs = systemClock.bootMs() + mostWaitMs;
-  while (countNewcomers() >= newcomersAtOnce && systemClock.bootMs() < untilMs)
-    await new Promise<void>((resolve) => void systemTimers.after(lookMs, resolve));
-}
+/** Of all hubs in this isolate. */
+const newcomers = new Newcomers(
+  { atOnce: 32, quietMs: 1_000, mostWaitMs: 3_000 },
+  { clock: systemClock, timers: systemTimers },
+);
 
 export class ControlHub extends DurableObject<Env> implements ControlHubRpc {
   readonly #sockets: HubSockets<ControlState>;
@@ -64,13 +47,19 @@ export class ControlHub extends DurableObject<Env> implements ControlHubRpc {
   override async fetch(request: Request): Promise<Response> {
     const claim = request.headers.get(hubHeaders.agent);
     if (claim === null) return new Response(null, { status: 403 });
-    await whenAttended();
     const { agentId, groupNumber } = JSON.parse(claim) as AgentSocketClaim;
     const { 0: client, 1: server } = new WebSocketPair();
-    const openedAtMs = systemClock.nowMs();
-    const state = { agentId, groupNumber, phase: 'greeting' as const, epoch: 0, openedAtMs, reportDirty: false };
-    const socket = this.#sockets.accept(server, state);
-    newcomers.add(socket.state);
+    const socket = await newcomers.open(() => {
+      const openedAtMs = systemClock.nowMs();
+      return this.#sockets.accept(server, {
+        agentId,
+        groupNumber,
+        phase: 'greeting',
+        epoch: 0,
+        openedAtMs,
+        reportDirty: false,
+      });
+    });
     this.#core.opened(socket);
     return upgraded(client, tunnelProtocol);
   }
