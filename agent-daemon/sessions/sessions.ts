@@ -14,8 +14,8 @@ import type { SessionHost } from './host.ts';
 import type { PlacementFile } from './placement.ts';
 import { Session } from './session.ts';
 
-/** Nothing younger is destroyed for being unknown to the edge: it may have been ordered meanwhile. */
-const destroyAfterMs = 120_000;
+/** Nothing younger is destroyed for being unknown to the edge: it may have been ordered meanwhile. After a storm all is to agree within 120 s. */
+const destroyAfterMs = 90_000;
 const lookEveryMs = 30_000;
 
 export class Sessions {
