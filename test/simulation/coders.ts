@@ -94,7 +94,7 @@ export class Coders {
       way,
       token: accounts.owner.text,
       times: (placement, runId) => invariants.timesRan(placement, runId),
-      violated: (what) => invariants.violated(what),
+      violated: (what) => invariants.seen(what),
     });
   }
 }

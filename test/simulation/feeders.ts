@@ -56,7 +56,7 @@ export class Feeders {
       way,
       token: accounts.owner.text,
       processId: newId('process', 0, own.fork('process').port().bytes(10)),
-      violated: (what) => invariants.violated(what),
+      violated: (what) => invariants.seen(what),
     });
     this.#started.push(feeder);
     void feeder.run();

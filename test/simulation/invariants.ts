@@ -80,6 +80,11 @@ export class Invariants implements WatchLedger {
   }
   #hasClone = false;
 
+  /** What somebody saw of a program that he followed: where a clone is believed, he may have followed both. */
+  seen(what: string): void {
+    if (!this.#hasClone) this.violated(what);
+  }
+
   violated(what: string): void {
     if (this.violations.length < 20) this.violations.push(what);
     if (!this.#isTrying) this.#trace(`VIOLATION ${what}`);

@@ -114,7 +114,7 @@ export class Notebooks {
       edge,
       way,
       token: accounts.owner.text,
-      violated: (what: string) => invariants.violated(what),
+      violated: (what: string) => invariants.seen(what),
     };
   }
 }

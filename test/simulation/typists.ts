@@ -60,7 +60,7 @@ export class Typists {
       token: accounts.owner.text,
       logbook,
       isOrdered: this.#isOrdered,
-      violated: (what) => invariants.violated(what),
+      violated: (what) => invariants.seen(what),
     });
     this.#started.push(typist);
     void typist.run();

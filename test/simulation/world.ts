@@ -111,7 +111,7 @@ export class World implements Stage {
         this.time.trace(`a kernel of ${placement.sessionId} runs ${id}`);
         this.invariants.ran(placement, id);
       },
-      violated: (what) => this.invariants.violated(what),
+      violated: (what) => this.invariants.seen(what),
     });
     this.#limitsChance = this.chance.fork('limits');
     const say = (message: string, fields?: Record<string, unknown>) => {

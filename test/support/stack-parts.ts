@@ -26,6 +26,7 @@ export class EdgePart {
   /** Reaches it, whatever it speaks. */
   fetch: Fetch = fetchBy(new Way({}));
   #started: Started | undefined;
+  #workerdPid = Number.NaN;
   #url: string | undefined;
   #extraEnv: Record<string, string> = {};
   #failpoint: FailpointServer | undefined;
@@ -63,9 +64,11 @@ export class EdgePart {
     return this.#started;
   }
 
+  /** Kept: of many lines the first are forgotten. */
   get workerdPid(): number {
     const line = this.process.lines.findLast(({ msg }) => msg === 'ready' || msg === 'workerd restarted');
-    return Number(line?.['workerdPid']);
+    if (line !== undefined) this.#workerdPid = Number(line['workerdPid']);
+    return this.#workerdPid;
   }
 
   /** Starts it, on the port it had before; `extraEnv` is kept for later restarts, `onceEnv` is not. */
@@ -82,6 +85,7 @@ export class EdgePart {
     });
     const ready = await this.#started.line('ready', { timeoutMs: 60_000 });
     this.#url = String(ready['url']);
+    this.#workerdPid = Number(ready['workerdPid']);
     this.pin = (ready['tls'] as { pin: string } | undefined)?.pin;
     this.fetch = fetchBy(new Way({}, this.pin === undefined ? undefined : [this.pin]));
   }

@@ -36,6 +36,14 @@ export const rows: Row[] = [
     setup: (context) => job(context, textRate),
   },
   {
+    name: 'terminal-wetty',
+    title: `${textBytes / 1024 ** 2} MiB of text in a terminal, until its end is seen`,
+    peer: 'npm wetty on the same machine, without a container; what is heard is not drawn in either',
+    unit: 'MB/s',
+    goal: { kind: 'ratio', atLeast: 1.5 },
+    setup: (context) => job(context, textRate, (script) => TypedTerminal.wetty(script)),
+  },
+  {
     name: 'terminal-interrupt',
     title: 'Ctrl-C in a flood of text, until the program has said that it was heard',
     peer,
@@ -45,17 +53,18 @@ export const rows: Row[] = [
   },
 ];
 
-async function job(context: BenchContext, measure: (open: Open) => Promise<number>) {
+/** `open`: how the peer's terminal is opened, where that is not OpenSSH. */
+async function job(context: BenchContext, measure: (open: Open) => Promise<number>, open?: Open) {
   const stack = await context.stack();
-  const sshd: Sshd = await startSshd();
+  const sshd: Sshd | undefined = open === undefined ? await startSshd() : undefined;
   const { id } = await startSession(stack, { resources: { cpu: 1, mem: '256m' } });
   return {
     round: async () => ({
       subject: await measure((script) => TypedTerminal.ours(stack, id, script)),
-      peer: await measure((script) => TypedTerminal.openSsh(sshd, script)),
+      peer: await measure(open ?? ((script) => TypedTerminal.openSsh(sshd!, script))),
     }),
     teardown: async () => {
-      await sshd.stop();
+      await sshd?.stop();
       await endSessions(stack, [id]);
     },
   };

@@ -6,6 +6,7 @@ import { ClientSocket } from '../../support/client-socket.ts';
 import type { Stack } from '../../support/stack.ts';
 import { until } from '../../support/wait.ts';
 import type { Sshd } from '../peers/ssh.ts';
+import { openWetty } from '../peers/wetty.ts';
 
 /** What is heard begins with this. */
 export const readyWord = 'ready';
@@ -64,6 +65,20 @@ export class TypedTerminal {
     );
     child.stdin.on('error', () => undefined);
     child.stdout.on('data', (bytes: Buffer) => made.#hear(bytes));
+    return made.#whenReady();
+  }
+
+  /** The same by npm wetty, as its page in a browser would, which draws nothing here. */
+  static async wetty(script: string): Promise<TypedTerminal> {
+    const early: Buffer[] = [];
+    let hear = (bytes: Buffer): void => void early.push(bytes);
+    const opened = await openWetty(script, (bytes) => hear(bytes));
+    const made = new TypedTerminal(
+      (bytes) => opened.type(bytes),
+      () => opened.stop(),
+    );
+    for (const bytes of early) made.#hear(bytes);
+    hear = (bytes) => made.#hear(bytes);
     return made.#whenReady();
   }
 
