@@ -59,6 +59,7 @@ const mostTries = 120;
 const mostDoubts = 8;
 /** Longer than a full log waits for one who takes nothing. */
 const restMs = 12_000;
+const mostRestMs = 60_000;
 const visitMs = 15_000;
 
 export class Notebook {
@@ -201,7 +202,7 @@ export class Notebook {
       if (channel !== channels.control) {
         this.#take(offset, bytes);
         if (chance.isTrue(0.01)) throw new StreamOver({ code: 'tunnel_closed' });
-        if (chance.isTrue(0.01)) await time.sleep(chance.delayMs(restMs));
+        if (chance.isTrue(0.01) && !this.#isTired) await time.sleep(Math.min(chance.delayMs(restMs), mostRestMs));
       } else await this.#hear(ChannelsEvent.parse(parseJson(bytes)));
       await this.#act(stream);
     }
