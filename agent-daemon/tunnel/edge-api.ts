@@ -9,6 +9,7 @@ export type Post = (
   url: URL,
   body: string,
   signal: AbortSignal,
+  headers?: Readonly<Record<string, string>>,
 ) => Promise<{ status: number; retryAfter: string | undefined; text: string }>;
 
 /** Sends bytes; rejects as {@link Post} does. */
@@ -67,8 +68,9 @@ async function post<Schema extends z.ZodType>(
   body: unknown,
   schema: Schema,
   signal: AbortSignal,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<z.output<Schema>> {
-  const { status, retryAfter, text } = await by(new URL(path, url), JSON.stringify(body), signal);
+  const { status, retryAfter, text } = await by(new URL(path, url), JSON.stringify(body), signal, headers);
   if (status < 200 || status > 299) throw toEdgeRefusal(status, text, retryAfter);
   return schema.parse(JSON.parse(text));
 }
@@ -78,7 +80,8 @@ export function enrol(by: Post, url: string, request: Enrol, signal: AbortSignal
   return post(by, url, '/agent/v1/enrol', request, Enrolled, signal);
 }
 
-/** A nonce to be signed within 30 s. */
+/** A nonce to be signed within 30 s. The header is for an edge that is full: it sends a herd away without a look at bodies. */
 export function challenge(by: Post, url: string, agentId: string, signal: AbortSignal): Promise<Challenged> {
-  return post(by, url, '/agent/v1/challenge', { agentId }, Challenged, signal);
+  const headers = { 'x-causeway-agent': agentId };
+  return post(by, url, '/agent/v1/challenge', { agentId }, Challenged, signal, headers);
 }

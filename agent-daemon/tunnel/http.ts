@@ -8,8 +8,8 @@ const answerLimitBytes = 256 * 1024;
 
 /** {@link Post} on `kept`, not by fetch, which takes 7 MiB for as long as the agent lives. Redirects are answers like any other: refusals. */
 export function postBy(kept: WayAgent): Post {
-  return (url, body, signal) =>
-    send(kept, 'POST', url, { 'content-type': 'application/json' }, Buffer.from(body), signal);
+  return (url, body, signal, headers = {}) =>
+    send(kept, 'POST', url, { ...headers, 'content-type': 'application/json' }, Buffer.from(body), signal);
 }
 
 /** {@link Put} on `kept`. */

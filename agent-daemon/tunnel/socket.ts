@@ -15,6 +15,8 @@ export interface SocketEvents {
 }
 
 export interface Socket {
+  /** Over how long a time agents should come back when the edge was gone (SPEC rule M12), ms; where it said so. */
+  readonly spreadMs?: number;
   /** Sends one binary message. `sent` is called when it left this process, or will never. */
   send(bytes: Uint8Array, sent?: () => void): void;
   sendText(text: string): void;
@@ -100,10 +102,15 @@ async function dialWebSocket(
       else events.text(data.toString('utf8'));
     });
     let opened = false;
+    let spreadMs = 0;
+    socket.on('upgrade', ({ headers }) => {
+      const ms = Number(headers['x-causeway-spread-ms']);
+      if (ms > 0) spreadMs = ms;
+    });
     socket.on('open', () => {
       settle();
       opened = true;
-      resolve(wrapped);
+      resolve(spreadMs === 0 ? wrapped : { ...wrapped, spreadMs });
     });
     socket.on('close', (code, reason) => {
       if (opened) events.closed(code, reason.toString('utf8'));

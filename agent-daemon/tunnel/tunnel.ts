@@ -158,7 +158,7 @@ export class Tunnel {
       let goAwayMs: number | undefined;
       let isNobodyThere = false;
       try {
-        const end = await this.#connectOnce(membership, started, AbortSignal.any([signal, this.#cut.signal]));
+        const end = await this.#connectOnce(membership, started, redial, AbortSignal.any([signal, this.#cut.signal]));
         if (end.acceptedMs > 0) redial.lost(end.acceptedMs, clock.bootMs());
         goAwayMs = end.goAwayMs;
         leastMs = this.#describeEnd(end);
@@ -175,10 +175,11 @@ export class Tunnel {
   }
 
   /** One dial and all that follows, to the end of the socket. */
-  async #connectOnce(membership: Membership, started: Started, cut: AbortSignal): Promise<ControlEnd> {
+  async #connectOnce(membership: Membership, started: Started, redial: Redial, cut: AbortSignal): Promise<ControlEnd> {
     const limit = timeLimit(this.#ports.timers, dialMs, cut);
     const { socket, connection } = await this.#dial(membership, started, limit.signal).finally(limit.cancel);
     this.#connection = connection;
+    if (socket.spreadMs !== undefined) redial.spread(socket.spreadMs);
     const abort = () => socket.destroy();
     // A stop that came during the dial has been told to nobody.
     if (cut.aborted) abort();

@@ -96,6 +96,8 @@ async function travel(
   authenticators: Authenticators,
   witness: Witness,
 ): Promise<Response> {
+  const away = route.spec.early?.(c.req.raw);
+  if (away) return render(toProblem(away), freshRequestId());
   const startedMs = systemClock.nowMs();
   const requestId = freshRequestId();
   let ctx: RequestCtx | undefined;

@@ -35,6 +35,17 @@ export class Doorway {
     this.#ports = ports;
   }
 
+  /** As many wait as are inside: who can come later should. */
+  get isCrowded(): boolean {
+    const nowMs = this.#ports.clock.bootMs();
+    return this.#looks.filter((dueMs) => dueMs > nowMs).length >= this.#limits.atOnce;
+  }
+
+  /** Milliseconds from one that is through to the next. */
+  get eachMs(): number {
+    return this.#passageMs / this.#limits.atOnce;
+  }
+
   /** Does the work when there is room. @throws Refusal `edge_overloaded`, and what the work throws */
   async pass<Result>(work: () => Promise<Result>): Promise<Result> {
     const passage = await this.#enter();

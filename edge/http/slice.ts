@@ -12,7 +12,7 @@
  */
 import type { z } from 'zod';
 import type { Problem } from '../../schema/api/problem.ts';
-import type { ErrorCode } from '../../schema/errors.ts';
+import type { ErrorCode, Refusal } from '../../schema/errors.ts';
 import type { AgentActor, AnonymousActor, BootstrapActor, Ctx, UserActor } from './context.ts';
 
 /**
@@ -105,6 +105,8 @@ export interface RouteSpec<P extends Permission = Permission, R extends RequestS
    * by nature. POSTs must say it.
    */
   idempotent?: 'admission' | 'begin' | 'none';
+  /** Asked before anything else is done for a request: a herd is sent away for little, and for no line of the log. */
+  early?: (request: Request) => Refusal | undefined;
   /** A POST that only asks: it is logged where it was refused or took long, as a GET is. */
   changesNothing?: true;
   /** The answer holds a secret: it is not kept, and a repeated key is refused with `idempotency_secret_shown`. */

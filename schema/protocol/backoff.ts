@@ -18,6 +18,12 @@ export function backoffMs(attempt: number, fraction: number, capMs: number = lim
 export class Redial {
   #failures = 0;
   #lostAtMs = Number.NEGATIVE_INFINITY;
+  #spreadMs = 0;
+
+  /** The edge said over how long a time its agents should come back when it was gone: by how many they are. */
+  spread(ms: number): void {
+    this.#spreadMs = Math.min(ms, limits.knockForMs);
+  }
 
   /** A socket that had been accepted for so long ended. Times on the boot clock. */
   lost(acceptedMs: number, nowMs: number): void {
@@ -25,9 +31,19 @@ export class Redial {
     this.#failures = acceptedMs >= limits.stableMs ? 0 : Math.floor(this.#failures / 2);
   }
 
+  /** Of the first dial after a loss, which may have been of this agent's way alone. */
+  get #firstSpreadMs(): number {
+    return Math.min(this.#spreadMs / 2, limits.firstSpreadCapMs);
+  }
+
   /** Milliseconds until the next dial; `reachedNobody`: the last one was refused by the network. */
   waitMs(nowMs: number, fraction: number, reachedNobody: boolean): number {
     const knocks = reachedNobody && nowMs - this.#lostAtMs < limits.knockForMs;
+    const spreadMs = knocks ? this.#spreadMs : this.#failures === 0 ? this.#firstSpreadMs : 0;
+    if (spreadMs > limits.knockCapMs) {
+      this.#failures++;
+      return Math.floor(fraction * spreadMs);
+    }
     return backoffMs(this.#failures++, fraction, knocks ? limits.knockCapMs : limits.reconnectCapMs);
   }
 }

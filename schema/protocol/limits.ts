@@ -60,6 +60,8 @@ export const limits = {
   stableMs: 60_000,
   /** The cap while nobody listens at the edge's address, for so long after a socket was lost. */
   knockCapMs: 3_000,
+  /** The longest wait before the first dial after a loss, in a large fleet: the edge may be gone, or this agent's way alone. */
+  firstSpreadCapMs: 10_000,
   knockForMs: 60_000,
   callDeadlineMs: 15_000,
   /** Unacknowledged events that an agent keeps in flight. */

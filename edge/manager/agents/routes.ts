@@ -21,7 +21,7 @@ import { etagOf } from '../../http/etag.ts';
 import { reply, route, type Route, slice } from '../../http/slice.ts';
 import { createJoinToken, enrol, getJoinToken } from './enrol.ts';
 import { approveAgent, getAgent, listReachedAgents, revokeAgent, setDraining } from './roster.ts';
-import { challenge, openTunnel } from './tunnel.ts';
+import { challenge, openTunnel, sendAway } from './tunnel.ts';
 import { getUpgrade, orderUpgrade } from './upgrade.ts';
 import { planUpgrade, setAgentPolicy, setGroupPolicy } from './upgrade-policy.ts';
 
@@ -238,8 +238,10 @@ export const agents = slice('agents', [
       bodyLimitBytes: 1024,
       idempotent: 'none',
       changesNothing: true,
+      early: sendAway,
       request: { body: Challenge },
       responses: { 200: { description: 'The nonce.', schema: Challenged } },
+      errors: ['edge_overloaded'],
     },
     (ctx, { body }) => reply(200, challenge(ctx, body)),
   ),

@@ -95,6 +95,10 @@ export function listAgents(
     .limit(limit);
 }
 
+export async function countAgents(db: Database): Promise<number> {
+  return db.$count(agents, ne(agents.state, 'revoked'));
+}
+
 /** Control hubs that any agent was given. */
 export async function listControlHubNames(db: Database): Promise<string[]> {
   return (await db.selectDistinct({ name: agents.controlHub }).from(agents)).map(({ name }) => name);

@@ -29,6 +29,7 @@ async function serve(server: Server) {
     known.push(host ?? '');
   };
   const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => tunnelProtocol });
+  sockets.on('headers', (headers) => headers.push('x-causeway-spread-ms: 4711'));
   server.on('request', (request, answer) => {
     note(request.socket, request.headers.host);
     request.pipe(answer.writeHead(200));
@@ -54,6 +55,7 @@ async function askAndDial(url: string, way: Way): Promise<string> {
     closed: () => heard.resolve('closed'),
   });
   const socket = await dialBy(kept)({ url: `${url}/tunnel?purpose=control`, headers: {}, signal }, listen);
+  expect(socket.spreadMs).toBe(4711);
   socket.send(Buffer.from(text));
   const said = await heard.promise;
   socket.destroy();

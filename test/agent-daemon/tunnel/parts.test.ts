@@ -196,6 +196,27 @@ it('[M12] back-off stays below 3 s while nobody listens, for a minute; an edge t
   expect(waits(160_000, true, 1)).toEqual([15_000]);
 });
 
+it('[M12] a large fleet comes back over the time that the edge named, while nobody listens', () => {
+  const redial = new Redial();
+  const waits = (reachedNobody: boolean) =>
+    [0, 0.25, 0.5, 0.99].map((fraction) => redial.waitMs(101_000, fraction, reachedNobody));
+  redial.spread(2_000);
+  redial.lost(60_000, 100_000);
+  expect(Math.max(...waits(true)), 'shorter than the usual').toBeGreaterThan(2_000);
+  redial.spread(16_000);
+  redial.lost(60_000, 100_000);
+  expect(redial.waitMs(100_000, 0.5, false), 'the first').toBe(4_000);
+  expect(redial.waitMs(100_000, 0.5, false), 'the edge answers').toBe(500);
+  expect(waits(true)).toEqual([0, 4_000, 8_000, 15_840]);
+  redial.spread(6_000);
+  redial.lost(60_000, 100_000);
+  expect(redial.waitMs(100_000, 0.5, false), 'few').toBe(250);
+  redial.spread(1e12);
+  redial.lost(60_000, 100_000);
+  expect(redial.waitMs(100_000, 0.5, false)).toBe(5_000);
+  expect(redial.waitMs(100_000, 0.5, true)).toBe(30_000);
+});
+
 it('[M12] waits stay short where sockets are accepted, and the way is cut again and again', () => {
   const redial = new Redial();
   for (let nowMs = 0; nowMs < 10; nowMs++) redial.waitMs(nowMs, 0.5, false);

@@ -58,6 +58,9 @@ export class FleetAgent {
   #accepted = true;
   #stopped = false;
   #socket: WebSocket | undefined;
+  readonly #redial = new Redial();
+  /** It was told to stay away for so long. */
+  #leastMs = 0;
   readonly #kept = new Agent({ keepAlive: true, timeout: briefMs });
 
   constructor(url: string, record: AgentRecord, counters: FleetCounters) {
@@ -68,15 +71,17 @@ export class FleetAgent {
 
   /** Connects again and again until it is stopped. */
   async run(): Promise<void> {
-    const redial = new Redial();
+    const redial = this.#redial;
     while (!this.#stopped) {
       let isNobodyThere = false;
+      this.#leastMs = 0;
       const acceptedMs = await this.#connectOnce().catch((error: unknown) => {
         isNobodyThere = reachedNobody(error);
         return 0;
       });
       if (acceptedMs > 0) redial.lost(acceptedMs, performance.now());
-      if (!this.#stopped) await sleep(redial.waitMs(performance.now(), Math.random(), isNobodyThere));
+      const waitMs = redial.waitMs(performance.now(), Math.random(), isNobodyThere);
+      if (!this.#stopped) await sleep(Math.max(this.#leastMs, waitMs));
     }
   }
 
@@ -89,7 +94,13 @@ export class FleetAgent {
   async #connectOnce(): Promise<number> {
     const { agentId, instance, key } = this.record;
     this.#counters.dials++;
-    const asked = await post(this.#url, '/agent/v1/challenge', { agentId }, { agent: this.#kept }, this.#answered);
+    const asked = await post(
+      this.#url,
+      '/agent/v1/challenge',
+      { agentId },
+      { agent: this.#kept, agentId },
+      this.#answered,
+    );
     const { nonce } = asked as { nonce: string };
     if (this.#accepted) {
       this.record.counter++;
@@ -106,11 +117,13 @@ export class FleetAgent {
       generateMask: (mask) => void mask.fill(0),
     });
     this.#socket = socket;
+    socket.on('upgrade', ({ headers }) => this.#redial.spread(Number(headers['x-causeway-spread-ms'] ?? 0)));
     return this.#live(socket);
   }
 
-  readonly #answered = (status: number | 'none'): void => {
+  readonly #answered = (status: number | 'none', retryAfter?: string): void => {
     const { answers } = this.#counters;
+    this.#leastMs = Number(retryAfter ?? 0) * 1000;
     answers[status] = (answers[status] ?? 0) + 1;
     if (status !== 'none' && status >= 500) this.#counters.last5xxMs = Date.now();
   };
@@ -129,7 +142,7 @@ export class FleetAgent {
         this.#send(socket, this.#hello());
       });
       socket.on('unexpected-response', (_, response) => {
-        this.#answered(response.statusCode ?? 0);
+        this.#answered(response.statusCode ?? 0, response.headers['retry-after']);
         socket.terminate();
       });
       socket.on('error', () => {}); // a close follows
@@ -202,13 +215,14 @@ async function post(
   url: string,
   path: string,
   body: unknown,
-  { token, agent = false }: { token?: string; agent?: Agent | false } = {},
-  answered: (status: number | 'none') => void = () => {},
+  { token, agentId, agent = false }: { token?: string; agentId?: string; agent?: Agent | false } = {},
+  answered: (status: number | 'none', retryAfter?: string) => void = () => {},
 ): Promise<unknown> {
   const text = JSON.stringify(body);
   const headers = {
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(text),
+    ...(agentId === undefined ? {} : { 'x-causeway-agent': agentId }),
     ...(token === undefined
       ? {}
       : { authorization: `Bearer ${token}`, 'idempotency-key': randomBytes(12).toString('hex') }),
@@ -226,7 +240,7 @@ async function post(
       response.on('error', reject);
       response.on('end', () => {
         const status = response.statusCode ?? 0;
-        answered(status);
+        answered(status, response.headers['retry-after']);
         if (status >= 200 && status < 300) resolve(JSON.parse(said));
         else reject(new Error(`${path} answered ${status}: ${said.slice(0, 300)}`));
       });

@@ -45,6 +45,16 @@ async function joined() {
 }
 
 describe('a joined machine', () => {
+  it('[M12] is told over how long a time to come back, by how many there are', async () => {
+    const { host } = await joined();
+    const headers = { ...upgrade, authorization: await host.credential() };
+    const { status, headers: said, webSocket } = await send('GET', '/agent/v1/tunnel?purpose=control', { headers });
+    expect(status).toBe(101);
+    expect(said.get('x-causeway-spread-ms')).toMatch(/^[1-9]\d*$/);
+    expect(said.get('sec-websocket-protocol')).toBe(upgrade['sec-websocket-protocol']);
+    webSocket?.accept();
+    webSocket?.close(1000);
+  });
   it('is welcomed, seen as connected, and opens data sockets with the ticket of its welcome', async () => {
     const { token, host } = await joined();
     const { answer, control } = await connect(host, 1);
