@@ -174,8 +174,11 @@ export class Journal {
     this.#lastIndex = this.#events.length;
     this.#toldIndex = this.#lastIndex;
     this.#acked = 0;
+    // Nothing of it may be sent before the file has it, nor with it what is recorded meanwhile and comes behind.
+    const lastIndex = this.#lastIndex;
+    this.#recordedIndex = 0;
     await this.#file.compact();
-    this.#recordedIndex = this.#lastIndex;
+    this.#recordedIndex = Math.max(this.#recordedIndex, lastIndex);
   }
 
   /** The ledger has everything up to `index`. Not waited for: a lost record only makes the agent send again. */

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync, rmdirSync, statSync, truncateSync, wri
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Disk } from '../../../agent-daemon/disk.ts';
 import { Journal } from '../../../agent-daemon/tunnel/journal.ts';
 import { decodeRecords, RecordFile } from '../../../agent-daemon/tunnel/record-file.ts';
 import { systemDisk, systemTimers } from '../../../agent-daemon/platform.ts';
@@ -31,10 +32,12 @@ function applyDamage(whole: Buffer, harm: Damage): Buffer {
 }
 
 let journals = 0;
-function open(log = keptLog()): Promise<Journal> {
+function open(log = keptLog(), disk: Disk = systemDisk): Promise<Journal> {
   const freshJournalId = () => newId('journal', ++journals, new Uint8Array(10));
-  return Journal.open(path, { disk: systemDisk, log, timers: systemTimers(log), freshJournalId });
+  return Journal.open(path, { disk, log, timers: systemTimers(log), freshJournalId });
 }
+
+const told = (journal: Journal) => journal.eventsAfter(0, 100).map(({ index }) => index);
 
 describe('the journal', () => {
   it('[M4] remembers over a restart which intents were taken and which were carried out', async () => {
@@ -77,6 +80,30 @@ describe('the journal', () => {
     const fresh = await open();
     expect(fresh.journalId).not.toBe(journalId);
     await fresh.close();
+  });
+
+  it('[M7] as another one it tells of nothing that its file does not have yet', async () => {
+    let during = (): void => undefined;
+    const disk: Disk = {
+      ...systemDisk,
+      rename: async (from, to) => {
+        during();
+        await systemDisk.rename(from, to);
+      },
+    };
+    const journal = await open(keptLog(), disk);
+    for (let n = 1; n <= 5; n++) await journal.recordEvent(event());
+    journal.acknowledge(2);
+    expect(told(journal)).toEqual([3, 4, 5]);
+    let late: Promise<number> | undefined;
+    during = () => void (late = journal.recordEvent(event()));
+    const renewed = journal.renew();
+    expect(told(journal)).toEqual([]);
+    await renewed;
+    expect(told(journal)).toEqual([1, 2, 3]);
+    expect(await late).toBe(4);
+    expect(told(journal)).toEqual([1, 2, 3, 4]);
+    await journal.close();
   });
 
   it('loses at most the record that was being written, wherever the crash cut the file', async () => {
