@@ -40,9 +40,8 @@ export async function pumpRun(
   if (signal.aborted) return;
   if (run.begun !== undefined) {
     const { starts, from } = run.begun;
-    const { ends } = run.ended ?? {};
-    const start = (name: StreamName) =>
-      Math.max(from[name], Math.min(after?.[name] ?? 0, ends?.[name] ?? Number.POSITIVE_INFINITY));
+    // Perhaps behind the end of the run: before that was known its client was given what came behind.
+    const start = (name: StreamName) => Math.max(from[name], after?.[name] ?? 0);
     const begin = { stdout: start('stdout'), stderr: start('stderr') };
     for (const name of names) stream.seek(channels[name], begin[name]);
     const requests = kernel.requestsOf?.(run);
