@@ -249,15 +249,19 @@ it('leaves containers running when it goes down, and picks the sessions up when 
   const run = ['run', '-d', '--name', 'counter', '--image', busyboxImage, '--', 'sh', '-c', count];
   const ran = await causeway('one', run);
   expect(ran, ran.stderr).toMatchObject({ code: 0, stdout: 'counter' });
+  const untilItRuns = () =>
+    until(async () => (await causeway('one', ['ps'])).stdout.includes('RUNNING'), {
+      what: 'the session to be running',
+    });
+  // Before that there is no container that could go on.
+  await untilItRuns();
   expect((await causeway('one', ['down'])).stdout).toContain('1 container goes on');
   // One that was started in advance is nobody's, and goes with the agent.
   expect(await engine.docker.listContainers()).toHaveLength(1);
   const linesBefore = (await logLines()).length;
 
   await up('one');
-  await until(async () => (await causeway('one', ['ps'])).stdout.includes('RUNNING'), {
-    what: 'the session to be running',
-  });
+  await untilItRuns();
   const whole = await until(
     async () => {
       const lines = await logLines();
