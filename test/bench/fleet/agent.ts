@@ -3,7 +3,7 @@
  * behind them, so that ten thousand fit into one process. It counts what it sends, for the budget of an idle agent.
  */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
-import { Agent, type IncomingMessage, request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { type Enrolled, tunnelSigningText } from '../../../schema/api/agent.ts';
@@ -13,6 +13,8 @@ import { decodeFrames, encodeFrames, frameTypes } from '../../../schema/protocol
 import { JsonJoiner, jsonFrames } from '../../../schema/protocol/json.ts';
 import { limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
 import type { ToAgent, ToEdge } from '../../../schema/protocol/messages.ts';
+import { brieflyKept, type WayAgent } from '../../../wire/http.ts';
+import { Way } from '../../../wire/way.ts';
 import { reachedNobody } from '../../../wire/way-error.ts';
 
 /** What a fleet keeps of an agent between two of its lives. */
@@ -46,8 +48,6 @@ const capacity = { cpu: 8000, mem: 32 * 1024 ** 3 };
 const host = { hostname: 'fleet', os: 'Debian', kernel: '6.0', arch: 'x86_64' as const, engine: 'none' };
 const version = '0.1.0';
 const handshakeMs = 15_000;
-/** As an agent keeps its own: what follows a challenge goes on its connection. */
-const briefMs = 2_000;
 
 export class FleetAgent {
   readonly record: AgentRecord;
@@ -61,7 +61,7 @@ export class FleetAgent {
   readonly #redial = new Redial();
   /** It was told to stay away for so long. */
   #leastMs = 0;
-  readonly #kept = new Agent({ keepAlive: true, timeout: briefMs });
+  readonly #kept = brieflyKept(new Way({}));
 
   constructor(url: string, record: AgentRecord, counters: FleetCounters) {
     this.#url = url;
@@ -113,7 +113,7 @@ export class FleetAgent {
       headers: { authorization: `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}` },
       perMessageDeflate: false,
       handshakeTimeout: handshakeMs,
-      agent: this.#kept,
+      ...(this.#kept.to(new URL(this.#url)) as object),
       generateMask: (mask) => void mask.fill(0),
     });
     this.#socket = socket;
@@ -215,9 +215,10 @@ async function post(
   url: string,
   path: string,
   body: unknown,
-  { token, agentId, agent = false }: { token?: string; agentId?: string; agent?: Agent | false } = {},
+  { token, agentId, agent }: { token?: string; agentId?: string; agent?: WayAgent } = {},
   answered: (status: number | 'none', retryAfter?: string) => void = () => {},
 ): Promise<unknown> {
+  const target = new URL(path, url);
   const text = JSON.stringify(body);
   const headers = {
     'content-type': 'application/json',
@@ -228,7 +229,12 @@ async function post(
       : { authorization: `Bearer ${token}`, 'idempotency-key': randomBytes(12).toString('hex') }),
   };
   return new Promise((resolve, reject) => {
-    const sending = request(new URL(path, url), { method: 'POST', headers, agent, timeout: handshakeMs });
+    const sending = request(target, {
+      ...(agent?.to(target) ?? { agent: false }),
+      method: 'POST',
+      headers,
+      timeout: handshakeMs,
+    });
     sending.on('timeout', () => sending.destroy(new Error('no answer')));
     sending.on('error', (error) => {
       answered('none');
