@@ -6,12 +6,14 @@ import type { TerminalWindow } from '../../schema/api/terminal-parts.ts';
 import { endOfString, nextToken } from '../../schema/terminal/sequences.ts';
 import { drawScreen } from './draw.ts';
 import type { DrawnScreen, Screen } from './screens.ts';
+import { endOfText, WaitingText } from './waiting-text.ts';
 import { type Core, makeTerminal, scrollbackOf, type XtermTerminal } from './xterm.ts';
 
 /** What waits for such a place; when it does not come, any end of a character will do. */
 const maxHeldBytes = 16 * 1024;
 const osc = 0x5d;
 const del = 0x7f;
+const lineFeed = 0x0a;
 /** What introduces SOS, PM and APC: like DEL they come between a character and its mark and xterm does not notice. */
 const passedOver = new Set([0x58, 0x5e, 0x5f]);
 const noBytes = new Uint8Array(0);
@@ -20,12 +22,16 @@ export class XtermScreen implements Screen {
   readonly #terminal: XtermTerminal;
   readonly #core: Core;
   #held: Uint8Array = noBytes;
+  /** It comes next on the screen. */
+  readonly #waiting: WaitingText;
   /** Within a string that this introduced. */
   #within: number | undefined;
   #answers = '';
   #drawn: Promise<void>;
 
-  constructor(window: TerminalWindow, drawn: DrawnScreen | undefined) {
+  /** `waitingBytes`: of text that may wait to be drawn. */
+  constructor(window: TerminalWindow, drawn: DrawnScreen | undefined, waitingBytes?: number) {
+    this.#waiting = new WaitingText(waitingBytes);
     const { terminal, core } = makeTerminal(window);
     this.#terminal = terminal;
     this.#core = core;
@@ -36,12 +42,18 @@ export class XtermScreen implements Screen {
     });
   }
 
+  /** What was never drawn: it would have scrolled out of what is kept. */
+  get leftOutBytes(): number {
+    return this.#waiting.leftOutBytes;
+  }
+
   async write(bytes: Uint8Array): Promise<string> {
     await this.#drawn;
     const all = this.#held.byteLength === 0 ? bytes : Buffer.concat([this.#held, bytes]);
-    const clean = this.#clean(all);
+    const text = this.#within === undefined ? endOfText(all) : 0;
+    const clean = this.#clean(all, text);
     this.#held = new Uint8Array(all.subarray(clean));
-    if (clean > 0) await this.#put(all.subarray(0, clean));
+    await this.#draw(all.subarray(0, clean), Math.min(text, clean));
     const answers = this.#answers;
     this.#answers = '';
     return answers;
@@ -56,6 +68,7 @@ export class XtermScreen implements Screen {
 
   async draw(): Promise<DrawnScreen & { held: number }> {
     await this.#drawn;
+    await this.#drawWaiting();
     const { rows, cols: columns } = this.#core;
     const within = this.#within;
     // Whoever goes on from here is within a string, too; what it says draws nothing.
@@ -72,10 +85,10 @@ export class XtermScreen implements Screen {
     this.#terminal.dispose();
   }
 
-  /** How many of the bytes may be put on the screen. */
-  #clean(bytes: Uint8Array): number {
-    let at = 0;
-    let clean = 0;
+  /** How many of the bytes may be put on the screen. They begin with so much text. */
+  #clean(bytes: Uint8Array, textBytes: number): number {
+    let at = bytes.lastIndexOf(lineFeed, textBytes) + 1;
+    let clean = at;
     if (this.#within !== undefined) {
       const { end, complete } = endOfString(bytes, 0, this.#within);
       if (!complete) return end;
@@ -109,7 +122,33 @@ export class XtermScreen implements Screen {
     }
     const whole = this.#held.subarray(0, at);
     this.#held = this.#held.subarray(at);
+    await this.#drawWaiting();
     if (at > 0) await this.#put(whole);
+  }
+
+  /** They begin with so much text, which waits until what comes behind it is drawn. */
+  async #draw(bytes: Uint8Array, textBytes: number): Promise<void> {
+    const lines = textBytes < bytes.byteLength ? bytes.lastIndexOf(lineFeed, textBytes) + 1 : textBytes;
+    if (lines > 0) this.#waiting.push(bytes.subarray(0, lines));
+    if (this.#waiting.isFull) await this.#scroll();
+    if (lines === bytes.byteLength) return;
+    await this.#drawWaiting();
+    await this.#put(bytes.subarray(lines));
+  }
+
+  async #drawWaiting(): Promise<void> {
+    if (!this.#waiting.isEmpty) await this.#put(this.#waiting.take());
+  }
+
+  /** Leaves out what nobody could see once all is drawn that waits. */
+  async #scroll(): Promise<void> {
+    const { rows, cols: columns } = this.#core;
+    const { normal, active } = this.#core._bufferService.buffers;
+    const isWhole = active.scrollTop === 0 && active.scrollBottom === rows - 1;
+    const above = active === normal ? scrollbackOf({ rows, columns }) : 0;
+    const pen = isWhole ? this.#waiting.scroll(above + rows) : undefined;
+    if (pen === undefined) return this.#drawWaiting();
+    await this.#put(Buffer.concat([pen, Buffer.from(`\r${'\n'.repeat(rows)}`)]));
   }
 
   #put(data: Uint8Array | string): Promise<void> {

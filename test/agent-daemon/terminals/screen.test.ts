@@ -72,6 +72,76 @@ describe('goes on behind a cut at any place', () => {
   });
 });
 
+const ofLines = fc.oneof(
+  fc.string({ unit: 'grapheme-ascii', maxLength: 12 }),
+  fc.constantFrom('漢字', 'e\u0301', '\u0301', '°', 'x'.repeat(30), '\t', '\r', '\r\n', '\n'),
+  fc.constantFrom('\x1b[31m', '\x1b[0;44m', '\x1b[m', '\x1b[48;2;1;2;3m', '\x1b[7m', '\x1b[K', '\x1b[1K', '\x1b[2K'),
+);
+/** Changes more than its line, or is cut off, or is no character. */
+const amongLines = fc.oneof(
+  fc.constant(Buffer.from('\u009b1;2r\u009b9H')),
+  fc
+    .constantFrom('\u009b2;3r', '\u008d', '\x1b[3', '\x1b[0"q', '\x1b[2;3r', '\x1b[A', '\x1b[?6h', '\b', '\x1b[c')
+    .map((text) => Buffer.from(text)),
+  fc.uint8Array({ maxLength: 4 }),
+);
+/** Lines as programs write them in floods: more of them than a screen keeps, or not. */
+const flood = fc
+  .record({
+    lines: fc.array(fc.array(ofLines, { maxLength: 4 }), { minLength: 1, maxLength: 12 }),
+    end: fc.constantFrom('\r\n', '\r\n', '\r\n', '\n', '\r'),
+    count: fc.integer({ min: 200, max: 4_000 }),
+    among: fc.option(amongLines, { freq: 2, nil: Buffer.alloc(0) }),
+    place: fc.nat(),
+  })
+  .map(({ lines, end, count, among, place }) => {
+    const once = lines.map((parts) => parts.join('') + end).join('');
+    // The first line may be the longest.
+    const text = Buffer.from(`${'first '.repeat(5)}\r\n${once.repeat(Math.ceil(count / lines.length))}`);
+    const at = place % text.length;
+    return Buffer.concat([text.subarray(0, at), among, text.subarray(at)]);
+  });
+/** Where a flood is drawn. */
+const beforeFlood = fc
+  .tuple(
+    programBytes,
+    fc.constantFrom(
+      '',
+      '',
+      '\x1b[1;2r',
+      '\x1b[2;3r',
+      '\x1b[1;2r\x1b[9H',
+      '\x1b[?1049h',
+      '\x1b7',
+      '\x1b[4h',
+      '\x1b[20h',
+      '\x1b[?7l',
+    ),
+  )
+  .map(([bytes, state]) => Buffer.concat([bytes, Buffer.from(state)]));
+
+it('looks the same after a flood of which most was not drawn', { timeout: longMs }, async () => {
+  let leftOutBytes = 0;
+  await fc.assert(
+    fc.asyncProperty(beforeFlood, flood, programBytes, size, fc.integer({ min: 1, max: 9 }), async (...args) => {
+      const [before, lines, after, at, pieces] = args;
+      const whole = new XtermScreen(at, undefined, Number.POSITIVE_INFINITY);
+      await whole.write(Buffer.concat([before, lines, after]));
+      const screen = new XtermScreen(at, undefined, 4096);
+      await screen.write(before);
+      const length = Math.ceil(lines.length / pieces);
+      for (let from = 0; from < lines.length; from += length) await screen.write(lines.subarray(from, from + length));
+      await screen.write(after);
+      leftOutBytes += screen.leftOutBytes;
+      expect(await look(screen)).toBe(await look(whole));
+      whole.close();
+      screen.close();
+    }),
+    { numRuns: byTier({ daily: 200, full: 10_000 }) },
+  );
+  expect(leftOutBytes).toBeGreaterThan(100 * 1024);
+});
+
 it('is drawn by what draws the same again', { timeout: longMs }, async () => {
   await fc.assert(
     fc.asyncProperty(terminalBytes, size, async (bytes, later) => {
