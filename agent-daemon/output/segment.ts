@@ -23,7 +23,7 @@ export interface Segment {
 
 /** `size` of a segment for a stream that keeps `spoolBytes`: small enough that dropping one loses little. */
 export function segmentBytesFor(spoolBytes: number): number {
-  return Math.min(4 * 1024 * 1024, Math.max(4096, Math.floor(spoolBytes / 16)));
+  return Math.min(4 * 1024 * 1024, Math.max(4096, Math.floor(spoolBytes / 8)));
 }
 
 export function segmentPath(dir: string, stream: StreamName, logEnd: number): string {

@@ -2,7 +2,7 @@
  * A screen as text that makes the same screen of an empty terminal of its size: cells with all that they look like, both
  * screens, scroll-back, cursor, margins, tabs, what is saved, charsets and modes. Links and titles are not part of it. Pure.
  */
-import type { Attributes, Buffer, Cell, Core } from './xterm.ts';
+import { type Attributes, type Buffer, type Cell, type Core, likeItBehind } from './xterm.ts';
 
 /** Of text: without scroll-back where it would be more. */
 const maxDrawnCharacters = 1024 * 1024;
@@ -118,6 +118,10 @@ function drawLine(core: Core, buffer: Buffer, row: number, isDirty: boolean): { 
     text += chars;
     isFull = true;
     isWide = cell.getWidth() === 2;
+    if (isWide || line === undefined) continue;
+    const more = likeItBehind(line, column, core.cols);
+    text += more;
+    column += more.length;
   }
   skip(true);
   if (isProtected) text += '\x1b[0"q';

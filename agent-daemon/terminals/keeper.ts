@@ -15,6 +15,7 @@ import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import { StreamReader } from '../output/stream-reader.ts';
 import type { Size } from './saved.ts';
+import { PieceReader } from './piece-reader.ts';
 import type { ScreenPool } from './screen-pool.ts';
 import { type DrawnScreen, type Screen, ScreenLost } from './screens.ts';
 
@@ -45,8 +46,8 @@ export interface ScreenAt extends DrawnScreen {
   at: number;
 }
 
-/** A screen is kept after so much output: as much as is drawn again at most. */
-const keepEveryBytes = 1024 * 1024;
+/** A screen is kept after so much output, or a quarter of what its log keeps: as much as is drawn again at most. */
+const keepEveryBytes = 4 * 1024 * 1024;
 /** ... and after so much when all of it is drawn. */
 const keepQuietBytes = 256 * 1024;
 /** A screen that nobody looks at and that does not change is kept, and then takes no memory. */
@@ -54,7 +55,7 @@ const idleMs = 60_000;
 const retryMs = 1_000;
 const fileName = 'screen';
 /** A string of a control sequence that bytes are missing of can not be gone on with. */
-const cancel = Uint8Array.of(0x18);
+const cancel = 0x18;
 
 const count = z.int().nonnegative();
 const KeptScreen = z.strictObject({
@@ -158,10 +159,12 @@ export class Keeper implements Follower {
     this.#window = kept?.window ?? this.#sizeAt(0);
     const screen = pool.open(this, this.#window, kept);
     const reader = new StreamReader(this.#log, this.#drawn, { live: false });
+    const pieces = new PieceReader(reader);
+    const keepBytes = Math.min(keepEveryBytes, this.#log.policy.spoolBytes / 2);
     try {
       while (!signal.aborted) {
         const { turn } = this.#bell;
-        const item = await reader.next();
+        const item = await pieces.next();
         if (item === undefined) {
           await this.#drawTo(screen, this.#log.end);
           if (this.#log.isFinal && reader.position >= this.#log.end) {
@@ -175,12 +178,12 @@ export class Keeper implements Follower {
           if (unkeptBytes >= (this.#log.isBlocked ? 1 : keepQuietBytes)) await this.#keep(screen);
           if (await this.#isIdle(turn, signal)) return await this.#keep(screen);
         } else if (item.kind === 'gap') {
-          await screen.write(cancel);
+          await screen.write(Uint8Array.of(cancel));
           this.#drawn = item.gap.to;
         } else await this.#draw(screen, item.offset, item.bytes);
         pool.used(this);
         await this.#answer(screen);
-        if (this.#drawn - this.#keptAt >= keepEveryBytes) await this.#keep(screen);
+        if (this.#drawn - this.#keptAt >= keepBytes) await this.#keep(screen);
         if (this.#isReleased) return await this.#keep(screen);
       }
     } finally {
@@ -190,13 +193,14 @@ export class Keeper implements Follower {
     }
   }
 
-  async #draw(screen: Screen, offset: number, bytes: Uint8Array): Promise<void> {
+  async #draw(screen: Screen, offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     for (let from = 0; from < bytes.byteLength;) {
       await this.#drawTo(screen, offset + from);
       const next = this.#owner.sizes.find(({ at }) => at > offset + from)?.at ?? Number.POSITIVE_INFINITY;
       const to = Math.min(bytes.byteLength, next - offset);
-      // The reader uses its buffer again, and the screen takes what it is given.
-      const answer = await screen.write(new Uint8Array(bytes.subarray(from, to)));
+      // The screen takes what it is given.
+      const isWhole = from === 0 && to === bytes.byteLength;
+      const answer = await screen.write(isWhole ? bytes : new Uint8Array(bytes.subarray(from, to)));
       this.#drawn = offset + to;
       if (offset + from >= this.#answerFrom) {
         this.#owner.wrote();

@@ -4,7 +4,7 @@ import type { DrawnScreen } from './screens.ts';
 
 export type ScreenRequest = { screen: number } & (
   | { kind: 'open'; window: TerminalWindow; drawn: DrawnScreen | undefined }
-  | { kind: 'write'; bytes: Uint8Array }
+  | { kind: 'write'; bytes: Uint8Array<ArrayBuffer> }
   | { kind: 'resize'; window: TerminalWindow }
   | { kind: 'draw' }
   | { kind: 'close' }

@@ -84,7 +84,7 @@ export class ScreenThread implements Screens {
     if (thread !== this.#thread || waiting === undefined) return Promise.reject(new ScreenLost('the thread has ended'));
     return new Promise((resolve, reject) => {
       waiting.push({ resolve, reject });
-      thread.worker.postMessage(request);
+      thread.worker.postMessage(request, request.kind === 'write' ? [request.bytes.buffer] : []);
     });
   }
 

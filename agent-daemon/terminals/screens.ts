@@ -14,8 +14,11 @@ export interface DrawnScreen {
 
 /** One screen. What it is asked for is done in order. */
 export interface Screen {
-  /** Resolves when it is on the screen, with what a terminal answers to the questions in it. @throws ScreenLost */
-  write(bytes: Uint8Array): Promise<string>;
+  /**
+   * Resolves when it was taken, with what a terminal answers to the questions in it. Nobody else may use the buffer of
+   * `bytes` from here on. @throws ScreenLost
+   */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<string>;
   resize(window: TerminalWindow): Promise<void>;
   /** As it stands before the last `held` bytes that were written: these alone do not say yet what they are. */
   draw(): Promise<DrawnScreen & { held: number }>;

@@ -10,6 +10,7 @@ const carriageReturn = 0x0d;
 const esc = 0x1b;
 const sgr = 0x6d;
 const el = 0x4b;
+const noWords = new Uint32Array(0);
 
 /** So much waits that most of it lies above the scroll-back. */
 const maxWaitingBytes = 512 * 1024;
@@ -67,11 +68,16 @@ export class WaitingText {
 /** Where the text ends that `bytes` begin with. */
 export function endOfText(bytes: Uint8Array): number {
   const to = bytes.byteLength;
+  // Mostly there are four printable characters, which are looked at together.
+  const before = -bytes.byteOffset & 3;
+  const words = to < before ? noWords : new Uint32Array(bytes.buffer, bytes.byteOffset + before, (to - before) >> 2);
   let at = 0;
   while (at < to) {
     const byte = bytes[at]!;
-    if (byte >= 0x20 ? byte < 0x7f : byte === lineFeed || byte === carriageReturn || byte === tab) at++;
-    else if (byte === esc) {
+    if (byte >= 0x20 ? byte < 0x7f : byte === lineFeed || byte === carriageReturn || byte === tab) {
+      at++;
+      if (((at - before) & 3) === 0 && at >= before) at = before + 4 * endOfPrintable(words, (at - before) >> 2);
+    } else if (byte === esc) {
       const end = endOfLineSequence(bytes, at);
       if (end === undefined) return at;
       at = end;
@@ -79,6 +85,17 @@ export function endOfText(bytes: Uint8Array): number {
     else return at;
   }
   return at;
+}
+
+/** Index of the first word from `at` on of which not all four bytes are 0x20 to 0x7e. */
+function endOfPrintable(words: Uint32Array, at: number): number {
+  let end = at;
+  for (; end < words.length; end++) {
+    const word = words[end]!;
+    const isOutside = word | (word + 0x01010101) | ((word - 0x20202020) & ~word);
+    if ((isOutside & 0x80808080) !== 0) break;
+  }
+  return end;
 }
 
 /** Behind SGR or EL at `at`; undefined: it is something else, or cut off. */

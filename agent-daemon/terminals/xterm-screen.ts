@@ -152,6 +152,8 @@ export class XtermScreen implements Screen {
   }
 
   #put(data: Uint8Array | string): Promise<void> {
+    // What follows a key press xterm draws at once, and not after a timer.
+    this.#terminal.input('', true);
     return new Promise((resolve) => this.#terminal.write(data, resolve));
   }
 }

@@ -45,7 +45,32 @@ type Charset = Readonly<Record<string, string>> | undefined;
 interface Line {
   readonly length: number;
   readonly isWrapped: boolean;
+  /** Three numbers a cell: its character and width, and what it looks like. */
+  readonly _data: Uint32Array;
   loadCell(column: number, into: Cell): Cell;
+}
+
+/** Bits of a cell's numbers: its character, that there are several, where its width begins; an underline of its own. */
+const character = 0x1f_ffff;
+const isCombined = 0x20_0000;
+const widthShift = 22;
+const hasExtended = 0x1000_0000;
+
+/** The narrow characters behind the one at `column` of `line` that look like it, each of one UTF-16 unit. */
+export function likeItBehind(line: Line, column: number, columns: number): string {
+  const { _data: data } = line;
+  const fg = data[column * 3 + 1]!;
+  const bg = data[column * 3 + 2]!;
+  const codes: number[] = [];
+  if ((bg & hasExtended) !== 0) return '';
+  for (let next = column + 1; next < columns; next++) {
+    const content = data[next * 3]!;
+    const code = content & character;
+    if (content >> widthShift !== 1 || (content & isCombined) !== 0 || code === 0 || code > 0xffff) break;
+    if (data[next * 3 + 1] !== fg || data[next * 3 + 2] !== bg) break;
+    codes.push(code);
+  }
+  return String.fromCharCode(...codes);
 }
 
 /** One of the two screens of a terminal. */

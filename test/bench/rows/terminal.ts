@@ -57,7 +57,7 @@ export const rows: Row[] = [
 async function job(context: BenchContext, measure: (open: Open) => Promise<number>, open?: Open) {
   const stack = await context.stack();
   const sshd: Sshd | undefined = open === undefined ? await startSshd() : undefined;
-  const { id } = await startSession(stack, { resources: { cpu: 1, mem: '256m' } });
+  const { id } = await startSession(stack, { resources: { cpu: 2, mem: '256m' } });
   return {
     round: async () => ({
       subject: await measure((script) => TypedTerminal.ours(stack, id, script)),
@@ -87,7 +87,9 @@ async function echoTimes(open: Open): Promise<number[]> {
 async function textRate(open: Open): Promise<number> {
   const terminal = await open(bulk);
   const ms = await terminal.typed('\n', ({ tail }) => tail.includes('the-end'));
+  const { heardBytes } = terminal;
   await terminal.stop();
+  if (heardBytes < textBytes) throw new Error(`only ${heardBytes} bytes of ${textBytes} were heard`);
   return textBytes / 1e3 / ms;
 }
 

@@ -33,6 +33,8 @@ export class TypedTerminal {
     const stream = socket.open(
       { op: 'terminal', terminalId: id, input: { writer: 'bench-writer', from: 0 }, window: { rows: 24, columns: 80 } },
       {
+        // As a client of the product grants by itself on a path like this.
+        grant: 4 * 1024 * 1024,
         onData: (channel, payload) => {
           if (channel === channels.stdout || channel === channels.stderr) made.#hear(payload);
         },
