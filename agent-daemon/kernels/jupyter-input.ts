@@ -6,7 +6,7 @@ import { Refusal } from '../../schema/errors.ts';
 import type { Timers } from '../../schema/ports.ts';
 import { runsWriter } from '../../schema/protocol/channels.ts';
 import type { Disk } from '../disk.ts';
-import type { Bell } from './bell.ts';
+import type { Bell } from '../bell.ts';
 import { InputJournal, type RecordBytes } from './input-journal.ts';
 import { toRequestRecord } from './jupyter-requests.ts';
 

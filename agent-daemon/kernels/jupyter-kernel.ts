@@ -8,7 +8,7 @@ import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import { bridgeChannel, BridgeNote, runsWriter } from '../../schema/protocol/channels.ts';
 import type { ProcessExit } from '../output/process-record.ts';
-import { Bell } from './bell.ts';
+import { Bell } from '../bell.ts';
 import { JupyterInput } from './jupyter-input.ts';
 import { JupyterReading } from './jupyter-reading.ts';
 import { requestsOf } from './jupyter-requests.ts';

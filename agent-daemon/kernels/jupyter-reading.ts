@@ -7,7 +7,7 @@ import type { ProcessSpool } from '../output/process-spool.ts';
 import { MergedReader } from '../output/merged-reader.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
 import type { OutputItem } from '../output/stream-reader.ts';
-import type { Bell } from './bell.ts';
+import type { Bell } from '../bell.ts';
 import { LastWords } from './last-words.ts';
 import { type LogRecord, RecordReader } from './records.ts';
 

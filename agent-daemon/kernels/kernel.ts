@@ -13,7 +13,7 @@ import type { Disk } from '../disk.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { Bell } from './bell.ts';
+import { Bell } from '../bell.ts';
 import { followLog } from './follow.ts';
 import { type Ask, type RunKernel, Runs } from './runs.ts';
 import type { Offsets, SavedKernel, SavedRecord, SavedRun, SavedRunnerKernel } from './saved.ts';

@@ -6,7 +6,7 @@ import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Timers } from '../../schema/ports.ts';
 import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
-import type { Bell } from './bell.ts';
+import type { Bell } from '../bell.ts';
 import type { Offsets, SavedRecord, SavedRun } from './saved.ts';
 
 /** How long a run that is over its time may take to heed its interrupt. */

@@ -2,6 +2,7 @@
 import type { ProcessSpool } from './process-spool.ts';
 import type { StreamName } from './segment.ts';
 import { type OutputItem, StreamReader } from './stream-reader.ts';
+import { whenDue } from '../wake.ts';
 
 interface Side {
   reader: StreamReader;
@@ -44,11 +45,15 @@ export class MergedReader {
 
   /** Resolves when there may be more, or nothing more will come, or `signal` aborts. */
   async whenMore(signal: AbortSignal): Promise<void> {
-    const woken = new AbortController();
-    const either = AbortSignal.any([signal, woken.signal]);
-    const open = this.#sides.filter(({ reader }) => !(reader.log.isFinal && reader.position >= reader.log.end));
-    if (open.length > 0) await Promise.race(open.map(({ reader }) => reader.log.whenBeyond(reader.position, either)));
-    woken.abort();
+    const readers = this.#sides.map(({ reader }) => reader);
+    const open = readers.filter(({ log, position }) => !(log.isFinal && position >= log.end));
+    const isDue = () => open.some(({ log, position }) => log.isBeyond(position));
+    if (open.length > 0)
+      await whenDue(
+        isDue,
+        open.map(({ log }) => log),
+        signal,
+      );
   }
 
   async close(): Promise<void> {

@@ -7,6 +7,7 @@
 import type { OutputPolicy } from '../../schema/api/session-parts.ts';
 import { type Batch, type Piece, toBatch, withBytes } from './batch.ts';
 import { type DiskFile, isDiskFull, writeFully } from '../disk.ts';
+import { type Changing, whenDue } from '../wake.ts';
 import type { Follower, StreamLogContext } from './log-context.ts';
 import { type Gap, type GapReason, encodeGap } from './record.ts';
 import { type Segment, type StreamName, recoverSegments, segmentBytesFor, segmentPath } from './segment.ts';
@@ -15,14 +16,14 @@ const maxBatchBytes = 1024 * 1024;
 /** How long a full disk is left alone before the next try. */
 const diskRetryMs = 1_000;
 
-export class StreamLog {
+export class StreamLog implements Changing {
   readonly dir: string;
   readonly stream: StreamName;
   readonly #policy: OutputPolicy;
   readonly #context: StreamLogContext;
   readonly #segments: Segment[];
   readonly #followers = new Set<Follower>();
-  readonly #waiting = new Set<() => void>();
+  readonly #listeners = new Set<() => void>();
   readonly #writers: { end: number; resolve: () => void; reject: (error: unknown) => void }[] = [];
   #file: DiskFile | undefined;
   /** Written and not on the disk yet; those that are not written to any more are closed after that. */
@@ -172,17 +173,20 @@ export class StreamLog {
     if (oldest === undefined || this.#mayDrop(oldest)) this.#unblock();
   }
 
-  /** Resolves when there is something behind `offset`, the log is final, or `signal` aborts. */
-  async whenBeyond(offset: number, signal: AbortSignal): Promise<void> {
-    while (this.#stored <= offset && !this.isFinal && !signal.aborted) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const wake = (): void => resolve();
-      this.#waiting.add(wake);
-      signal.addEventListener('abort', wake);
-      await promise;
-      signal.removeEventListener('abort', wake);
-      this.#waiting.delete(wake);
-    }
+  /** True when there is something behind `offset`, or nothing more comes. */
+  isBeyond(offset: number): boolean {
+    return this.#stored > offset || this.isFinal;
+  }
+
+  /** Resolves when that is so, or `signal` aborts. */
+  whenBeyond(offset: number, signal: AbortSignal): Promise<void> {
+    return whenDue(() => this.isBeyond(offset), [this], signal);
+  }
+
+  /** There is more, or nothing more comes. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** Brings what was written to the disk itself. */
@@ -430,6 +434,6 @@ export class StreamLog {
   }
 
   #wake(): void {
-    for (const resolve of this.#waiting) resolve();
+    for (const listener of this.#listeners) listener();
   }
 }

@@ -13,6 +13,7 @@ import type { Soon } from '../init/link-options.ts';
 import { LineReader, offsetSince, tailSourceOf } from '../output/line-reader.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamName } from '../output/segment.ts';
+import { whenDue } from '../wake.ts';
 import { keptFrom, namesOf, type StreamsOf, withSpool } from './streams.ts';
 
 /** Text that is sent at once. */
@@ -203,11 +204,10 @@ class LinePump {
   }
 
   async #whenMore(): Promise<void> {
-    const woken = new AbortController();
-    const either = AbortSignal.any([this.#options.closed, woken.signal]);
-    const open = this.#sides.filter(({ reader }) => !reader.isAtEnd);
-    await Promise.race(open.map(({ reader }) => reader.log.whenBeyond(reader.position, either)));
-    woken.abort();
+    const open = this.#sides.map(({ reader }) => reader).filter(({ isAtEnd }) => !isAtEnd);
+    const isDue = () => open.some(({ log, position }) => log.isBeyond(position));
+    const logs = open.map(({ log }) => log);
+    await whenDue(isDue, logs, this.#options.closed);
   }
 }
 

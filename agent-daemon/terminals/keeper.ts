@@ -9,11 +9,12 @@ import { TerminalWindow } from '../../schema/api/terminal-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import type { Log, Timers } from '../../schema/ports.ts';
 import { type Disk, readIfThere } from '../disk.ts';
-import { Bell } from '../kernels/bell.ts';
+import { Bell } from '../bell.ts';
 import type { Follower } from '../output/log-context.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import { StreamReader } from '../output/stream-reader.ts';
+import { whenDue } from '../wake.ts';
 import type { Size } from './saved.ts';
 import { PieceReader } from './piece-reader.ts';
 import type { ScreenPool } from './screen-pool.ts';
@@ -234,11 +235,9 @@ export class Keeper implements Follower {
   }
 
   /** Resolves when there is more output, the bell was rung, or `signal` aborts. */
-  async #more(turn: number, signal: AbortSignal): Promise<void> {
-    const woken = new AbortController();
-    const either = AbortSignal.any([signal, woken.signal]);
-    await Promise.race([this.#log.whenBeyond(this.#drawn, either), this.#bell.past(turn, either)]);
-    woken.abort();
+  #more(turn: number, signal: AbortSignal): Promise<void> {
+    const isDue = () => this.#log.isBeyond(this.#drawn) || this.#bell.turn > turn;
+    return whenDue(isDue, [this.#log, this.#bell], signal);
   }
 
   /** The screen is let go of: until there is something to draw, or somebody asks. */

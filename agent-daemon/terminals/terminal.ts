@@ -9,7 +9,7 @@ import type { Clock } from '../../schema/ports.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { AgentStream } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
-import { Bell } from '../kernels/bell.ts';
+import { Bell } from '../bell.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';

@@ -4,6 +4,7 @@ import type { TerminalEvent } from '../../schema/protocol/terminal.ts';
 import type { AgentStream } from '../dispatch.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import { StreamReader } from '../output/stream-reader.ts';
+import { whenDue } from '../wake.ts';
 import type { Terminal } from './terminal.ts';
 
 /** What the client has. */
@@ -70,7 +71,8 @@ async function follow(stream: AgentStream, terminal: Terminal, log: StreamLog, p
       if (item === undefined) {
         await sendSize(stream, terminal, place);
         if (log.isFinal && reader.position >= log.end) return true;
-        await more(log, reader.position, terminal, turn, stream.closed);
+        const isDue = () => log.isBeyond(reader.position) || terminal.bell.turn > turn;
+        await whenDue(isDue, [log, terminal.bell], stream.closed);
         continue;
       }
       await sendBytes(stream, terminal, place, item);
@@ -105,19 +107,6 @@ async function sendSize(stream: AgentStream, terminal: Terminal, place: Place): 
   if (rows === place.rows && columns === place.columns) return;
   Object.assign(place, { rows, columns });
   await send(stream, { kind: 'window', rows, columns });
-}
-
-async function more(
-  log: StreamLog,
-  from: number,
-  terminal: Terminal,
-  turn: number,
-  signal: AbortSignal,
-): Promise<void> {
-  const woken = new AbortController();
-  const either = AbortSignal.any([signal, woken.signal]);
-  await Promise.race([log.whenBeyond(from, either), terminal.bell.past(turn, either)]);
-  woken.abort();
 }
 
 export function send(stream: AgentStream, event: TerminalEvent): Promise<void> {

@@ -1,6 +1,6 @@
 /** Runs of the Execute API on kernels of Jupyter, over a real init and bridge and a kernel that does what it is told. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bell } from '../../../agent-daemon/kernels/bell.ts';
+import { Bell } from '../../../agent-daemon/bell.ts';
 import { JupyterRuns } from '../../../agent-daemon/kernels/jupyter-runs.ts';
 import { newId } from '../../../schema/ids.ts';
 import { printed } from '../../support/jupyter-messages.ts';

@@ -101,7 +101,7 @@ it('[S20] sends only lines of the pattern, of the times, and the last of those',
 it('[S20] finds a time by the beginnings of files, and reads at most one of them for nothing', async () => {
   const on = await bench(64 * 1024);
   for (let at = 0; at < 60; at++) await on.put('stdout', at, `${String(at).padEnd(1022)}\n`);
-  expect(on.spool.log('stdout').segments.length).toBeGreaterThan(10);
+  expect(on.spool.log('stdout').segments.length).toBeGreaterThan(6);
   const items = await ask(on, { sinceMs: 50 });
   expect(textsOf(items).map((text) => Number(text))).toEqual([50, 51, 52, 53, 54, 55, 56, 57, 58, 59]);
   const { length } = on.spool.log('stdout').segments.filter(({ firstTimeMs }) => firstTimeMs >= 50);

@@ -57,7 +57,7 @@ export const rows: Row[] = [
 async function job(context: BenchContext, measure: (open: Open) => Promise<number>, open?: Open) {
   const stack = await context.stack();
   const sshd: Sshd | undefined = open === undefined ? await startSshd() : undefined;
-  const { id } = await startSession(stack, { resources: { cpu: 2, mem: '256m' } });
+  const { id } = await startSession(stack, { resources: { cpu: 1, mem: '256m' } });
   return {
     round: async () => ({
       subject: await measure((script) => TypedTerminal.ours(stack, id, script)),
