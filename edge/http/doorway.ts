@@ -16,7 +16,7 @@ export interface DoorwayLimits {
   detail: string;
 }
 
-/** A request whose client went away is never told how its passage ended: it counts no longer than this. */
+/** A request whose client went away is never told how its passage ended, and never looks again: it counts no longer than this. */
 const longestPassageMs = 5_000;
 const firstGuessMs = 5;
 const shareOfNew = 1 / 8;
@@ -26,8 +26,8 @@ export class Doorway {
   readonly #ports: TurnPorts;
   /** Since when each is inside. */
   readonly #inside = new Set<{ sinceMs: number }>();
-  /** When each look of those that wait is due. */
-  #looks: number[] = [];
+  /** When each of those that wait looks next; later than that where the thread is busy. */
+  readonly #waiting = new Set<{ dueMs: number }>();
   #passageMs = firstGuessMs;
 
   constructor(limits: DoorwayLimits, ports: TurnPorts) {
@@ -37,8 +37,8 @@ export class Doorway {
 
   /** As many wait as are inside: who can come later should. */
   get isCrowded(): boolean {
-    const nowMs = this.#ports.clock.bootMs();
-    return this.#looks.filter((dueMs) => dueMs > nowMs).length >= this.#limits.atOnce;
+    this.#forgetGone();
+    return this.#waiting.size >= this.#limits.atOnce;
   }
 
   /** Milliseconds from one that is through to the next. */
@@ -63,14 +63,13 @@ export class Doorway {
     const untilMs = clock.bootMs() + waitMs;
     for (;;) {
       const nowMs = clock.bootMs();
-      for (const passage of this.#inside) if (passage.sinceMs < nowMs - longestPassageMs) this.#inside.delete(passage);
+      this.#forgetGone();
       if (this.#inside.size < atOnce) {
         const passage = { sinceMs: nowMs };
         this.#inside.add(passage);
         return passage;
       }
-      this.#looks = this.#looks.filter((dueMs) => dueMs > nowMs);
-      const before = this.#looks.length;
+      const before = this.#waiting.size;
       if (nowMs >= untilMs || before >= mostWaiting)
         throw new Refusal('edge_overloaded', detail, {
           retryAfterSeconds: Math.ceil((random.fraction() * spreadMs) / 1000) + 1,
@@ -78,8 +77,16 @@ export class Doorway {
       // Not all at the same moment.
       const guessMs = (1 + before / atOnce) * this.#passageMs * (0.5 + random.fraction());
       const lookMs = Math.min(Math.max(guessMs, 1), untilMs - nowMs);
-      this.#looks.push(nowMs + lookMs);
+      const look = { dueMs: nowMs + lookMs };
+      this.#waiting.add(look);
       await new Promise<void>((resolve) => void timers.after(lookMs, resolve));
+      this.#waiting.delete(look);
     }
+  }
+
+  #forgetGone(): void {
+    const goneMs = this.#ports.clock.bootMs() - longestPassageMs;
+    for (const passage of this.#inside) if (passage.sinceMs < goneMs) this.#inside.delete(passage);
+    for (const look of this.#waiting) if (look.dueMs < goneMs) this.#waiting.delete(look);
   }
 }
