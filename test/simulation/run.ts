@@ -34,7 +34,18 @@ export async function runSeed(
   seed: number,
   options: { events: number; without?: ReadonlySet<string>; onTrace?: (line: string) => void; sometimes?: Sometimes },
 ): Promise<Outcome> {
-  return new World({ ...options, seed, makeHost: makeSimHost }).run();
+  const uncaught: unknown[] = [];
+  const note = (error: unknown): void => void uncaught.push(error);
+  process.on('unhandledRejection', note);
+  try {
+    const outcome = await new World({ ...options, seed, makeHost: makeSimHost }).run();
+    // The process tells of it when it has nothing else to do.
+    await new Promise((resolve) => setImmediate(resolve));
+    outcome.violations.push(...uncaught.map((error) => `[uncaught] ${String(error)}`));
+    return outcome;
+  } finally {
+    process.off('unhandledRejection', note);
+  }
 }
 
 async function work({ seeds, events, first }: Part): Promise<PartDone> {
