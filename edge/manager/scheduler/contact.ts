@@ -163,7 +163,8 @@ function accept(turn: Turn, entry: AgentEntry, hello: ToEdgeHello): void {
   const row = turn.touch(entry);
   const { epoch, meta } = nextEpoch(turn.meta);
   turn.putMeta(meta);
-  if (row.epoch !== null) askFence(turn, entry);
+  // The hub that it came to, and it may come to no other, closes the control socket that this one replaces.
+  if (row.epoch !== null) turn.effects.push({ kind: 'fence', agentId: row.agentId, epoch: row.epoch });
   row.epoch = epoch;
   row.joinCounter = hello.counter;
   row.attemptId = hello.attemptId;

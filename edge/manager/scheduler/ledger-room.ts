@@ -114,9 +114,9 @@ export class LedgerRoom implements LedgerRpc {
         return;
       }
       case 'fence': {
-        const { agentId, epoch } = effect;
+        const { agentId, epoch, controlHub } = effect;
         await durably(ports.failpoints, 'ledger.fence', async () => {
-          await ports.controlHub(effect.controlHub).fence(agentId, epoch);
+          if (controlHub !== undefined) await ports.controlHub(controlHub).fence(agentId, epoch);
           await ports.dataHubOf(agentId).fence(agentId, epoch);
           this.#core.fenced(agentId, epoch);
         });

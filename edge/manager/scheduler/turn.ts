@@ -19,7 +19,8 @@ import type { LedgerTimers } from './timers.ts';
 /** What must happen after the commit. All of it may be lost in a crash: the alarm makes it again. */
 export type Effect =
   | { kind: 'intents'; controlHub: string; agentId: string; epoch: number; intents: Intent[] }
-  | { kind: 'fence'; controlHub: string; agentId: string; epoch: number }
+  /** Without a `controlHub`: only its data sockets are to be closed. */
+  | { kind: 'fence'; controlHub?: string; agentId: string; epoch: number }
   | { kind: 'liveness'; controlHub: string; agentIds: string[] }
   | { kind: 'outbox' };
 

@@ -17,13 +17,13 @@ describe('the epoch', () => {
     expect(Math.floor(epochs[0]! / 2 ** 20)).toBe(Math.floor(Date.UTC(2026, 10, 24) / 1000));
   });
 
-  it('has older sockets fenced when a newer one is accepted', () => {
+  it('has older data sockets fenced when a newer control socket is accepted, and its hub replaces the older one', () => {
     const world = new World();
     const agent = new FakeAgent(world);
     const { epoch } = agent.attach();
     world.take('fence');
     agent.attach();
-    expect(world.take('fence')).toEqual([{ kind: 'fence', controlHub: 'hub', agentId: agent.agentId, epoch }]);
+    expect(world.take('fence')).toEqual([{ kind: 'fence', agentId: agent.agentId, epoch }]);
   });
 });
 
