@@ -39,7 +39,7 @@ type StreamName = 'stdout' | 'stderr';
 /** What is known of a run while it is followed. */
 interface Run {
   id: string;
-  request: Exclude<ExecuteRequest, { mode: 'batch' }>;
+  request: ExecuteRequest;
   code: string;
   /** What it is given for each line that it asks for, and where it asked. */
   answers: readonly string[];
@@ -66,6 +66,8 @@ const againMs = 1_000;
 const mostTries = 80;
 /** As often in a row the end may overtake output that came in another order. */
 const mostDoubts = 8;
+/** Between the steps of a batch. */
+const andThen = ' && ';
 /** Lines of a run that is to fill more than a spool. */
 const floodLines = 6_000;
 
@@ -107,7 +109,7 @@ export class Coder {
     const id = `${this.name}-${this.#runs}`;
     const run: Run = {
       id,
-      request: { mode: this.#isCompletion(code) ? 'complete' : 'query', code },
+      request: requestOf(code),
       code,
       answers: Array.from({ length: askedLines }, (_, line) => `line ${line} of ${id}`),
       askedAt: [],
@@ -139,7 +141,10 @@ export class Coder {
   #drawCode(): string {
     const { chance } = this.#ports;
     const u = chance.next();
-    if (u < 0.6) return `print ${chance.integer(0, 20)} ${chance.integer(50, 3_000)}`;
+    const print = () => `print ${chance.integer(0, 20)} ${chance.integer(50, 3_000)}`;
+    if (u < 0.45) return print();
+    // A batch of two steps.
+    if (u < 0.6) return [chance.isTrue(0.2) ? 'nonsense' : print(), print()].join(andThen);
     if (u < 0.7) return `print ${floodLines} 0`;
     if (u < 0.9) return 'ask';
     return u < 0.95 ? 'nonsense' : `die ${chance.integer(0, 3)}`;
@@ -154,10 +159,6 @@ export class Coder {
     if (u < 0.7) return 'ask';
     const [few] = chance.pick([['big'], ['lose'], ['too-large'], ['fail'], ['stay'], ['die 3'], ['crash'], ['pri']])!;
     return few!;
-  }
-
-  #isCompletion(code: string): boolean {
-    return code === 'pri';
   }
 
   async #follow(run: Run, isAgain: boolean): Promise<ExecuteOutcome> {
@@ -273,10 +274,13 @@ export class Coder {
     const wanted = textOf(run);
     if (!run.hasGap && (isWhole ? run.text !== wanted : !wanted.startsWith(run.text)))
       violated(`[K1] ${what} shows ${run.text.length} bytes of ${wanted.length}, or others`);
-    const wasRun = times(placement, run.id);
+    const parts = run.request.mode === 'batch' ? [`${run.id}.build`, `${run.id}.exec`] : [run.id];
+    const wasRun = parts.reduce((sum, part) => sum + times(placement, part), 0);
     // Where its answer is missing it may have been a refusal.
     const isUnknown = statusOf !== undefined && run.hasGap && exitCode !== 0;
-    if (reason === 'finished' && wasRun !== 1 && !(isUnknown && wasRun === 0))
+    const steps = stepsDone(run.code).length;
+    const mayBe = isWhole ? wasRun === steps : wasRun >= 1 && wasRun <= steps;
+    if (reason === 'finished' && !mayBe && !(isUnknown && wasRun === 0))
       violated(`[K2] ${what} was carried out ${wasRun} times`);
     if (statusOf !== undefined && reason === 'finished' && !run.hasGap) {
       if (statusOf(placement, run.id) !== exitCode)
@@ -286,14 +290,35 @@ export class Coder {
     }
     if (reason !== 'finished') sometimes.reached('a run ended with its kernel');
     if (exitCode === 130) sometimes.reached('a run was interrupted');
+    if (isWhole && steps > 1) sometimes.reached('a run of several steps did them all');
     if (isWhole && run.code === 'ask') sometimes.reached('a run was given the line that it asked for');
     if (statusOf !== undefined && run.hasGap && reason === 'finished')
       sometimes.reached('a run of a kernel of Jupyter ended though messages were missing');
   }
 }
 
+/** The steps of a run, one after the other. */
+function stepsOf(code: string): string[] {
+  return code.split(andThen);
+}
+
+/** Those that are done when nothing comes between: none behind one that fails. */
+function stepsDone(code: string): string[] {
+  const steps = stepsOf(code);
+  return steps.slice(0, 1 + steps.findIndex((step, at) => step === 'nonsense' || at + 1 === steps.length));
+}
+
+function requestOf(code: string): ExecuteRequest {
+  const [build = '', exec] = stepsOf(code);
+  if (exec !== undefined) return { mode: 'batch', clean: '', build: `build ${build}`, exec: `exec ${exec}` };
+  return { mode: code === 'pri' ? 'complete' : 'query', code };
+}
+
 /** What a run prints, whole. */
 function textOf({ id, code, answers }: Run): string {
   if (code === 'big') return bigText(id);
-  return textOfRun(id, code === 'stay' || code === 'too-large' ? 'print 1 0' : code, answers);
+  if (code === 'stay' || code === 'too-large') return textOfRun(id, 'print 1 0', answers);
+  return stepsDone(code)
+    .map((step) => textOfRun(id, step, answers))
+    .join('');
 }

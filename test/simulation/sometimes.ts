@@ -94,6 +94,7 @@ export const rareCases = [
   'a run ended with its kernel',
   'a run was interrupted',
   'a run was given the line that it asked for',
+  'a run of several steps did them all',
   'the output of a run had a gap',
   // kernels of Jupyter
   'a run of a kernel of Jupyter ended though messages were missing',

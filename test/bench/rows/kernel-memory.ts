@@ -157,11 +157,11 @@ async function openChannels(
   return sockets;
 }
 
-/** The token of a member of the administrator's project. */
+/** The token of somebody who may use what others have in the administrator's project. */
 async function newPerson({ client }: Stack, n: number): Promise<string> {
   const me = (await client.api('GET', '/v1/whoami')) as { projects: { id: string }[] };
   const { id } = (await client.api('POST', '/v1/users', { email: `bench-${n}@example.test` })) as { id: string };
-  await client.api('PUT', `/v1/projects/${me.projects[0]!.id}/members/${id}`, { role: 'member' });
+  await client.api('PUT', `/v1/projects/${me.projects[0]!.id}/members/${id}`, { role: 'project-admin' });
   return ((await client.api('POST', `/v1/users/${id}/tokens`, { name: 'bench' })) as { token: string }).token;
 }
 

@@ -5,6 +5,8 @@
  *   print N EVERY_MS   N lines, one each EVERY_MS
  *   ask                asks for two lines, and prints each when it comes
  *   die CODE           the interpreter ends
+ *
+ * A step of a batch is `build` or `exec` and such a word.
  */
 import type { Interpreter, InterpreterPorts } from './interpreters.ts';
 
@@ -125,8 +127,9 @@ class ModelKernel implements Interpreter {
 
   #run(frame: Frame): void {
     this.#current = frame;
-    this.#ports.ran(frame.id);
-    const [word, first, second] = frame.payload.split(' ');
+    const words = frame.payload.split(' ');
+    this.#ports.ran(frame.verb === 'shell' ? `${frame.id}.${words.shift()}` : frame.id);
+    const [word, first, second] = words;
     if (word === 'print') this.#print(frame, Number(first), Number(second), 0);
     else if (word === 'ask') {
       this.#linesLeft = askedLines;
