@@ -1,6 +1,7 @@
 /**
  * What agents tell of their sessions. An agent can only speak of the placement that it holds: anything about another
- * session or generation changes nothing, except that slots it still blocked may become free.
+ * session or generation changes nothing, except that slots it still blocked may become free, and that it has to remove what it
+ * runs and is not to have.
  */
 import { starts } from '../../../schema/api/session-parts.ts';
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
@@ -18,10 +19,28 @@ export function applyEvent(turn: Turn, entry: AgentEntry, event: AgentEvent): vo
   const { agentId } = entry.row;
   const { kind } = event.body;
   if (kind === 'ended' || kind === 'failed' || kind === 'removed') turn.release(agentId, row, event.generation);
-  if (row.agentId !== agentId || row.generation !== event.generation || row.endedAtMs !== null) return;
+  if (row.agentId !== agentId || row.generation !== event.generation || row.endedAtMs !== null) {
+    if (kind === 'running') removeAgain(turn, entry, row, event.generation);
+    return;
+  }
   // Whoever speaks is not missing.
   if (row.state !== 'TERMINATING') row.again = null;
   applyCurrent(turn, row, event.body);
+}
+
+/**
+ * It runs what is over. That was told to a copy of the machine, or to what stood there before an old state came back. Of what
+ * was never placed on it an agent may say what it likes.
+ */
+function removeAgain(turn: Turn, entry: AgentEntry, row: SessionRow, generation: number): void {
+  const { agentId, state } = entry.row;
+  const wasPlaced = row.trail.some((step) => step.agentId === agentId && step.generation === generation);
+  if (state === 'revoked' || !wasPlaced) return;
+  const isOrdered = entry.intents.some(
+    ({ sessionId, generation: of, order }) =>
+      sessionId === row.sessionId && of === generation && order.kind === 'remove',
+  );
+  if (!isOrdered) turn.order(entry, row, generation, row.purge ? { kind: 'remove', purge: true } : { kind: 'remove' });
 }
 
 function applyCurrent(turn: Turn, row: SessionRow, body: AgentEvent['body']): void {

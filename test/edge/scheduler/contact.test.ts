@@ -136,6 +136,30 @@ describe('an agent that goes silent', () => {
     world.checkReservations();
   });
 
+  it('removes what it runs though it is over, as a machine does whose copy was told so, and is told once', () => {
+    const { world, agent, id } = running();
+    world.ledger.terminate(id, { graceMs: 0, force: false, reason: 'stopped' });
+    agent.acknowledge();
+    agent.tell(id, 1, { kind: 'ended', reason: 'stopped' });
+    expect(agent.acknowledge()).toMatchObject([{ sessionId: id, generation: 1, order: { kind: 'remove' } }]);
+    agent.tell(id, 1, { kind: 'removed' });
+    expect(agent.receive()).toEqual([]);
+    for (let times = 2; times > 0; times--) agent.tell(id, 1, { kind: 'running', containerId: 'c' });
+    expect(agent.acknowledge()).toMatchObject([{ sessionId: id, generation: 1, order: { kind: 'remove' } }]);
+    expect(world.state(id)).toBe('TERMINATED');
+    world.checkReservations();
+  });
+
+  it('is ordered nothing of what was never placed on it, whatever it says', () => {
+    const { world, agent, id } = running();
+    const other = new FakeAgent(world);
+    other.attach();
+    for (const generation of [1, 2, 3]) other.tell(id, generation, { kind: 'running', containerId: 'c' });
+    agent.tell(id, 2, { kind: 'running', containerId: 'c' });
+    expect(other.receive()).toEqual([]);
+    expect(agent.receive()).toEqual([]);
+  });
+
   it('goes on with restartable work when it is back before the lease is over', () => {
     const { world, agent, id } = running({ leaseMs: lease });
     world.pass(lease, agent.gone);
