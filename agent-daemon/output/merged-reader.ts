@@ -2,7 +2,7 @@
 import type { ProcessSpool } from './process-spool.ts';
 import type { StreamName } from './segment.ts';
 import { type OutputItem, StreamReader } from './stream-reader.ts';
-import { whenDue } from '../wake.ts';
+import { whenMoreOf } from './when-more.ts';
 
 interface Side {
   reader: StreamReader;
@@ -47,13 +47,7 @@ export class MergedReader {
   async whenMore(signal: AbortSignal): Promise<void> {
     const readers = this.#sides.map(({ reader }) => reader);
     const open = readers.filter(({ log, position }) => !(log.isFinal && position >= log.end));
-    const isDue = () => open.some(({ log, position }) => log.isBeyond(position));
-    if (open.length > 0)
-      await whenDue(
-        isDue,
-        open.map(({ log }) => log),
-        signal,
-      );
+    if (open.length > 0) await whenMoreOf(open, signal);
   }
 
   async close(): Promise<void> {

@@ -13,7 +13,7 @@ import type { Soon } from '../init/link-options.ts';
 import { LineReader, offsetSince, tailSourceOf } from '../output/line-reader.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamName } from '../output/segment.ts';
-import { whenDue } from '../wake.ts';
+import { whenMoreOf } from '../output/when-more.ts';
 import { keptFrom, namesOf, type StreamsOf, withSpool } from './streams.ts';
 
 /** Text that is sent at once. */
@@ -203,11 +203,9 @@ class LinePump {
     await this.#writer.write({ kind: 'at', ...at });
   }
 
-  async #whenMore(): Promise<void> {
+  #whenMore(): Promise<void> {
     const open = this.#sides.map(({ reader }) => reader).filter(({ isAtEnd }) => !isAtEnd);
-    const isDue = () => open.some(({ log, position }) => log.isBeyond(position));
-    const logs = open.map(({ log }) => log);
-    await whenDue(isDue, logs, this.#options.closed);
+    return whenMoreOf(open, this.#options.closed);
   }
 }
 

@@ -6,7 +6,7 @@
 import { starts } from '../../../schema/api/session-parts.ts';
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { AgentEvent } from '../../../schema/protocol/events.ts';
-import { backToQueue, finish, giveUp, startAttempts } from './dispatch.ts';
+import { backToQueue, finish, giveUp, removalOf, startAttempts } from './dispatch.ts';
 import type { AgentEntry } from './heap.ts';
 import type { Turn } from './turn.ts';
 
@@ -40,7 +40,7 @@ function removeAgain(turn: Turn, entry: AgentEntry, row: SessionRow, generation:
     ({ sessionId, generation: of, order }) =>
       sessionId === row.sessionId && of === generation && order.kind === 'remove',
   );
-  if (!isOrdered) turn.order(entry, row, generation, row.purge ? { kind: 'remove', purge: true } : { kind: 'remove' });
+  if (!isOrdered) turn.order(entry, row, generation, removalOf(row));
 }
 
 function applyCurrent(turn: Turn, row: SessionRow, body: AgentEvent['body']): void {

@@ -177,5 +177,10 @@ export function finish(turn: Turn, row: SessionRow, event: 'end' | 'fail', reaso
   const entry = row.agentId === null ? undefined : turn.heap.agents.get(row.agentId);
   if (!turn.move(row, event, reason) || !entry || entry.row.state === 'revoked') return;
   turn.dropIntents(entry, ({ sessionId, order }) => sessionId === row.sessionId && order.kind === 'create');
-  turn.order(entry, row, row.generation, row.purge ? { kind: 'remove', purge: true } : { kind: 'remove' });
+  turn.order(entry, row, row.generation, removalOf(row));
+}
+
+/** The order to clean up after a session that is over. */
+export function removalOf({ purge }: SessionRow): { kind: 'remove'; purge?: true } {
+  return purge ? { kind: 'remove', purge: true } : { kind: 'remove' };
 }
