@@ -61,6 +61,8 @@ export class Kernel implements RunKernel {
   #saved: SavedRunnerKernel;
   #heard = nothing();
   #isReady = false;
+  /** It had ended before this agent took it up: nothing is given to it, whatever its log says. */
+  #isOver = false;
   #version: string | undefined;
   #death: KernelView['death'];
   /** All before was read, and belongs to runs that ended. */
@@ -81,7 +83,7 @@ export class Kernel implements RunKernel {
       timers,
       bell: this.bell,
       save: (record) => owner.save(record),
-      isReady: () => this.#isReady,
+      isReady: () => this.#isReady && !this.#isOver,
       death: () => this.#death,
       give: (run) => this.#give(run),
       signal: (name) => (name === 'kill' ? this.#signal('SIGKILL', 'session') : this.#signal('SIGINT', 'group')),
@@ -135,11 +137,11 @@ export class Kernel implements RunKernel {
     const { sessionId, generation } = this.#owner;
     const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
     await kept?.done();
-    const isOver = kept?.spool.record.exit !== undefined;
+    this.#isOver = kept?.spool.record.exit !== undefined;
     // The agent died before it knew that the process was there; asking for it again is harmless.
-    if (kept === undefined || (!isOver && this.#saved.frame.at === 0)) return this.start();
+    if (kept === undefined || (!this.#isOver && this.#saved.frame.at === 0)) return this.start();
     this.#follow(current?.begun?.from ?? this.#settled);
-    if (!isOver) this.#write(this.#saved.frame);
+    if (!this.#isOver) this.#write(this.#saved.frame);
   }
 
   /** Resolves when its interpreter is there, it is dead, or `signal` aborts. */
@@ -191,6 +193,7 @@ export class Kernel implements RunKernel {
     this.#saved = { ...this.#saved, starts: starts + 1, startedAtMs, frame };
     await this.#owner.save({ kernel: { kernelId, starts: starts + 1, startedAtMs, frame } });
     this.#isReady = false;
+    this.#isOver = false;
     this.#death = undefined;
     this.#version = undefined;
     this.#settled = { stdout: 0, stderr: 0 };

@@ -44,13 +44,18 @@ export class KernelBench extends InitBench {
     super('krn');
   }
 
+  /** File of what is kept of kernels and runs. */
+  get kernelsPath(): string {
+    return `${this.dir.path}/kernels`;
+  }
+
   protected async begin(): Promise<void> {
     this.kernels = new SessionKernels(
       {
         sessionId,
         generation: 1,
-        path: `${this.dir.path}/kernels`,
-        wereLeft: existsSync(`${this.dir.path}/kernels`),
+        path: this.kernelsPath,
+        wereLeft: existsSync(this.kernelsPath),
         initPath: this.initPath,
         kernelInAdvance: () => this.kernelInAdvance,
         startsSpec: (name) => void this.startedSpecs.push(name),

@@ -1,4 +1,5 @@
 /** The kernels of a session as clients see them, over a real init and real interpreters. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../../schema/ids.ts';
 import { byTier, tier } from '../../support/tier.ts';
@@ -297,6 +298,30 @@ describe('after the death of the agent', () => {
       expect(await again.outcome()).toEqual({ reason: 'exited', exitCode: 9 });
       expect(again.text()).toBe('begun\nend\n');
       expect(await own.list()).toMatchObject([{ state: 'dead', death: { exitCode: 9 } }]);
+    } finally {
+      await own.stop();
+    }
+  });
+});
+
+describe('after the host lost its power', () => {
+  it('what still waits is not run, and is given nothing of a run that nobody knows of any more', async () => {
+    const own = await new KernelBench().start();
+    try {
+      const id = kernelId();
+      await own.act(id, { kind: 'start', language: 'python' });
+      const kept = readFileSync(own.kernelsPath);
+      const code = 'import os, threading\nprint("unknown")\nthreading.Timer(0.2, lambda: os._exit(9)).start()';
+      const lost = own.run(code, { kernelId: id });
+      expect(await lost.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      await own.leave();
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      writeFileSync(own.kernelsPath, kept);
+      await own.start();
+      const next = own.run('print("next")', { kernelId: id });
+      expect(await next.outcome()).toEqual({ reason: 'exited', exitCode: 9 });
+      expect(next.events.map(({ kind }) => kind)).toEqual(['finished']);
+      await expect(own.execute({ runId: lost.runId }).done).rejects.toMatchObject({ code: 'kernel_run_not_found' });
     } finally {
       await own.stop();
     }
