@@ -16,6 +16,8 @@ export class EngineEvents {
   readonly lives = new Map<string, ContainerLife>();
   readonly #docker: Docker;
   readonly #seen = new Set<string>();
+  /** What is still asked of the engine about what it said. */
+  readonly #asked = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   /** Rejects at the stop: whatever the loop waits for then, an engine that hangs included, it waits no longer. */
   readonly #stopped: Promise<never>;
@@ -37,6 +39,7 @@ export class EngineEvents {
   /** Looks at what exists now, so that lives are up to date even if an event is still on its way. */
   async settle(): Promise<void> {
     await this.#list();
+    await Promise.all(this.#asked);
   }
 
   async stop(): Promise<void> {
@@ -96,7 +99,10 @@ export class EngineEvents {
     if (event.Action === 'create') life.createdMs = atMs;
     // One that was started in advance begins as a session's when it gets its name.
     const begins = event.Action === 'start' || event.Action === 'rename';
-    if (begins && !(last?.endMs === undefined && last !== undefined)) life.runs.push({ startMs: atMs });
+    if (begins && !(last?.endMs === undefined && last !== undefined)) {
+      life.runs.push({ startMs: atMs });
+      if (last !== undefined) this.#doubt(life, last);
+    }
     if (event.Action === 'die' && last !== undefined) last.endMs ??= atMs;
     if (event.Action === 'destroy') {
       if (last !== undefined) last.endMs ??= atMs;
@@ -123,6 +129,25 @@ export class EngineEvents {
       const last = life.runs.at(-1);
       if (last !== undefined) last.endMs ??= life.removedMs;
     }
+  }
+
+  /**
+   * An engine that died within a start knows nothing of it. At the next start it ends what ran, tells that end two seconds
+   * later as that of what runs now, and then that this began: one start, which its own note of the time shows.
+   */
+  #doubt(life: ContainerLife, before: ContainerLife['runs'][number]): void {
+    const asked = this.#docker
+      .getContainer(life.containerId)
+      .inspect()
+      .then(({ State }) => {
+        if (!State.Running || Date.parse(State.StartedAt) >= (before.endMs ?? 0)) return;
+        life.runs.pop();
+        delete before.endMs;
+      })
+      // It is gone, or the engine does not answer: what it said stands.
+      .catch(() => undefined)
+      .finally(() => this.#asked.delete(asked));
+    this.#asked.add(asked);
   }
 
   #lifeOf(containerId: string, name: string): ContainerLife | undefined {
