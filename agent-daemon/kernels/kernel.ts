@@ -48,8 +48,8 @@ interface Heard {
   /** Where it ends on each stream, once that was read. */
   ends: Partial<Offsets>;
   exitCode: number | undefined;
-  /** Id of the question whether the kernel is idle, if that was asked. */
-  question: string | undefined;
+  /** The question whether the kernel is idle, if that was asked: its id, and the steps that are done when it is. */
+  question: { id: string; steps: number } | undefined;
 }
 
 const nothing = (): Heard => ({ ends: {}, exitCode: undefined, question: undefined });
@@ -305,8 +305,9 @@ export class Kernel implements RunKernel {
       this.#answered(run, undefined);
       return;
     }
-    if (stream !== 'stdout' || id !== question) return;
-    // It is idle, and what said how the run ended is missing.
+    // A step that told its end since needs no answer, which may come while the next one is under way.
+    if (stream !== 'stdout' || id !== question?.id || run.answered.length >= question.steps) return;
+    // It is idle, and what said how the step ended is missing.
     ends.stdout ??= offset;
     ends.stderr ??= this.#seen.stderr;
     this.#answered(run, undefined);
@@ -329,9 +330,12 @@ export class Kernel implements RunKernel {
 
   /** Output is missing: the kernel is asked to say when it is idle, since it may have said so there. */
   #missed(): void {
-    if (this.#runs.current === undefined) return;
-    this.#heard.question = `-${++this.#questions}`;
-    this.#ask(toFrame('mark', this.#heard.question, ''), undefined).catch((error: unknown) => this.#failed(error));
+    const run = this.#runs.current;
+    if (run === undefined) return;
+    // The answer to a question of an earlier agent, which is read again, is another.
+    const id = `-${this.#saved.frame.at}-${++this.#questions}`;
+    this.#heard.question = { id, steps: run.asked };
+    this.#ask(toFrame('mark', id, ''), undefined).catch((error: unknown) => this.#failed(error));
   }
 
   #died({ exitCode, signal, reason }: ProcessExit): void {

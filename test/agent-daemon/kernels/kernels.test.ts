@@ -1,5 +1,5 @@
 /** The kernels of a session as clients see them, over a real init and real interpreters. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../../schema/ids.ts';
 import { byTier, tier } from '../../support/tier.ts';
@@ -209,17 +209,34 @@ describe.each(['python', 'node', 'bash'] as const)('%s that is interrupted', (la
   });
 });
 
-/** A disk that takes no new file while it is full. */
+const isFullNow = () => Promise.reject(Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }));
+
+/** A disk that has no room for some files. */
 class FullDisk extends KernelBench {
-  isFull = true;
+  /** While it is full: for a new file of what kernels run, or for output. */
+  isFullFor: 'kernels' | 'output' | undefined;
+  refusedWrites = 0;
 
   override ports() {
     const ports = super.ports();
     const { disk } = ports;
-    const open: typeof disk.open = (path, ...how) =>
-      this.isFull && path.endsWith('/kernels')
-        ? Promise.reject(Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }))
-        : disk.open(path, ...how);
+    const open: typeof disk.open = async (path, ...how) => {
+      if (this.isFullFor === 'kernels' && path === this.kernelsPath) return isFullNow();
+      const file = await disk.open(path, ...how);
+      if (!path.startsWith(`${this.dir.path}/output/`)) return file;
+      const write: typeof file.write = (...what) => {
+        if (this.isFullFor !== 'output') return file.write(...what);
+        this.refusedWrites++;
+        return isFullNow();
+      };
+      return new Proxy(file, {
+        get: (of, name) => {
+          if (name === 'write') return write;
+          const found = Reflect.get(of, name) as unknown;
+          return typeof found === 'function' ? found.bind(of) : found;
+        },
+      });
+    };
     return { ...ports, disk: { ...disk, open } };
   }
 }
@@ -227,12 +244,43 @@ class FullDisk extends KernelBench {
 describe('a full disk', () => {
   it('at the first run refuses that, and is forgotten when it is full no more', async () => {
     const own = new FullDisk();
+    own.isFullFor = 'kernels';
     await own.start();
     try {
       await expect(own.run('1').done).rejects.toMatchObject({ code: 'ENOSPC' });
-      own.isFull = false;
+      own.isFullFor = undefined;
       const run = own.run('1');
       expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+    } finally {
+      await own.stop();
+    }
+  });
+});
+
+describe('a full disk under the output', () => {
+  it('of one step of a batch does not end the next one before it is done', async () => {
+    const own = await new FullDisk().start();
+    try {
+      const id = kernelId();
+      await own.act(id, { kind: 'start', language: 'bash' });
+      const wait = 'while [ ! -e on ]; do sleep 0.02; done';
+      const build = `echo built; ${wait}; while [ -e on ]; do echo more; sleep 0.02; done`;
+      const request = { mode: 'batch' as const, clean: '', build, exec: 'sleep 0.5; echo done' };
+      const batch = own.execute({ runId: freshRunId(), kernelId: id, request });
+      await batch.whenText('built');
+      own.isFullFor = 'output';
+      const go = `${own.dir.path}/home/on`;
+      writeFileSync(go, '');
+      await until(() => own.refusedWrites > 0, { what: 'output to be lost' });
+      own.isFullFor = undefined;
+      await batch.whenText('more');
+      rmSync(go);
+      expect(await batch.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(batch.events.map(({ kind }) => kind)).toContain('gap');
+      expect(batch.text()).toMatch(/^built\n(more\n)+done\n$/);
+      const next = own.run('echo next', { kernelId: id });
+      expect(await next.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(next.text()).toBe('next\n');
     } finally {
       await own.stop();
     }
