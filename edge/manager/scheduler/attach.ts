@@ -44,18 +44,16 @@ export function judgeJoin(
       detail: 'An administrator has to approve it: causeway agent approve.',
     };
   if (row.joinIncarnation !== meta.incarnation) return { kind: 'accept' };
-  if (hello.counter === row.joinCounter + 1) return { kind: 'accept' };
-  // The hello may have been long on its way, and overtaken by those of newer sockets: an honest agent's counter is old then,
-  // or that of the newer socket, and what it says it has is old in any case. A copy comes again, on a socket that is newer.
-  const isOvertaken = openedAtMs < (row.connectedAtMs ?? 0);
-  const isRepeat = hello.counter === row.joinCounter && hello.attemptId === row.attemptId;
-  if (isRepeat && !isOvertaken) return { kind: 'accept' };
-  if (isOvertaken)
+  // The hello may have been long on its way, and overtaken by those of newer sockets: what it says it has is old, and so may
+  // its counter be. Who sent it dials again if it still can; a copy is told by its counter on a socket that is newer.
+  if (openedAtMs < (row.connectedAtMs ?? 0))
     return {
       kind: 'refuse',
       code: 'agent_epoch_stale',
       detail: 'A newer connection was accepted meanwhile: dial again.',
     };
+  const isRepeat = hello.counter === row.joinCounter && hello.attemptId === row.attemptId;
+  if (hello.counter === row.joinCounter + 1 || isRepeat) return { kind: 'accept' };
   return {
     kind: 'suspend',
     code: 'agent_identity_conflict',

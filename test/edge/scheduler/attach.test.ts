@@ -102,6 +102,26 @@ describe('[M2] the join counter', () => {
     expect(agent.hello(agent.counter, agent.lastAttempt, agent.holding([id, 1]))).toMatchObject({ accepted: true });
   });
 
+  it('does not take a late hello with the next counter either: who sent it may be gone', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.attach();
+    const id = world.admit();
+    agent.run(id);
+    // A copy of the machine said it and lost its power; the original came meanwhile, on a newer socket.
+    const openedAtMs = world.nowMs;
+    const copy = newId('attempt', world.nowMs, world.bytes(10));
+    const { counter } = agent;
+    world.nowMs += 1;
+    expect(agent.hello(counter, agent.lastAttempt, agent.holding([id, 1]))).toMatchObject({ accepted: true });
+    const late = agent.hello(counter + 1, copy, [], agent.approved, openedAtMs);
+    expect(late).toMatchObject({ accepted: false, code: 'agent_epoch_stale' });
+    world.pass(world.timers.missingMs + 15_000, agent.alive);
+    expect(world.state(id)).toBe('RUNNING');
+    // One that lives comes again.
+    expect(agent.hello(counter + 1, copy, agent.holding([id, 1]))).toMatchObject({ accepted: true });
+  });
+
   it('has an agent that is approved anew tell from the beginning: a copy may have told under its numbers', () => {
     const world = new World();
     const agent = new FakeAgent(world);
