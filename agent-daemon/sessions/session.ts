@@ -9,28 +9,19 @@ import type { ProcessExit as InitExit } from '../init/messages.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { type ImageFacts, RuntimeError } from '../runtime/runtime.ts';
-import {
-  type CreatedContainer,
-  createContainer,
-  findOurs,
-  makeHome,
-  removeContainer,
-  settleIn,
-  startContainer,
-} from './container.ts';
+import type { ImageFacts } from '../runtime/runtime.ts';
+import { findOurs, removeContainer } from './container.ts';
 import { Deadline, pause } from '../deadline.ts';
 import { type EndCause, endOfContainer, endOfMain, reasonOfExit } from './end.ts';
 import type { SessionHost } from './host.ts';
-import { findOrPull } from './image-step.ts';
 import { hasMain, mainArgv, mainProcessId, mainSpawn, recordOf } from './main-process.ts';
-import { type Came, moveIn, moveOut } from './moving.ts';
 import type { End, PlacementFile, StopOrder } from './placement.ts';
 import { PlacementRecord } from './placement-record.ts';
 import type { SessionKernels } from '../kernels/session-kernels.ts';
 import type { SessionTerminals } from '../terminals/session-terminals.ts';
 import { makeKernels, startMainKernel } from './kernels.ts';
 import { Running } from './running.ts';
+import { type MainProcess, SessionStart } from './start.ts';
 import { toStartRefusal } from './start-refusal.ts';
 import { step } from './step.ts';
 import { makeTerminals } from './terminals.ts';
@@ -53,11 +44,7 @@ export class Session {
   readonly #ended = Promise.withResolvers<void>();
   readonly #abandoned = new AbortController();
   readonly #startRecorded = Promise.withResolvers<void>();
-  #image: ImageFacts | undefined;
-  /** How it got its container, as far as this run of the agent knows. */
-  #came: Came | undefined;
-  /** A container that was started in advance gets its name. */
-  #settling: ReturnType<typeof settleIn> | undefined;
+  readonly #start: SessionStart;
   #isEnding = false;
   #isRemoved = false;
   #leaseExpired = false;
@@ -79,6 +66,7 @@ export class Session {
       },
       leaseExpired: () => this.#onLeaseExpired(),
     });
+    this.#start = new SessionStart(host, record, this.#running);
     this.kernels = makeKernels(this, host);
     this.terminals = makeTerminals(this, host);
     if (this.state === 'ended') this.#ended.resolve();
@@ -119,10 +107,8 @@ export class Session {
   }
 
   /** The image's facts. */
-  async image(): Promise<ImageFacts | undefined> {
-    const { imageId } = this.placement;
-    if (this.#image === undefined && imageId !== undefined) this.#image = await this.#host.runtime.findImage(imageId);
-    return this.#image;
+  image(): Promise<ImageFacts | undefined> {
+    return this.#start.imageFacts();
   }
 
   /**
@@ -132,7 +118,7 @@ export class Session {
   async start(superseded: AbortSignal): Promise<void> {
     const signal = AbortSignal.any([superseded, this.#abandoned.signal]);
     try {
-      if (this.state === 'present') await this.#start(signal);
+      if (this.state === 'present') await this.#begin(signal);
       if (this.state === 'running') await this.#recordRunning();
       else if (this.placement.failed !== undefined) await this.#finishFailed();
       else await this.#recordEnd();
@@ -216,63 +202,19 @@ export class Session {
     await this.#record.settled();
   }
 
-  async #start(signal: AbortSignal): Promise<void> {
-    this.#came = await moveIn(this.#moving);
-    // What needs no image is made ready meanwhile.
-    const ready = Promise.all([this.#takeNetwork(), this.#makeDoor()]);
-    this.#settling = this.placement.warmId === undefined ? undefined : settleIn(this.#host, this.placement);
-    // They are waited for later, and may fail before.
-    for (const each of [ready, this.#settling]) each?.catch(() => undefined);
-    try {
-      await this.#startWhenReady(ready, signal);
-    } catch (error) {
-      // What is given up must not get a network afterwards.
-      await Promise.allSettled([ready, this.#settling]);
-      throw error;
-    }
+  #begin(signal: AbortSignal): Promise<void> {
+    return this.#start.carryOut(signal, {
+      mainOf: (image) => {
+        const argv = mainArgv(this.placement.spec, image);
+        return argv && (() => this.#mainSpawn(image, argv));
+      },
+      runs: (image, main) => this.#begun(image, main),
+    });
   }
 
-  /** The way to the init is chosen once for a container, and kept. */
-  async #makeDoor(): Promise<void> {
-    const { containerId, transport } = this.placement;
-    const chosen = transport ?? (containerId === undefined ? await this.#host.transport() : 'socket');
-    if (chosen !== transport && chosen === 'stdio') await this.#record.save({ transport: chosen });
-    await this.#running.listen();
-  }
-
-  async #startWhenReady(ready: Promise<[string, void]>, signal: AbortSignal): Promise<void> {
+  /** The container runs, and its init has said so. */
+  async #begun(image: ImageFacts, main: MainProcess | undefined): Promise<void> {
     const host = this.#host;
-    const record = (body: AgentEvent['body']) => this.#record.record(body);
-    const { facts } = await findOrPull(host, this.placement, record, signal, this.#came?.image);
-    this.#image = facts;
-    const argv = mainArgv(this.placement.spec, facts);
-    const creating = this.#record.record({ kind: 'creating' });
-    // It is waited for last, and may fail before.
-    creating.catch(() => undefined);
-    const [[network]] = await Promise.all([ready, this.#makeHome(facts)]);
-    await host.services.leases.whenStartHeld(signal);
-    await host.starts.run(() => this.#run(facts, network, argv, signal));
-    await creating;
-  }
-
-  async #run(image: ImageFacts, network: string, argv: string[] | undefined, signal: AbortSignal): Promise<void> {
-    const host = this.#host;
-    signal.throwIfAborted();
-    if (!host.services.leases.startHeld()) throw new RuntimeError('unavailable', 'the start lease ran out');
-    const { id, hasEnded, runs } = await this.#makeContainer(image, network);
-    if (hasEnded) return this.#foundDead(id);
-    // Who takes one that was started in advance notes that before.
-    const saved = runs
-      ? Promise.resolve()
-      : this.#record.save({ containerId: id, imageId: image.id, imageEnv: image.env });
-    // A later order may come before this is waited for.
-    saved.catch(() => undefined);
-    signal.throwIfAborted();
-    const main = argv === undefined ? undefined : this.#mainSpawn(image, argv);
-    // The spool of the main process is made while the engine starts the container.
-    await Promise.all([saved, main?.spooled, runs ? undefined : startContainer(host, id)]);
-    this.#running.attach();
-    await this.#running.whenConnected();
     await this.#armDeadlines();
     const spawning = main?.spawn();
     // Not after the answer: a flood of processes keeps the init from giving it.
@@ -282,39 +224,12 @@ export class Session {
     // Not waited for: until it is on the disk a restarted agent takes the same steps again and finds them done.
     this.#started = this.#record.save({ startedAtMs: host.clock.nowMs(), startedBootMs: host.clock.bootMs() });
     this.#started.catch(() => undefined);
-    startMainKernel(this, host, this.#abandoned.signal, this.#came?.kernel);
+    startMainKernel(this, host, this.#abandoned.signal, this.#start.came?.kernel);
     await this.#armDeadlines();
     host.warm.started(this.placement.spec, image);
     // It ended in an earlier life of the agent, which died before it could note the start.
     const exit = spool?.record.exit;
     if (exit !== undefined) this.#endWith(leftoverGraceMs, () => endOfMain(exit));
-  }
-
-  #makeHome(image: ImageFacts): Promise<void> {
-    return step(this.#host.failpoints, 'runtime.home', () => makeHome(this.#host, this.sessionId, image));
-  }
-
-  /** The container: the one that was started in advance, or a new one. `runs`: it is started. */
-  async #makeContainer(image: ImageFacts, given: string): Promise<CreatedContainer & { runs: boolean }> {
-    const host = this.#host;
-    let network = given;
-    if (this.#settling !== undefined) {
-      const settled = await this.#settling;
-      if (settled !== undefined) return { ...settled, runs: true };
-      this.#came = await moveOut(this.#moving);
-      [network] = await Promise.all([this.#takeNetwork(), this.#running.listen()]);
-    }
-    return { ...(await createContainer(host, this.placement, image, network)), runs: false };
-  }
-
-  get #moving() {
-    return { host: this.#host, record: this.#record, running: this.#running };
-  }
-
-  /** It ran in an earlier life of the agent and is over: never start it a second time. */
-  async #foundDead(id: string): Promise<void> {
-    await this.#record.save({ containerId: id, startedAtMs: this.#host.clock.nowMs() });
-    this.#running.noticeGone();
   }
 
   async #recordRunning(): Promise<void> {
@@ -324,7 +239,7 @@ export class Session {
 
   get #runs(): Extract<AgentEvent['body'], { kind: 'running' }> {
     const { containerId = '' } = this.placement;
-    return { kind: 'running', containerId, ...(this.#came === undefined ? {} : { start: this.#came.by }) };
+    return { kind: 'running', containerId, ...(this.#start.came === undefined ? {} : { start: this.#start.came.by }) };
   }
 
   /** Written anew where the disk refused it before. */
@@ -334,17 +249,8 @@ export class Session {
     this.#startRecorded.resolve();
   }
 
-  async #takeNetwork(): Promise<string> {
-    const { network } = this.placement;
-    if (network !== undefined && this.#host.networks.names.includes(network)) return network;
-    return step(this.#host.failpoints, 'runtime.network', async () => {
-      const taken = await this.#host.networks.take();
-      await this.#record.save({ network: taken });
-      return taken;
-    });
-  }
-
-  #mainSpawn(image: ImageFacts, argv: string[]) {
+  /** What is kept of the main process is made at once. */
+  #mainSpawn(image: ImageFacts, argv: string[]): MainProcess {
     const { sessionId, generation, mainProcessId: processId } = this;
     const { spec } = this.placement;
     const { spools, failpoints, clock } = this.#host;
