@@ -9,10 +9,12 @@ import {
   type StreamOpen,
 } from '../../schema/protocol/streams.ts';
 import { channels } from '../../schema/protocol/frame.ts';
+import { continuous, type OutputOffsets } from '../../schema/protocol/continuity.ts';
+import { parseJson } from '../../schema/protocol/json.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import type { Dialler } from '../tunnel/dial.ts';
-import { asFailure, brokenCode, Patience } from '../tunnel/patience.ts';
+import { asFailure, Patience } from '../tunnel/patience.ts';
 import { hasMoved, Placement, placeLost, placeWords } from './placement.ts';
 import type { InputLog } from '../../schema/protocol/input-log.ts';
 
@@ -194,50 +196,42 @@ export class ProcessFollower {
     }
   }
 
+  /** What does not continue what was written is not written: what is missing comes with the next try (SPEC rules S2, S10). */
   async #receive(stream: Stream): Promise<void> {
-    for await (const item of stream.read()) {
+    const { startsAnywhere: beginsAnywhere = false, endsWithoutExit } = this.#target;
+    for await (const item of continuous(stream.read(), this.#from, { beginsAnywhere })) {
       if (item.end) continue;
       if (item.channel === channels.stdout) {
-        this.#mustContinue('stdout', item.offset);
         await this.#io.writeStdout(item.bytes);
-        this.#after.stdout = item.offset + item.bytes.byteLength;
+        this.#at('stdout', item.offset + item.bytes.byteLength);
       } else if (item.channel === channels.stderr) {
-        this.#mustContinue('stderr', item.offset);
         await this.#io.writeStderr(item.bytes);
-        this.#after.stderr = item.offset + item.bytes.byteLength;
-      } else this.#event(ProcessEvent.parse(JSON.parse(new TextDecoder().decode(item.bytes))));
+        this.#at('stderr', item.offset + item.bytes.byteLength);
+      } else this.#event(ProcessEvent.parse(parseJson(item.bytes)));
       if (this.#end !== undefined) return;
     }
-    if (this.#target.endsWithoutExit) this.#end = { exitCode: 0, signal: undefined, reason: 'end' };
+    if (endsWithoutExit) this.#end = { exitCode: 0, signal: undefined, reason: 'end' };
   }
 
-  /** Bytes behind an unannounced hole are not written: what is missing comes with the next try (SPEC rule S2). */
-  #mustContinue(stream: 'stdout' | 'stderr', offset: number): void {
-    const before = this.#after[stream];
-    const first = !this.#begun.has(stream);
+  /** Where each output goes on; of one that may begin anywhere only where it has begun. */
+  get #from(): OutputOffsets {
+    const { stdout, stderr } = this.#after;
+    const isKnown = (stream: 'stdout' | 'stderr') => this.#target.startsAnywhere !== true || this.#begun.has(stream);
+    return { ...(isKnown('stdout') ? { stdout } : {}), ...(isKnown('stderr') ? { stderr } : {}) };
+  }
+
+  #at(stream: 'stdout' | 'stderr', offset: number): void {
     this.#begun.add(stream);
-    if (offset === before || (first && this.#target.startsAnywhere === true)) return;
-    const detail = `Byte ${offset} of ${stream} came where ${before} was to come.`;
-    throw new StreamOver({ code: brokenCode, detail });
-  }
-
-  /** What overtook output counts for nothing: the output comes with the next try, and it behind that (SPEC rule S10). */
-  #mustReach(stream: 'stdout' | 'stderr', offset: number, what: string): void {
-    const isAnywhere = this.#target.startsAnywhere === true && !this.#begun.has(stream);
-    if (this.#after[stream] >= offset || isAnywhere) return;
-    const detail = `${what} came at byte ${this.#after[stream]} of ${stream}, and belongs behind ${offset}.`;
-    throw new StreamOver({ code: brokenCode, detail });
+    this.#after[stream] = offset;
   }
 
   #event(event: ProcessEvent): void {
     if (event.kind === 'exit') {
-      for (const stream of ['stdout', 'stderr'] as const) this.#mustReach(stream, event.ends[stream] ?? 0, 'The end');
       const lost = this.#lostBytes > 0 ? { lostBytes: this.#lostBytes } : {};
       this.#end = { exitCode: event.exitCode, signal: event.signal, reason: event.reason, ...lost };
     } else if (event.kind === 'inputEnded') this.#target.onInputEnded?.();
     else if (event.kind === 'gap') {
-      this.#mustReach(event.stream, event.from, 'A gap');
-      this.#after[event.stream] = event.to;
+      this.#at(event.stream, event.to);
       const words = `${event.to - event.from} bytes of ${event.stream} are missing (${event.reason}): ${event.from} to ${event.to}`;
       if (!failures.has(event.reason)) return this.#io.say(words);
       this.#lostBytes += event.to - event.from;

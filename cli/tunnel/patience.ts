@@ -18,8 +18,7 @@ const passing: ReadonlySet<string> = new Set([
   'terminal_screen_lost',
 ]);
 /** What came did not continue what was there: tried again from what is here, a few times without progress. */
-export const brokenCode = 'tunnel_frame_invalid';
-const brokenCodes: ReadonlySet<string> = new Set([brokenCode, 'tunnel_window_exceeded']);
+const brokenCodes: ReadonlySet<string> = new Set(['tunnel_frame_invalid', 'tunnel_window_exceeded']);
 const maxBroken = 5;
 const defaultPauseMs = 200;
 const lastPauseMs = 5000;

@@ -28,8 +28,10 @@ const Event = z.discriminatedUnion('kind', [
 
 class Continuity {
   readonly #next = new Map<Channel, number>();
+  readonly #beginsAnywhere: boolean;
 
-  constructor(from: OutputOffsets) {
+  constructor(from: OutputOffsets, beginsAnywhere: boolean) {
+    this.#beginsAnywhere = beginsAnywhere;
     this.#begin(from);
   }
 
@@ -39,7 +41,7 @@ class Continuity {
       if (!end) this.#hear(bytes);
       return;
     }
-    const next = this.#next.get(channel);
+    const next = this.#next.get(channel) ?? (this.#beginsAnywhere ? offset : undefined);
     // An output that was not asked for ends where nothing was sent.
     if (end ? offset > (next ?? 0) : offset !== next) throw hole(channel, offset, next);
     if (!end) this.#next.set(channel, offset + bytes.byteLength);
@@ -85,14 +87,16 @@ class Continuity {
 }
 
 /**
- * The same items. `from`: where each output begins; left out, an event `begun` says it before the first byte.
+ * The same items. `from`: where each output begins; left out, an event `begun` says it before the first byte, or
+ * (`beginsAnywhere`) the first byte itself.
  * @throws StreamOver `tunnel_frame_invalid` at a hole
  */
 export async function* continuous(
   items: AsyncIterable<StreamItem>,
   from: OutputOffsets = {},
+  { beginsAnywhere = false } = {},
 ): AsyncGenerator<StreamItem, void, void> {
-  const continuity = new Continuity(from);
+  const continuity = new Continuity(from, beginsAnywhere);
   for await (const item of items) {
     continuity.take(item);
     yield item;

@@ -21,13 +21,18 @@ const say = (event: object): StreamItem => ({ ...piece(0, 0, control), bytes: js
 const gap = (to: number, stream = 'stdout', from = 0) => say({ kind: 'gap', stream, from, to, reason: 'spool-full' });
 
 /** How many items came through. @throws what it throws */
-async function through(items: StreamItem[], from: OutputOffsets = { stdout: 0, stderr: 0 }): Promise<number> {
+async function through(
+  items: StreamItem[],
+  from: OutputOffsets = { stdout: 0, stderr: 0 },
+  how: { beginsAnywhere?: boolean } = {},
+): Promise<number> {
   let count = 0;
   for await (const _ of continuous(
     (async function* () {
       yield* items;
     })(),
     from,
+    how,
   ))
     count++;
   return count;
@@ -42,6 +47,18 @@ describe('continuous', () => {
     expect(await through([piece(0, 5), gap(100), piece(100, 5), gap(200), endAt(200)])).toBe(5);
     // Only stdout was asked for: nothing of the other comes, wherever the client was there.
     expect(await through([piece(7, 5), endAt(12), endAt(0, stderr)], { stdout: 7, stderr: 90 })).toBe(3);
+  });
+
+  it('[S2] [S7] takes the first byte for the begin where it may be any, and from there on none but the next', async () => {
+    const anywhere = { beginsAnywhere: true };
+    const exit = (ends: OutputOffsets) => say({ kind: 'exit', exitCode: 0, reason: 'exited', ends });
+    expect(await through([piece(7, 5), piece(90, 1, stderr), exit({ stdout: 12, stderr: 91 })], {}, anywhere)).toBe(3);
+    expect(await through([exit({ stdout: 12, stderr: 90 }), endAt(12)], {}, anywhere)).toBe(2);
+    expect(await through([gap(20, 'stdout', 7), piece(20, 5)], {}, anywhere)).toBe(2);
+    await expect(through([piece(7, 5), piece(13, 5)], {}, anywhere)).rejects.toMatchObject(broken);
+    await expect(through([piece(7, 5), exit({ stdout: 13 })], {}, anywhere)).rejects.toMatchObject(broken);
+    await expect(through([piece(7, 5)], { stdout: 6 }, anywhere)).rejects.toMatchObject(broken);
+    await expect(through([gap(20, 'stdout', 7), piece(21, 5)], {}, anywhere)).rejects.toMatchObject(broken);
   });
 
   it('[S2] [S7] breaks off where some is missing, at the end too', async () => {
