@@ -47,6 +47,11 @@ export class EdgeRefusal extends Error {
   get retryable(): boolean {
     return this.status >= 500 || this.status === 429 || this.status === 408;
   }
+
+  /** True when the edge has more to do than it can and named the moment to come back at (SPEC rule M12). */
+  get isAppointment(): boolean {
+    return this.code === 'edge_overloaded' && this.retryAfterMs !== undefined;
+  }
 }
 
 /** Reads a problem document, however wrong it is. */

@@ -157,6 +157,7 @@ export class Tunnel {
       let leastMs = 0;
       let goAwayMs: number | undefined;
       let isNobodyThere = false;
+      let isSentAway = false;
       try {
         const end = await this.#connectOnce(membership, started, redial, AbortSignal.any([signal, this.#cut.signal]));
         if (end.acceptedMs > 0) redial.lost(end.acceptedMs, clock.bootMs());
@@ -165,11 +166,12 @@ export class Tunnel {
       } catch (error) {
         leastMs = this.#describeFailure(error);
         isNobodyThere = reachedNobody(error);
+        isSentAway = error instanceof EdgeRefusal && error.isAppointment;
       } finally {
         this.#connection = undefined;
       }
       if (signal.aborted) break;
-      const waitMs = redial.waitMs(clock.bootMs(), random.fraction(), isNobodyThere);
+      const waitMs = isSentAway ? 0 : redial.waitMs(clock.bootMs(), random.fraction(), isNobodyThere);
       await this.#wait(goAwayMs ?? Math.max(leastMs, waitMs), signal);
     }
   }

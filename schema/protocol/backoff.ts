@@ -13,7 +13,8 @@ export function backoffMs(attempt: number, fraction: number, capMs: number = lim
 /**
  * The waits between the dials of one agent. While nobody listens where the edge was a moment ago it knocks every few seconds,
  * to be there when the edge is: a refused connection costs nobody anything. An edge that answers late or with an error is
- * busy, and gets the whole back-off. One that accepts is not: where only the way is cut again and again, the waits stay short.
+ * busy, and gets the whole back-off; unless it names the moment to come back at: that is kept, and asked for nothing here.
+ * One that accepts is not busy: where only the way is cut again and again, the waits stay short.
  */
 export class Redial {
   #failures = 0;

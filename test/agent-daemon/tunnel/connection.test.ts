@@ -408,6 +408,20 @@ it('[M12] knocks every few seconds where an edge was a moment ago', async () => 
   }
 });
 
+it('[M12] keeps every moment that an edge with too much to do names, and backs off none the more', async () => {
+  const refusal = { code: 'edge_overloaded', detail: 'Many agents connect at once.' };
+  edge.upgradeAnswer = () => ({ status: 503, headers: { 'retry-after': '2' }, body: refusal });
+  const agent = await agentOn();
+  const tries = () => agent.log.lines.filter(({ message }) => message === 'the edge was not reached').length;
+  for (let count = 1; count <= 12; count++) {
+    await agent.time.until(`try ${count}`, () => tries() === count);
+    agent.time.advance(1_900);
+    await new Promise((resolve) => void setTimeout(resolve, 20));
+    expect(tries()).toBe(count);
+    agent.time.advance(100);
+  }
+});
+
 describe('a bad edge', () => {
   it.each([
     ['[F1] garbage', (ws: { send(data: Uint8Array): void }) => ws.send(new Uint8Array(100).fill(7))],

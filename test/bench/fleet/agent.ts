@@ -80,7 +80,8 @@ export class FleetAgent {
         return 0;
       });
       if (acceptedMs > 0) redial.lost(acceptedMs, performance.now());
-      const waitMs = redial.waitMs(performance.now(), Math.random(), isNobodyThere);
+      // One that the edge sent away keeps the moment that it was told.
+      const waitMs = this.#leastMs > 0 ? 0 : redial.waitMs(performance.now(), Math.random(), isNobodyThere);
       if (!this.#stopped) await sleep(Math.max(this.#leastMs, waitMs));
     }
   }
