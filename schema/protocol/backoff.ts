@@ -21,7 +21,7 @@ export class Redial {
   #lostAtMs = Number.NEGATIVE_INFINITY;
   #spreadMs = 0;
 
-  /** The edge said over how long a time its agents should come back when it was gone: by how many they are. */
+  /** The edge said how long after it was gone all of its agents should be back: by how many they are. */
   spread(ms: number): void {
     this.#spreadMs = Math.min(ms, limits.knockForMs);
   }
@@ -37,10 +37,15 @@ export class Redial {
     return Math.min(this.#spreadMs / 2, limits.firstSpreadCapMs);
   }
 
+  /** What is left of it, so that all are back by then; never so little that an edge which returns late is met by all at once. */
+  #knockSpreadMs(nowMs: number): number {
+    return Math.max(this.#spreadMs - (nowMs - this.#lostAtMs), this.#spreadMs / 2);
+  }
+
   /** Milliseconds until the next dial; `reachedNobody`: the last one was refused by the network. */
   waitMs(nowMs: number, fraction: number, reachedNobody: boolean): number {
     const knocks = reachedNobody && nowMs - this.#lostAtMs < limits.knockForMs;
-    const spreadMs = knocks ? this.#spreadMs : this.#failures === 0 ? this.#firstSpreadMs : 0;
+    const spreadMs = knocks ? this.#knockSpreadMs(nowMs) : this.#failures === 0 ? this.#firstSpreadMs : 0;
     if (spreadMs > limits.knockCapMs) {
       this.#failures++;
       return Math.floor(fraction * spreadMs);
