@@ -11,13 +11,15 @@ import type { LedgerMeta } from '../../../schema/ledger/book.ts';
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { InventoryItem } from '../../../schema/protocol/messages.ts';
 
+/** Who is refused for a hello that was overtaken has nothing to wait for. */
+const overtakenMs = 1_000;
 const epochsPerIncarnation = 2 ** 20;
 /** How far clocks of the edge may differ when a session's birth is compared with a restore. */
 const clockMarginMs = 600_000;
 
 export type JoinVerdict =
   | { kind: 'accept' }
-  | { kind: 'refuse'; code: string; detail: string }
+  | { kind: 'refuse'; code: string; detail: string; retryAfterMs?: number }
   | { kind: 'suspend'; code: 'agent_identity_conflict'; detail: string };
 
 /**
@@ -51,6 +53,7 @@ export function judgeJoin(
       kind: 'refuse',
       code: 'agent_epoch_stale',
       detail: 'A newer connection was accepted meanwhile: dial again.',
+      retryAfterMs: overtakenMs,
     };
   const isRepeat = hello.counter === row.joinCounter && hello.attemptId === row.attemptId;
   if (hello.counter === row.joinCounter + 1 || isRepeat) return { kind: 'accept' };

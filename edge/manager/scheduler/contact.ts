@@ -143,7 +143,10 @@ export function attach(
     loseAgent(turn, entry, verdict.detail);
     entry.row.reason = verdict.detail;
   }
-  if (verdict.kind !== 'accept') return { accepted: false, code: verdict.code, detail: verdict.detail };
+  if (verdict.kind !== 'accept') {
+    const { kind: _, ...refusal } = verdict;
+    return { accepted: false, ...refusal };
+  }
   accept(turn, entry, hello);
   const { row } = entry;
   const dataHub = turn.ports.dataHub(agentId);

@@ -115,7 +115,7 @@ describe('[M2] the join counter', () => {
     world.nowMs += 1;
     expect(agent.hello(counter, agent.lastAttempt, agent.holding([id, 1]))).toMatchObject({ accepted: true });
     const late = agent.hello(counter + 1, copy, [], agent.approved, openedAtMs);
-    expect(late).toMatchObject({ accepted: false, code: 'agent_epoch_stale' });
+    expect(late).toMatchObject({ accepted: false, code: 'agent_epoch_stale', retryAfterMs: 1_000 });
     world.pass(world.timers.missingMs + 15_000, agent.alive);
     expect(world.state(id)).toBe('RUNNING');
     // One that lives comes again.
