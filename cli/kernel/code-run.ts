@@ -87,7 +87,7 @@ export class CodeRun {
         patience.judge(error);
       }
       if (JSON.stringify(this.#after) !== before) patience.renew();
-      else if (patience.pauses > 0) this.#io.say('the connection was lost; the run goes on, resuming ...');
+      else if (patience.pauses === 1) this.#io.say('the connection was lost; the run goes on, resuming ...');
       await patience.pause();
     }
     return undefined;

@@ -57,6 +57,19 @@ it('continues the log over cuts, also within records, and gives each byte and re
   expect(run.kernelId).toBe(kernelId);
 });
 
+it('says once that the way was lost, however long it stays away', async () => {
+  let tries = 0;
+  const { run, seen } = start(async (stream, _, cut) => {
+    tries++;
+    if (tries <= 4) return cut();
+    stream.opened({});
+    await say(stream, { kind: 'begun', kernelId, from: { stdout: 0, stderr: 0 } });
+    await say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 0 } });
+  });
+  expect(await run.run()).toEqual({ reason: 'finished', exitCode: 0 });
+  expect(seen.said).toEqual([expect.stringContaining('the connection was lost')]);
+});
+
 it('continues the messages of a kernel of Jupyter over cuts, and gives each once', async () => {
   const said = (text: string, id = 'run.r1.1') => {
     const parts = [{ msg_type: 'stream' }, { msg_id: id }, {}, { name: 'stdout', text }];
