@@ -12,6 +12,8 @@ import type { ContainerLife } from './invariant-rules.ts';
 const answerMs = 20_000;
 const nameOfOurs = /^\/?(ses_[0-9a-z]{26}_\d+_\d+)-[a-z]+\d+-g(\d+)$/;
 
+type Run = ContainerLife['runs'][number];
+
 export class EngineEvents {
   readonly lives = new Map<string, ContainerLife>();
   readonly #docker: Docker;
@@ -100,8 +102,9 @@ export class EngineEvents {
     // One that was started in advance begins as a session's when it gets its name.
     const begins = event.Action === 'start' || event.Action === 'rename';
     if (begins && !(last?.endMs === undefined && last !== undefined)) {
-      life.runs.push({ startMs: atMs });
-      if (last !== undefined) this.#doubt(life, last);
+      const run = { startMs: atMs };
+      life.runs.push(run);
+      if (last !== undefined) this.#doubt(life, last, run);
     }
     if (event.Action === 'die' && last !== undefined) last.endMs ??= atMs;
     if (event.Action === 'destroy') {
@@ -135,14 +138,16 @@ export class EngineEvents {
    * An engine that died within a start knows nothing of it. At the next start it ends what ran, tells that end two seconds
    * later as that of what runs now, and then that this began: one start, which its own note of the time shows.
    */
-  #doubt(life: ContainerLife, before: ContainerLife['runs'][number]): void {
+  #doubt(life: ContainerLife, before: Run, run: Run): void {
     const asked = this.#docker
       .getContainer(life.containerId)
       .inspect()
       .then(({ State }) => {
         if (!State.Running || Date.parse(State.StartedAt) >= (before.endMs ?? 0)) return;
-        life.runs.pop();
-        delete before.endMs;
+        life.runs.splice(life.runs.indexOf(run), 1);
+        // Its end may have come meanwhile.
+        if (run.endMs === undefined) delete before.endMs;
+        else before.endMs = run.endMs;
       })
       // It is gone, or the engine does not answer: what it said stands.
       .catch(() => undefined)

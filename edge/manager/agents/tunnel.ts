@@ -135,7 +135,7 @@ function byTicket(ctx: Ctx, purpose: 'interactive' | 'bulk'): AgentActor {
   return { kind: 'agent', agentId, groupNumber, purpose, hub, epoch };
 }
 
-/** What it costs to take an agent back after all were lost: measured on a machine of two cores, 5 ms with 9,000. */
+/** What it costs to take an agent back after all were lost: on a machine of two cores 5 ms of 9,000, and more in the first seconds. */
 const backEachMs = 5;
 const longestSpreadMs = 60_000;
 const countForMs = 60_000;

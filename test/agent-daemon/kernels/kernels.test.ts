@@ -15,9 +15,9 @@ afterAll(async () => {
 });
 
 const kernelId = () => newId('kernel', Date.now(), crypto.getRandomValues(new Uint8Array(10)));
-const start = async (language: 'python' | 'node' | 'bash') => {
+const start = async (language: 'python' | 'node' | 'bash', of = bench) => {
   const id = kernelId();
-  expect(await bench.act(id, { kind: 'start', language })).toMatchObject({ id, language, state: 'idle', starts: 1 });
+  expect(await of.act(id, { kind: 'start', language })).toMatchObject({ id, language, state: 'idle', starts: 1 });
   return id;
 };
 
@@ -224,16 +224,12 @@ class FullDisk extends KernelBench {
       if (this.isFullFor === 'kernels' && path === this.kernelsPath) return isFullNow();
       const file = await disk.open(path, ...how);
       if (!path.startsWith(`${this.dir.path}/output/`)) return file;
-      const write: typeof file.write = (...what) => {
-        if (this.isFullFor !== 'output') return file.write(...what);
-        this.refusedWrites++;
-        return isFullNow();
-      };
-      return new Proxy(file, {
-        get: (of, name) => {
-          if (name === 'write') return write;
-          const found = Reflect.get(of, name) as unknown;
-          return typeof found === 'function' ? found.bind(of) : found;
+      const write = file.write.bind(file);
+      return Object.assign(file, {
+        write: (...what: Parameters<typeof write>) => {
+          if (this.isFullFor !== 'output') return write(...what);
+          this.refusedWrites++;
+          return isFullNow();
         },
       });
     };
@@ -261,8 +257,7 @@ describe('a full disk under the output', () => {
   it('of one step of a batch does not end the next one before it is done', async () => {
     const own = await new FullDisk().start();
     try {
-      const id = kernelId();
-      await own.act(id, { kind: 'start', language: 'bash' });
+      const id = await start('bash', own);
       const wait = 'while [ ! -e on ]; do sleep 0.02; done';
       const build = `echo built; ${wait}; while [ -e on ]; do echo more; sleep 0.02; done`;
       const request = { mode: 'batch' as const, clean: '', build, exec: 'sleep 0.5; echo done' };
@@ -356,8 +351,7 @@ describe('after the host lost its power', () => {
   it('what still waits is not run, and is given nothing of a run that nobody knows of any more', async () => {
     const own = await new KernelBench().start();
     try {
-      const id = kernelId();
-      await own.act(id, { kind: 'start', language: 'python' });
+      const id = await start('python', own);
       const kept = readFileSync(own.kernelsPath);
       const code = 'import os, threading\nprint("unknown")\nthreading.Timer(0.2, lambda: os._exit(9)).start()';
       const lost = own.run(code, { kernelId: id });
