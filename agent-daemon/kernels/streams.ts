@@ -18,7 +18,7 @@ import type { SavedRun } from './saved.ts';
 import type { SessionKernels } from './session-kernels.ts';
 
 export interface KernelsOf {
-  find(sessionId: string, generation: number): Pick<Session, 'state' | 'kernels'> | undefined;
+  find(sessionId: string, generation: number): Pick<Session, 'state' | 'supervisor' | 'kernels'> | undefined;
 }
 
 export interface ServedKernels extends KernelsOf {
@@ -82,6 +82,9 @@ export function kernelsOf(of: KernelsOf, sessionId: string, generation: number):
   const session = of.find(sessionId, generation);
   if (session === undefined) throw new Refusal('session_ended', 'The session has ended. Start a new one.');
   if (session.state === 'present') throw new Refusal('session_not_running', 'The session is still being started.');
+  // An agent that has just begun does not know which kernels are alive.
+  if (session.state === 'running' && session.supervisor === undefined)
+    throw new Refusal('session_not_running', 'The session is just being taken over. Try again in a moment.');
   return session.kernels;
 }
 

@@ -75,6 +75,11 @@ export class ProcessSpool {
     this.#source = source ?? silent;
   }
 
+  /** Resolves when all that was given to the logs is stored. */
+  async settled(): Promise<void> {
+    await Promise.all([this.#stdout.settled(), this.#stderr.settled()]);
+  }
+
   /** Records the end of the process, durably: all its output is in the logs. */
   async exited(exit: ProcessExit): Promise<void> {
     if (this.#record.exit === undefined) {

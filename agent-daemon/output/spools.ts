@@ -9,7 +9,7 @@ import type { Clock, Failpoints, Log, Timers } from '../../schema/ports.ts';
 import { type Disk, isMissing } from '../disk.ts';
 import type { Loop, Loops } from '../loops.ts';
 import { Passing, findKept, keepOn, markEnded } from '../retention.ts';
-import type { ProcessRecord } from './process-record.ts';
+import type { ProcessExit, ProcessRecord } from './process-record.ts';
 import { ProcessSpool, type SpoolContext } from './process-spool.ts';
 import type { Budget, Syncable } from './log-context.ts';
 
@@ -165,6 +165,19 @@ export class Spools {
     const names = await list(this.#disk, join(this.#options.root, sessionId));
     const generations = names.flatMap((name) => (/^g\d+$/.test(name) ? [Number(name.slice(1))] : []));
     return generations.length === 0 ? undefined : Math.max(...generations);
+  }
+
+  /** No process of the generation is alive: those of which no end was told, as when the host lost its power, ended now. */
+  async endAll(sessionId: string, generation: number, exit: ProcessExit): Promise<void> {
+    for (const processId of await this.processes(sessionId, generation)) {
+      const ref = { sessionId, generation, processId };
+      const isHeld = this.#open.has(this.#dir(ref));
+      if (!isHeld && (await this.#isOver(ref))) continue;
+      const spool = await this.openLive(ref);
+      await spool?.settled();
+      await spool?.exited(exit);
+      await this.close(ref);
+    }
   }
 
   /** From now on the retention of ended sessions counts. */

@@ -191,7 +191,7 @@ export class Supervisor {
     await this.link.close();
     await Promise.allSettled(this.#loading.values());
     for (const [processId, { spool }] of this.#live) {
-      await this.#settle(spool);
+      await spool.settled();
       await this.#record(processId, spool, { reason, atMs: this.#ports.clock.nowMs() });
     }
   }
@@ -315,10 +315,6 @@ export class Supervisor {
     if (this.#endedIds.length <= maxEnded) return;
     const [oldest = ''] = this.#endedIds.splice(0, 1);
     await this.#ports.spools.forget(this.#ref(oldest));
-  }
-
-  async #settle(spool: ProcessSpool): Promise<void> {
-    await Promise.all([spool.log('stdout').settled(), spool.log('stderr').settled()]);
   }
 
   /** The init said no, so nothing of the process is kept; a lost answer means that the same spawn must be asked again. */

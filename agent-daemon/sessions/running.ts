@@ -177,7 +177,14 @@ export class Running {
       supervisor.link.shutdown(true).catch(() => undefined);
     }
     await this.#whenStopped();
-    await supervisor?.giveUp('session-ended');
+    await this.giveUp('session-ended');
+  }
+
+  /** Nothing runs any more: what had not ended has ended now, with this reason, also what this agent never took over. */
+  async giveUp(reason: string): Promise<void> {
+    await this.#supervisor?.giveUp(reason);
+    const { sessionId, generation } = this.#owner.placement;
+    await this.#host.spools.endAll(sessionId, generation, { reason, atMs: this.#host.clock.nowMs() });
   }
 
   /** The last resort: the engine kills the init, and with it everything in the container. */

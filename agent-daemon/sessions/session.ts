@@ -375,7 +375,7 @@ export class Session {
     const retryable = refusal.code === 'session_start_failed' || refusal.retryAfterSeconds !== undefined;
     const failed = { code: refusal.code, detail: (refusal.detail ?? refusal.message).slice(0, 1024), retryable };
     this.#host.log.warn('a session could not be started', { sessionId: this.sessionId, ...failed });
-    await this.#running.supervisor?.giveUp('failed');
+    await this.#running.giveUp('failed');
     await this.#record.save({ failed });
     await this.#finishFailed();
   }

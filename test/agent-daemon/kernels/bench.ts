@@ -118,8 +118,8 @@ export class KernelBench extends InitBench {
     return (await kernelCall({ find: () => this.#session })({ sessionId, generation: 1, kernelId, act }, never)).kernel;
   }
 
-  get #session(): Pick<Session, 'state' | 'kernels'> {
-    return { state: 'running', kernels: this.kernels };
+  get #session(): Pick<Session, 'state' | 'supervisor' | 'kernels'> {
+    return { state: 'running', supervisor: this.supervisor, kernels: this.kernels };
   }
 }
 

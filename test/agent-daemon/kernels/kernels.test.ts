@@ -1,11 +1,9 @@
 /** The kernels of a session as clients see them, over a real init and real interpreters. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { processIdOf } from '../../../agent-daemon/kernels/spawner.ts';
 import { newId } from '../../../schema/ids.ts';
 import { byTier, tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';
-import { sessionId } from '../support.ts';
 import { freshRunId, KernelBench } from './bench.ts';
 
 let bench: KernelBench;
@@ -343,47 +341,6 @@ describe('after the death of the agent', () => {
       expect(await again.outcome()).toEqual({ reason: 'exited', exitCode: 9 });
       expect(again.text()).toBe('begun\nend\n');
       expect(await own.list()).toMatchObject([{ state: 'dead', death: { exitCode: 9 } }]);
-    } finally {
-      await own.stop();
-    }
-  });
-});
-
-/** An agent that hears of the end of a kernel's first process before it takes kernels up, as when it starts on a host that was off. */
-class LateAgent extends KernelBench {
-  ended: string | undefined;
-
-  protected override async begin(): Promise<void> {
-    if (this.ended !== undefined) {
-      const ref = { sessionId, generation: 1, processId: processIdOf(this.ended, 1) };
-      const hasExit = async () => {
-        const read = await this.spools.read(ref);
-        await read?.done();
-        return read?.spool.record.exit !== undefined;
-      };
-      await until(hasExit, { what: 'the end of the process' });
-    }
-    await super.begin();
-  }
-}
-
-describe('after the host lost its power', () => {
-  it('what still waits is not run, and is given nothing of a run that nobody knows of any more', async () => {
-    const own = await new LateAgent().start();
-    try {
-      const id = await start('python', own);
-      const kept = readFileSync(own.kernelsPath);
-      const code = 'import os, threading\nprint("unknown")\nthreading.Timer(0.2, lambda: os._exit(9)).start()';
-      const lost = own.run(code, { kernelId: id });
-      expect(await lost.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
-      await own.leave();
-      writeFileSync(own.kernelsPath, kept);
-      own.ended = id;
-      await own.start();
-      const next = own.run('print("next")', { kernelId: id });
-      expect(await next.outcome()).toEqual({ reason: 'exited', exitCode: 9 });
-      expect(next.events.map(({ kind }) => kind)).toEqual(['finished']);
-      await expect(own.execute({ runId: lost.runId }).done).rejects.toMatchObject({ code: 'kernel_run_not_found' });
     } finally {
       await own.stop();
     }

@@ -48,6 +48,8 @@ export class CoreBench {
   leaseHeld = true;
   /** Events can not be kept, as of an agent that ends while its disk is full. */
   isJournalClosed = false;
+  /** What happens while an agent that begins has its sessions from the disk, and has not heard of the engine. */
+  beforeAdopt: () => Promise<void> = () => Promise.resolve();
   runLeaseMs = 600_000;
   /** How the inits of new containers are reached. */
   transport: InitTransport = 'socket';
@@ -150,6 +152,7 @@ export class CoreBench {
       onGone: () => undefined,
     });
     this.#engine.start();
+    await this.beforeAdopt();
     await this.sessions.adopt();
     return this;
   }

@@ -1,7 +1,10 @@
-import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { InitTransport } from '../../../agent-daemon/init/link-options.ts';
+import { executeStream, kernelCall } from '../../../agent-daemon/kernels/streams.ts';
+import { systemRandom } from '../../../agent-daemon/platform.ts';
+import { newId } from '../../../schema/ids.ts';
 import { mainProcessId } from '../../../agent-daemon/sessions/main-process.ts';
 import { labels } from '../../../agent-daemon/runtime/docker-spec.ts';
 import { type Dockerd, startDockerd } from '../../support/dockerd.ts';
@@ -10,7 +13,8 @@ import { byTier } from '../../support/tier.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
 import { agentId } from '../support.ts';
-import { CoreBench, freshSessionId } from './bench.ts';
+import { freshRunId, RunReader } from '../kernels/bench.ts';
+import { CoreBench, freshSessionId, never } from './bench.ts';
 
 /** Every session must behave the same whichever way its init is reached. */
 const transports = byTier<InitTransport[]>({ daily: ['socket'], full: ['socket', 'stdio'] });
@@ -196,6 +200,33 @@ describe.each(transports)('sessions over %s', (transport) => {
     await engine.docker.getContainer(`${id}-main1-g1`).remove({ force: true });
     await core.start();
     expect(await core.event(id, 'ended')).toMatchObject({ reason: 'host-lost' });
+  });
+
+  it('gives nothing to a kernel that ended with its host, and shows nothing of a run that nobody knows of any more', async () => {
+    const id = freshSessionId();
+    const perl = `mkdir bin; printf '#!/bin/sh\n[ "$1" = -e ] || exec sh "$1"\n' >bin/perl; chmod +x bin/perl; echo up; sleep 60`;
+    await core.create(id, { command: sh(perl), env: { PATH: '/home/work/bin:/bin' } });
+    await until(async () => (await core.output(id)).stdout === 'up\n', { what: 'its start' });
+    const of = { find: () => core.sessions.find(id, 1), timers: core.host.timers };
+    const kernelId = newId('kernel', Date.now(), systemRandom.bytes(10));
+    const act = { kind: 'start' as const, language: 'perl' as const };
+    await kernelCall(of)({ sessionId: id, generation: 1, kernelId, act }, never);
+    const { path } = core.host.store.kernelsOf({ sessionId: id, generation: 1 });
+    const kept = readFileSync(path);
+    const run = (code: string) =>
+      new RunReader({ runId: freshRunId(), kernelId, request: { mode: 'query', code } }, executeStream(of));
+    const lost = run('echo of another');
+    expect(await lost.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+    await core.stop();
+    // The power goes: the container with it, and what was not synced.
+    await engine.docker.getContainer(`${id}-main1-g1`).remove({ force: true });
+    writeFileSync(path, kept);
+    core.beforeAdopt = () => expect(run('echo next').outcome()).rejects.toMatchObject({ code: 'session_not_running' });
+    await core.start();
+    core.beforeAdopt = () => Promise.resolve();
+    expect(await core.event(id, 'ended')).toMatchObject({ reason: 'host-lost' });
+    const next = run('echo next');
+    expect([await next.outcome(), next.text()]).toEqual([{ reason: 'session-ended' }, '']);
   });
 
   it('refuses images that can not be had or may not run, and says why', async () => {
