@@ -30,20 +30,33 @@ export interface DataPorts {
 }
 
 const dialMs = 20_000;
+/** From the loss of a socket to the dial of another; one that is lost again soon after its dial waits for the longer. */
+const againMs = 1_000;
+const lostAgainMs = 10_000;
+/** The other end has not said that it closes (RFC 6455, 7.1.5). */
+const abnormal = 1006;
 /** A small share of a socket may wait in front of a key press. */
 const interactiveBytes = 128 * 1024;
 /** Four whole frames: a hub does nothing else while it forwards one message, and a key press waits for that. */
 const bulkMessageBytes = 4 * (limits.headerBytes + limits.payloadBytes);
 
+/** What data sockets need to know of the agent. */
+export interface TunnelState {
+  liveSessions(): number;
+  /** The control socket was accepted, and is open. */
+  isConnected(): boolean;
+}
+
 /** One data socket, from its dial to its end. */
 class DataSocket implements SocketEvents {
   readonly order: DialOrder;
   readonly endpoint: Endpoint;
-  readonly ended: Promise<void>;
+  /** How it ended. `isLost`: the hub may not know of it. */
+  readonly ended: Promise<{ isLost: boolean }>;
   readonly #socket: Socket;
   readonly #ports: DataPorts;
   readonly #giveWay: GiveWay;
-  #end!: () => void;
+  #end!: (how: { isLost: boolean }) => void;
   #over = false;
   /** Something came since the last ping; reading the clock for each message would cost more than the message. */
   #heard = false;
@@ -112,7 +125,7 @@ class DataSocket implements SocketEvents {
     this.#over = true;
     this.#cancelPing();
     this.endpoint.close('tunnel_closed', `The data socket closed (${code} ${reason}).`);
-    this.#end();
+    this.#end({ isLost: code === abnormal });
   }
 
   close(code: number, reason: string): void {
@@ -155,17 +168,19 @@ export class DataSockets {
   readonly #ports: DataPorts;
   readonly #handlers: Handlers['streams'];
   readonly #agentId: string;
-  readonly #liveSessions: () => number;
+  readonly #tunnel: TunnelState;
   readonly #sockets = new Set<DataSocket>();
   readonly #giveWay = new GiveWay();
   /** Dials under way, by purpose and hub: an order that is repeated meanwhile changes nothing. */
   readonly #dialling = new Set<string>();
+  /** Epochs that this agent was given so far: what belongs to an earlier one is the edge's to close. */
+  #epochs = 0;
   readonly #stopping = new AbortController();
 
-  constructor(agentId: string, handlers: Handlers['streams'], liveSessions: () => number, ports: DataPorts) {
+  constructor(agentId: string, handlers: Handlers['streams'], tunnel: TunnelState, ports: DataPorts) {
     this.#agentId = agentId;
     this.#handlers = handlers;
-    this.#liveSessions = liveSessions;
+    this.#tunnel = tunnel;
     this.#ports = ports;
   }
 
@@ -192,6 +207,7 @@ export class DataSockets {
 
   /** The ledger gave this agent a new epoch: open sockets go on under it (S13). */
   rebind(epoch: number, dataTicket: string): void {
+    this.#epochs += 1;
     for (const socket of this.#sockets) socket.endpoint.sendMessage({ type: 'rebind', epoch, dataTicket });
   }
 
@@ -226,8 +242,21 @@ export class DataSockets {
     this.#sockets.add(data);
     if (this.#stopping.signal.aborted) data.close(closeCodes.goingAway, 'the agent stops');
     // Behind the line above: a socket that ended meanwhile is taken out again.
-    data.start(() => order.purpose === 'interactive' && this.#liveSessions() > 0);
-    void data.ended.then(() => this.#sockets.delete(data));
+    data.start(() => order.purpose === 'interactive' && this.#tunnel.liveSessions() > 0);
+    const openedMs = this.#ports.clock.bootMs();
+    void data.ended.then(({ isLost }) => {
+      this.#sockets.delete(data);
+      if (isLost) this.#dialAgain(order, this.#ports.clock.bootMs() - openedMs);
+    });
+  }
+
+  /** A way that forgot the socket tells its hub nothing, where clients wait on it: another one does (S12). */
+  #dialAgain(order: DialOrder, livedMs: number): void {
+    const epochs = this.#epochs;
+    this.#ports.timers.after(Math.max(againMs, lostAgainMs - livedMs), () => {
+      const isOurs = this.#epochs === epochs && this.#tunnel.isConnected();
+      if (isOurs && !this.#stopping.signal.aborted) this.dial(order);
+    });
   }
 
   /** Runs the handler of one stream and makes sure that the stream ends with it. Never rejects. */

@@ -125,7 +125,11 @@ export class Tunnel {
   start(membership: Membership, workload: Workload, handlers: Handlers): void {
     const ports = this.#ports;
     const intents = new IntentQueue(this.#journal, handlers.intents, ports);
-    const data = new DataSockets(membership.agentId, handlers.streams, () => workload.liveSessions(), ports);
+    const state = {
+      liveSessions: () => workload.liveSessions(),
+      isConnected: () => this.#connection?.live === true,
+    };
+    const data = new DataSockets(membership.agentId, handlers.streams, state, ports);
     this.#started = { workload, intents, calls: new Calls(handlers.calls, ports), data };
     this.#watchdog = new Watchdog(
       ports,

@@ -78,6 +78,7 @@ export class DataHub {
       if (socket.state.kind === 'agent' && !socket.state.closing)
         this.#agents.set(socket, agentLink(socket, socket.state, true));
     for (const socket of sockets) this.#wakeClient(socket);
+    this.#watchTwins([...this.#agents.values()]);
   }
 
   /** State of a fresh agent socket, for its attachment. */
@@ -107,8 +108,10 @@ export class DataHub {
       this.#clients.set(socket, clientLink(socket, state, checkedAtMs, false));
       return;
     }
-    this.#agents.set(socket, agentLink(socket, state, false));
+    const agent = agentLink(socket, state, false);
+    this.#agents.set(socket, agent);
     this.#retireOlder(state.agentId, state.epoch);
+    this.#watchTwins([agent]);
     this.#dialler.retry();
   }
 
@@ -333,6 +336,18 @@ export class DataHub {
     this.#ports.timers.after(limits.rebindMs, () => {
       for (const agent of older)
         if (agent.state.epoch < epoch) this.#closeAgent(agent, closeCodes.moved, 'not rebound', 'agent_replaced');
+    });
+  }
+
+  /** An agent dials again where a way has forgotten its socket: what is silent beside another one is closed (S12). */
+  #watchTwins(newer: readonly AgentLink[]): void {
+    const isTwin = ({ state }: AgentLink, other: AgentLink): boolean =>
+      other.state !== state && other.state.agentId === state.agentId && other.state.purpose === state.purpose;
+    const twins = [...this.#agents.values()].filter((agent) => newer.some((other) => isTwin(agent, other)));
+    if (twins.length === 0) return;
+    this.#ports.timers.after(limits.silentMs, () => {
+      for (const agent of twins)
+        if (this.#isDead(agent)) this.#closeAgent(agent, closeCodes.goingAway, 'silent', 'tunnel_closed');
     });
   }
 

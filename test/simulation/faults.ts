@@ -61,7 +61,10 @@ export const faultKinds: readonly FaultKind[] = [
     weight: 3,
     strike(world, chance) {
       const links = [...world.ways.values()].flatMap((way) => [...way.links]);
-      chance.pick(links)?.cut();
+      const link = chance.pick(links);
+      const isOfHost = world.hosts.some(({ name }) => link?.way === world.ways.get(name));
+      if (isOfHost && chance.fork('forgotten').isTrue(0.3)) link?.forget();
+      else link?.cut();
     },
   },
   {

@@ -75,6 +75,7 @@ export const rareCases = [
   'a clock jumped',
   // network
   'a connection was half open',
+  'a way forgot a connection of an agent',
   'a partition was one way',
   'a message was lost with its connection',
   'a message was duplicated',

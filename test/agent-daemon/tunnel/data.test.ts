@@ -196,6 +196,31 @@ describe('data sockets', () => {
     expect(socket.values).toEqual([{ type: 'rebind', epoch: 2, dataTicket: 'ticket-2' }]);
   });
 
+  it('[S12] are dialled again where the way lost them, not before a while when that happens again', async () => {
+    await start();
+    const first = await dial('bulk');
+    agent.time.advance(20_000);
+    first.ws.terminate();
+    const second = await agent.time.until('another', () => edge.of('bulk')[1], 100);
+    expect(second.headers['x-causeway-ticket']).toBe('ticket-1');
+    const lostMs = agent.time.nowMs();
+    second.ws.terminate();
+    await agent.time.until('a third', () => edge.of('bulk')[2], 100);
+    expect(agent.time.nowMs() - lostMs).toBeGreaterThan(8_000);
+  });
+
+  it('[S12] are not dialled again when the edge closed them, or gave the agent a new epoch since', async () => {
+    await start();
+    const closed = await dial('interactive');
+    const lost = await dial('bulk');
+    closed.ws.close(1001, 'restarting');
+    lost.ws.terminate();
+    hub.ws.terminate();
+    await attach(edge, agent, 1, { dataTicket: 'ticket-2' });
+    for (let step = 0; step < 40; step++) await agent.time.pass(1_000);
+    expect([edge.of('interactive').length, edge.of('bulk').length]).toEqual([1, 1]);
+  });
+
   it('[K2] close after 60 s without a stream, interactive ones only without sessions', async () => {
     let sessions = 1;
     await start({ liveSessions: () => sessions });

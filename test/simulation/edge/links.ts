@@ -75,6 +75,7 @@ export class Link {
   /** Wakes of the hub so far, and bytes that it sent since the last and that the other end has not taken. */
   #wakes = 0;
   #heldBytes = 0;
+  #isForgotten = false;
 
   constructor(way: Way, ports: LinkPorts, agent: AgentEnd, hub: HubEnd) {
     this.way = way;
@@ -176,7 +177,7 @@ export class Link {
     this.#downAtMs = 0;
   }
 
-  /** The connection is cut in the middle: both ends hear of it, if they can be reached. */
+  /** The connection is cut in the middle: both ends hear of it, if they can be reached then. */
   cut(): void {
     this.#lost(this.#up);
     this.#lost(this.#down);
@@ -186,12 +187,23 @@ export class Link {
     this.#push('down', { kind: 'close', code: 1006, reason: '' });
   }
 
+  /** Nothing passes any more, either way, and neither end is told: a NAT that started anew knows no connection. */
+  forget(): void {
+    this.#lost(this.#up);
+    this.#lost(this.#down);
+    this.#up = [];
+    this.#down = [];
+    this.#isForgotten = true;
+    this.#ports.sometimes.reached('a way forgot a connection of an agent');
+  }
+
   #lost(items: readonly Item[]): void {
     if (items.some(({ kind }) => kind === 'binary'))
       this.#ports.sometimes.reached('a message was lost with its connection');
   }
 
   #push(direction: 'up' | 'down', item: Item): void {
+    if (this.#isForgotten) return;
     const { chance, weather, sometimes } = this.#ports;
     const queue = direction === 'up' ? this.#up : this.#down;
     queue.push(item);
