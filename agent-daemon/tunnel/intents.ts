@@ -21,9 +21,10 @@ export interface IntentPorts {
   failpoints: Failpoints<AgentFailpoint>;
 }
 
-/** A later order that makes waiting for the earlier one pointless. */
+/** A later order that makes waiting for the earlier one pointless. One of an older placement is nothing to the newer. */
 function supersedes(later: Intent, earlier: Intent): boolean {
-  return later.generation > earlier.generation || later.order.kind !== 'create';
+  if (later.generation !== earlier.generation) return later.generation > earlier.generation;
+  return later.order.kind !== 'create';
 }
 
 export class IntentQueue {

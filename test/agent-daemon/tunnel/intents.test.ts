@@ -106,6 +106,23 @@ it('[M5] drops an order of a lower generation than the session has', async () =>
   expect(seen).toEqual([false]);
 });
 
+it('[M5] goes on with a create when an order for an older placement comes behind it', async () => {
+  const seen: boolean[] = [];
+  const finish: (() => void)[] = [];
+  const { queue: intents, done } = queue({
+    create: async ({ generation }, superseded) => {
+      await new Promise<void>((resolve) => void finish.push(resolve));
+      seen.push(superseded.aborted);
+      done.push(`create g${generation}`);
+    },
+  });
+  await intents.accept([create(1, 2)]);
+  await intents.accept([stop(2, 1)]);
+  finish[0]!();
+  await until(() => journal.pendingIntents().length === 0, { what: 'all to be done' });
+  expect([done, seen]).toEqual([['create g2'], [false]]);
+});
+
 it('asks a handler that fails again, and a restarted agent finishes what it had taken', async () => {
   let tries = 0;
   const first = queue({ create: () => (++tries < 2 ? Promise.reject(new Error('once')) : Promise.resolve()) });
