@@ -83,6 +83,8 @@ export class World implements Stage {
   readonly logbook: Logbook;
   readonly hosts: WorldHost[] = [];
   #readers = 0;
+  /** Who began to read in the storm. */
+  readonly #followers: Reader[] = [];
   readonly revoked = new Set<string>();
   readonly ways = new Map<string, Way>();
   readonly domains: Domain[];
@@ -309,6 +311,7 @@ export class World implements Stage {
           () => this.#step(),
         );
     if (this.invariants.violations.length === 0) await this.#askWhoIsIn();
+    if (this.invariants.violations.length === 0) await this.#hearEnds();
     this.accounts.forget();
     return {
       seed: this.#options.seed,
@@ -327,7 +330,9 @@ export class World implements Stage {
     if (chosen === undefined || this.#readers >= maxReaders) return;
     const token = chance.pick(this.accounts.tokens)!;
     this.accounts.lastRead = token;
-    void this.#reader(chosen, { token, slowness: 0.02 }).run();
+    const reader = this.#reader(chosen, { token, slowness: 0.02 });
+    this.#followers.push(reader);
+    void reader.run();
   }
 
   /** Somebody begins to upload to a session. */
@@ -392,13 +397,26 @@ export class World implements Stage {
     });
   }
 
+  /** Ended by itself, on a host that is still there. */
+  #hasExited(sessionId: string): boolean {
+    const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
+    return row?.result?.reason === 'exited' && this.#ours().some(({ agentId }) => agentId === row.agentId);
+  }
+
+  /** [I5] at rest: who follows what has ended hears of its end, whatever became of the ways to it meanwhile. */
+  async #hearEnds(): Promise<void> {
+    const due = this.#followers.filter(({ sessionId }) => this.#hasExited(sessionId));
+    const waiting = (): Reader | undefined => due.find(({ isOver }) => !isOver);
+    const deadline = this.time.nowMs + readMs;
+    while (waiting() !== undefined && this.time.nowMs < deadline && this.invariants.violations.length === 0)
+      await this.#step();
+    const last = waiting();
+    if (last !== undefined) this.invariants.violated(`[I5] who follows ${last.sessionId} does not hear of its end`);
+  }
+
   /** [I5] at rest: what ended by itself can be read from its first byte to its last, also after every fault. */
   async #readEnded(): Promise<void> {
-    const ours = new Set(this.#ours().map(({ agentId }) => agentId));
-    const ended = [...this.people.promised.values()].filter(({ sessionId }) => {
-      const row = this.edge.ledgerStores.get(parseSessionId(sessionId)!.groupNumber)?.session(sessionId);
-      return row?.result?.reason === 'exited' && row.agentId !== null && ours.has(row.agentId);
-    });
+    const ended = [...this.people.promised.values()].filter(({ sessionId }) => this.#hasExited(sessionId));
     for (const { sessionId, spec } of ended.slice(0, readAtRest)) {
       const reader = this.#reader(sessionId, { restlessness: 0.3 });
       void reader.run();

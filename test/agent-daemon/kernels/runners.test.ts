@@ -160,6 +160,8 @@ describe.each(Object.keys(table) as (keyof typeof table)[])('%s', (language) => 
       const runner = start(language);
       await runner.run(words.remember);
       runner.interrupt();
+      // A thread of Node's own tells of a signal, a moment after it came.
+      await new Promise((resolve) => setTimeout(resolve, 100));
       const id = runner.ask('run', words[which]);
       await until(() => runner.text('stdout').includes('begun'), { what: 'begun' });
       runner.interrupt();
