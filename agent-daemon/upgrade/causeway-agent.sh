@@ -254,7 +254,8 @@ unguard() {
   fi
 }
 
-# engine VARIABLE list|remove: containers and networks of this agent, by the Node that is here anyway.
+# engine VARIABLE list|remove: by the Node that is here anyway. Those of sessions, what waits in advance for one is not
+# among them; or every container and network of this agent.
 engine() {
   # shellcheck disable=SC2016 # JavaScript
   answer=$("$dir/current/node" -e '
@@ -270,7 +271,8 @@ engine() {
     });
     (async () => {
       const containers = JSON.parse(await call("GET", `/containers/json?all=1&filters=${filters}`));
-      if (verb === "list") return console.log(containers.map((each) => each.Id).join(" "));
+      const ofSession = ({ Labels, Names }) => "causeway.session" in Labels || Names.some((name) => name.startsWith("/ses_"));
+      if (verb === "list") return console.log(containers.filter(ofSession).map((each) => each.Id).join(" "));
       for (const each of containers) await call("DELETE", `/containers/${each.Id}?force=1&v=1`);
       const networks = JSON.parse(await call("GET", `/networks?filters=${filters}`));
       for (const each of networks) await call("DELETE", `/networks/${each.Id}`);

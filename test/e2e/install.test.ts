@@ -78,19 +78,34 @@ describe.skipIf(tier === 'daily')('the installer on a fresh machine', () => {
     expect(identity()).toBe(before);
   });
 
-  it('is not uninstalled over containers of sessions, and then leaves nothing', async () => {
+  async function nothingIsLeft(): Promise<void> {
+    expect(readdirSync(host)).toEqual([]);
+    expect(await engine.docker.listContainers({ all: true })).toEqual([]);
+    const networks = await engine.docker.listNetworks();
+    expect(networks.map(({ Name }) => Name).toSorted()).toEqual(['bridge', 'host', 'none']);
+  }
+
+  it('is uninstalled, and leaves nothing, with what waits in advance for a session', async () => {
+    await until(async () => (await engine.docker.listContainers()).length === 1, { what: 'one that waits in advance' });
+    const gone = await run('agent uninstall');
+    expect(gone.output).toContain(`removed ${dir}`);
+    expect(gone.code).toBe(0);
+    await nothingIsLeft();
+  });
+
+  it('is not uninstalled over containers of sessions, and by force leaves nothing', async () => {
+    const again = await install(`--name again ${await stack.client.newJoinToken()}`);
+    expect(again.code, again.output).toBe(0);
     const ran = await cli.run(['run', '-d', '--name', 'stays', '--image', busyboxImage, '--', 'sleep', '1000']);
     expect(ran.status, ran.stderr).toBe(0);
-    const listed = async () => (await engine.docker.listContainers()).length;
-    await until(async () => (await listed()) === 1, { what: 'the container to run' });
+    await until(async () => (await cli.run(['ps', '--json'])).stdout.includes('"state":"RUNNING"'), {
+      what: 'the session to run',
+    });
     const refused = await run('agent uninstall');
     expect(refused.output).toContain('containers of sessions are here');
     expect(refused.code).toBe(1);
     const gone = await run('agent uninstall --force');
     expect(gone.output).toContain(`removed ${dir}`);
-    expect(readdirSync(host)).toEqual([]);
-    expect(await engine.docker.listContainers({ all: true })).toEqual([]);
-    const networks = await engine.docker.listNetworks();
-    expect(networks.map(({ Name }) => Name).toSorted()).toEqual(['bridge', 'host', 'none']);
+    await nothingIsLeft();
   });
 });
