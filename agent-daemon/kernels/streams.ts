@@ -10,6 +10,7 @@ import type { CallInput } from '../../schema/protocol/calls.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import type { AgentStream, CallHandler, StreamHandler } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
+import { notTakenOver } from '../sessions/not-taken-over.ts';
 import type { Session } from '../sessions/session.ts';
 import { parseControl } from '../tunnel/control-message.ts';
 import { pumpRun } from './pump.ts';
@@ -83,8 +84,7 @@ export function kernelsOf(of: KernelsOf, sessionId: string, generation: number):
   if (session === undefined) throw new Refusal('session_ended', 'The session has ended. Start a new one.');
   if (session.state === 'present') throw new Refusal('session_not_running', 'The session is still being started.');
   // An agent that has just begun does not know which kernels are alive.
-  if (session.state === 'running' && session.supervisor === undefined)
-    throw new Refusal('session_not_running', 'The session is just being taken over. Try again in a moment.');
+  if (session.state === 'running' && session.supervisor === undefined) throw notTakenOver();
   return session.kernels;
 }
 

@@ -14,6 +14,7 @@ import type { Spools } from '../output/spools.ts';
 import { tailSourceOf } from '../output/line-reader.ts';
 import { checkWorkdir } from '../runtime/docker-spec.ts';
 import { mainProcessId, recordOf } from '../sessions/main-process.ts';
+import { notTakenOver } from '../sessions/not-taken-over.ts';
 import type { Session } from '../sessions/session.ts';
 import { parseControl } from '../tunnel/control-message.ts';
 import { signalNumber } from './exit.ts';
@@ -152,7 +153,7 @@ function notThere(session: Session | undefined, processId: string): Refusal {
 /** Just after a restart of the agent a session may run that is not taken over yet: what is sent now would reach nobody. */
 function refuseUntilTakenOver(session: Session | undefined): void {
   if (session === undefined || session.state === 'ended') return;
-  throw new Refusal('session_not_running', 'The session is just being taken over. Try again in a moment.');
+  throw notTakenOver();
 }
 
 async function spawnFor(of: StreamsOf, session: Session | undefined, processId: string, spawn: ProcessSpawn) {

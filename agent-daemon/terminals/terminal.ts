@@ -17,6 +17,7 @@ import type { Supervisor } from '../processes/supervisor.ts';
 import { TerminalInput } from './input.ts';
 import { Keeper, type KeeperPorts, type ScreenAt } from './keeper.ts';
 import type { KeptTerminal, SavedRecord, SavedTerminal, Size } from './saved.ts';
+import { notTakenOver } from '../sessions/not-taken-over.ts';
 
 export interface TerminalPorts extends KeeperPorts {
   clock: Clock;
@@ -279,8 +280,7 @@ export class Terminal {
   /** Its input, once the init has said how much of it there is. @throws Refusal */
   async #known(signal: AbortSignal): Promise<TerminalInput> {
     const supervisor = this.#owner.supervisor();
-    if (supervisor === undefined)
-      throw new Refusal('session_not_running', 'The session is just being taken over. Try again in a moment.');
+    if (supervisor === undefined) throw notTakenOver();
     await supervisor.whenKnown(this.processId, signal);
     this.#input ??= this.#makeInput(supervisor);
     return this.#input;
