@@ -75,8 +75,7 @@ export function dialOf({ edge, way, says, hears }: FrontPorts): Dial {
 /** The two calls that an agent makes over plain HTTP. */
 export function postOf({ edge, way, time, chance }: FrontPorts): Post {
   return (url, body, signal) =>
-    new Promise((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    untilAborted(signal, (resolve) => {
       time.after(chance.delayMs(2 * way.latencyMs), () => {
         if (way.upIsCut || way.downIsCut) return; // packets are dropped: the caller's own time-out speaks
         void edge.worker.post(url.pathname, body).then((answer) => {
@@ -89,8 +88,7 @@ export function postOf({ edge, way, time, chance }: FrontPorts): Post {
 /** Output that an agent hands over. */
 export function putOf({ edge, way, time, chance }: FrontPorts): Put {
   return (url, headers, body, signal) =>
-    new Promise((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    untilAborted(signal, (resolve) => {
       time.after(chance.delayMs(2 * way.latencyMs), () => {
         if (way.upIsCut || way.downIsCut || !edge.front.isAlive) return; // the caller's own time-out speaks
         const answer = edge.archive.put(url.pathname, headers, body);
@@ -99,4 +97,16 @@ export function putOf({ edge, way, time, chance }: FrontPorts): Put {
         });
       });
     });
+}
+
+/** What a request brings, unless its asker gives up before. Node holds a composed signal as long as somebody listens to it. */
+function untilAborted<Answer>(signal: AbortSignal, ask: (answered: (answer: Answer) => void) => void): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener('abort', abort, { once: true });
+    ask((answer) => {
+      signal.removeEventListener('abort', abort);
+      resolve(answer);
+    });
+  });
 }
