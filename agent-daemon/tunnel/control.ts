@@ -26,6 +26,8 @@ export interface ControlEnd {
   /** How long the socket was accepted, ms. */
   acceptedMs: number;
   closeCode: number;
+  /** The other end, or something on the way, ended it without a word. */
+  wasReset: boolean;
 }
 
 export interface ControlDeps {
@@ -69,6 +71,8 @@ export class ControlConnection implements SocketEvents {
   #sentIndex = 0;
   #refused: ControlEnd['refused'];
   #redialAtMs: number | undefined;
+  #isGivenUp = false;
+  #spreadMs = 0;
   /** Of pings that are not answered yet: on the boot clock, which counts suspend, and on the fine one. */
   #pingsSent: { bootMs: number; fineMs: number }[] = [];
   #lastReport: { report: Report; atMs: number } | undefined;
@@ -83,8 +87,9 @@ export class ControlConnection implements SocketEvents {
     this.ended = new Promise((resolve) => (this.#end = resolve));
   }
 
-  /** Says hello. Call it when the socket is open. */
-  start(): void {
+  /** Says hello. Call it when the socket is open. `spreadMs`: over how long a time all agents come back (SPEC rule M12). */
+  start(spreadMs = 0): void {
+    this.#spreadMs = spreadMs;
     this.#send(this.#deps.hello);
     this.#after(greetingMs, () => {
       if (this.#state === 'greeting') this.#fail('no answer to hello');
@@ -139,6 +144,7 @@ export class ControlConnection implements SocketEvents {
         : { goAwayMs: Math.max(0, this.#redialAtMs - this.#deps.clock.bootMs()) }),
       acceptedMs: this.#acceptedAtMs === undefined ? 0 : this.#deps.clock.bootMs() - this.#acceptedAtMs,
       closeCode: code,
+      wasReset: code === closeCodes.abnormal && !this.#isGivenUp,
     });
   }
 
@@ -253,7 +259,8 @@ export class ControlConnection implements SocketEvents {
 
   #leave(message: Message<'goAway'>): void {
     if (this.#redialAtMs !== undefined) return;
-    const delayMs = Math.floor(this.#deps.fraction() * message.spreadMs);
+    // Who asks may ask them all.
+    const delayMs = Math.floor(this.#deps.fraction() * Math.max(message.spreadMs, this.#spreadMs));
     this.#redialAtMs = this.#deps.clock.bootMs() + delayMs;
     this.#deps.log.info('the edge asks to dial again', { reason: message.reason, delayMs });
     this.#after(delayMs, () => this.#socket.close(closeCodes.goingAway, 'go away'));
@@ -281,6 +288,7 @@ export class ControlConnection implements SocketEvents {
   /** The other end may not hear us any more: do not wait for its close. */
   #fail(reason: string): void {
     this.#deps.log.warn('the control socket is given up', { reason });
+    this.#isGivenUp = true;
     this.#socket.destroy();
   }
 

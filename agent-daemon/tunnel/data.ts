@@ -33,8 +33,6 @@ const dialMs = 20_000;
 /** From the loss of a socket to the dial of another; one that is lost again soon after its dial waits for the longer. */
 const againMs = 1_000;
 const lostAgainMs = 10_000;
-/** The other end has not said that it closes (RFC 6455, 7.1.5). */
-const abnormal = 1006;
 /** A small share of a socket may wait in front of a key press. */
 const interactiveBytes = 128 * 1024;
 /** Four whole frames: a hub does nothing else while it forwards one message, and a key press waits for that. */
@@ -125,7 +123,7 @@ class DataSocket implements SocketEvents {
     this.#over = true;
     this.#cancelPing();
     this.endpoint.close('tunnel_closed', `The data socket closed (${code} ${reason}).`);
-    this.#end({ isLost: code === abnormal });
+    this.#end({ isLost: code === closeCodes.abnormal });
   }
 
   close(code: number, reason: string): void {

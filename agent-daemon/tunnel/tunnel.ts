@@ -164,7 +164,7 @@ export class Tunnel {
       let isSentAway = false;
       try {
         const end = await this.#connectOnce(membership, started, redial, AbortSignal.any([signal, this.#cut.signal]));
-        if (end.acceptedMs > 0) redial.lost(end.acceptedMs, clock.bootMs());
+        if (end.acceptedMs > 0) redial.lost(end.acceptedMs, clock.bootMs(), end.wasReset && !this.#cut.signal.aborted);
         goAwayMs = end.goAwayMs;
         leastMs = this.#describeEnd(end);
       } catch (error) {
@@ -190,7 +190,7 @@ export class Tunnel {
     // A stop that came during the dial has been told to nobody.
     if (cut.aborted) abort();
     cut.addEventListener('abort', abort, { once: true });
-    connection.start();
+    connection.start(socket.spreadMs);
     return connection.ended.finally(() => cut.removeEventListener('abort', abort));
   }
 

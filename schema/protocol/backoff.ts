@@ -20,21 +20,26 @@ export class Redial {
   #failures = 0;
   #lostAtMs = Number.NEGATIVE_INFINITY;
   #spreadMs = 0;
+  #wasReset = false;
 
   /** The edge said how long after it was gone all of its agents should be back: by how many they are. */
   spread(ms: number): void {
     this.#spreadMs = Math.min(ms, limits.knockForMs);
   }
 
-  /** A socket that had been accepted for so long ended. Times on the boot clock. */
-  lost(acceptedMs: number, nowMs: number): void {
+  /**
+   * A socket that had been accepted for so long ended. Times on the boot clock. `wasReset`: by the other end, without a word,
+   * as those of all agents are when the edge dies.
+   */
+  lost(acceptedMs: number, nowMs: number, wasReset: boolean): void {
     this.#lostAtMs = nowMs;
+    this.#wasReset = wasReset;
     this.#failures = acceptedMs >= limits.stableMs ? 0 : Math.floor(this.#failures / 2);
   }
 
-  /** Of the first dial after a loss, which may have been of this agent's way alone. */
+  /** Of the first dial after a loss. One that was no reset may have been of this agent's way alone. */
   get #firstSpreadMs(): number {
-    return Math.min(this.#spreadMs / 2, limits.firstSpreadCapMs);
+    return this.#wasReset ? this.#spreadMs : Math.min(this.#spreadMs / 2, limits.firstSpreadCapMs);
   }
 
   /** What is left of it, so that all are back by then; never so little that an edge which returns late is met by all at once. */

@@ -60,7 +60,7 @@ export const limits = {
   stableMs: 60_000,
   /** The cap while nobody listens at the edge's address, for so long after a socket was lost. */
   knockCapMs: 3_000,
-  /** The longest wait before the first dial after a loss, in a large fleet: the edge may be gone, or this agent's way alone. */
+  /** In a large fleet the longest wait before the first dial after a loss that was no reset: it may be this agent's way alone. */
   firstSpreadCapMs: 10_000,
   knockForMs: 60_000,
   callDeadlineMs: 15_000,
@@ -91,6 +91,8 @@ export const closeCodes = {
   goingAway: 1001,
   protocolError: 1002,
   policy: 1008,
+  /** Never sent: the other end has not said that it closes (RFC 6455, 7.1.5). */
+  abnormal: 1006,
   tooBig: 1009,
   revoked: 4401,
   refused: 4403,

@@ -80,6 +80,8 @@ export class FakeEdge {
   readonly sockets: FakeHubSocket[] = [];
   readonly enrolments: Enrol[] = [];
   challenges = 0;
+  /** Over how long a time its agents should come back, ms (SPEC M12). */
+  spreadMs = 0;
   /** Set to answer enrolments, challenges or upgrades otherwise. */
   enrolAnswer: (() => Answer) | undefined;
   challengeAnswer: (() => Answer) | undefined;
@@ -99,6 +101,7 @@ export class FakeEdge {
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     server.on('request', (request, response) => void this.#answer(request, response));
     server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#sockets.on('headers', (headers) => headers.push(`x-causeway-spread-ms: ${this.spreadMs}`));
   }
 
   /** Sockets of a purpose, oldest first. */

@@ -59,6 +59,8 @@ export interface BenchOptions {
   liveSessions?: () => number;
   token?: string;
   time?: VirtualTime;
+  /** In place of every random fraction. */
+  fraction?: number;
 }
 
 /** Starts an agent on `stateDir`, enrolled at `edge`. Started twice on one directory it is the same agent restarted. */
@@ -73,7 +75,7 @@ export async function startAgent(
   const ports = {
     clock: time,
     timers: time,
-    random: systemRandom,
+    random: { ...systemRandom, fraction: () => options.fraction ?? systemRandom.fraction() },
     disk: systemDisk,
     post: postBy(kept),
     log,

@@ -187,9 +187,9 @@ it('[M12] back-off stays below 3 s while nobody listens, for a minute; an edge t
   const waits = (nowMs: number, reachedNobody: boolean, count: number) =>
     Array.from({ length: count }, () => redial.waitMs(nowMs, 0.5, reachedNobody));
   expect(waits(0, true, 4), 'never connected').toEqual([250, 500, 1000, 2000]);
-  redial.lost(59_999, 1000);
+  redial.lost(59_999, 1000, false);
   expect(waits(1000, true, 2), 'nothing was stable').toEqual([1000, 1500]);
-  redial.lost(60_000, 100_000);
+  redial.lost(60_000, 100_000, false);
   expect(waits(100_000, false, 1)).toEqual([250]);
   expect(waits(159_999, true, 5)).toEqual([500, 1000, 1500, 1500, 1500]);
   expect(waits(159_999, false, 2)).toEqual([15_000, 15_000]);
@@ -201,22 +201,30 @@ it('[M12] a large fleet comes back over the time that the edge named, while nobo
   const waits = (reachedNobody: boolean) =>
     [0, 0.25, 0.5, 0.99].map((fraction) => redial.waitMs(101_000, fraction, reachedNobody));
   redial.spread(2_000);
-  redial.lost(60_000, 100_000);
+  redial.lost(60_000, 100_000, false);
   expect(Math.max(...waits(true)), 'shorter than the usual').toBeGreaterThan(2_000);
   redial.spread(16_000);
-  redial.lost(60_000, 100_000);
+  redial.lost(60_000, 100_000, false);
   expect(redial.waitMs(100_000, 0.5, false), 'the first').toBe(4_000);
   expect(redial.waitMs(100_000, 0.5, false), 'the edge answers').toBe(500);
   expect(waits(true), 'a second later').toEqual([0, 3_750, 7_500, 14_850]);
   const late = [110_000, 140_000].map((nowMs) => redial.waitMs(nowMs, 0.5, true));
   expect(late, 'half of it at least').toEqual([4_000, 4_000]);
   redial.spread(6_000);
-  redial.lost(60_000, 100_000);
+  redial.lost(60_000, 100_000, false);
   expect(redial.waitMs(100_000, 0.5, false), 'few').toBe(250);
+  redial.lost(60_000, 100_000, true);
+  expect(redial.waitMs(100_000, 0.5, false), 'few, and the edge died').toBe(3_000);
+  redial.spread(2_000);
+  redial.lost(60_000, 100_000, true);
+  expect(redial.waitMs(100_000, 0.5, false), 'very few').toBe(250);
   redial.spread(1e12);
-  redial.lost(60_000, 100_000);
+  redial.lost(60_000, 100_000, false);
   expect(redial.waitMs(100_000, 0.5, false)).toBe(5_000);
   expect(redial.waitMs(100_000, 0.5, true)).toBe(30_000);
+  redial.lost(60_000, 100_000, true);
+  expect(redial.waitMs(100_000, 0.5, false), 'the edge died').toBe(30_000);
+  expect(redial.waitMs(100_000, 0.5, false), 'the edge answers').toBe(500);
 });
 
 it('[M12] waits stay short where sockets are accepted, and the way is cut again and again', () => {
@@ -224,7 +232,7 @@ it('[M12] waits stay short where sockets are accepted, and the way is cut again 
   for (let nowMs = 0; nowMs < 10; nowMs++) redial.waitMs(nowMs, 0.5, false);
   const ceilings: number[] = [];
   for (let nowMs = 1000; nowMs < 1200; nowMs++) {
-    redial.lost(300, nowMs);
+    redial.lost(300, nowMs, false);
     ceilings.push(redial.waitMs(nowMs, 1, false));
   }
   expect(ceilings.slice(0, 4)).toEqual([16_000, 4_000, 2_000, 1_000]);

@@ -11,7 +11,7 @@ import { newId } from '../../../schema/ids.ts';
 import { Redial } from '../../../schema/protocol/backoff.ts';
 import { decodeFrames, encodeFrames, frameTypes } from '../../../schema/protocol/frame.ts';
 import { JsonJoiner, jsonFrames } from '../../../schema/protocol/json.ts';
-import { limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
+import { closeCodes, limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
 import type { ToAgent, ToEdge } from '../../../schema/protocol/messages.ts';
 import { brieflyKept, type WayAgent } from '../../../wire/http.ts';
 import { Way } from '../../../wire/way.ts';
@@ -61,6 +61,8 @@ export class FleetAgent {
   readonly #redial = new Redial();
   /** It was told to stay away for so long. */
   #leastMs = 0;
+  /** The last socket was ended by the other end, without a word. */
+  #wasReset = false;
   readonly #kept = brieflyKept(new Way({}));
 
   constructor(url: string, record: AgentRecord, counters: FleetCounters) {
@@ -79,7 +81,7 @@ export class FleetAgent {
         isNobodyThere = reachedNobody(error);
         return 0;
       });
-      if (acceptedMs > 0) redial.lost(acceptedMs, performance.now());
+      if (acceptedMs > 0) redial.lost(acceptedMs, performance.now(), this.#wasReset);
       // One that the edge sent away keeps the moment that it was told.
       const waitMs = this.#leastMs > 0 ? 0 : redial.waitMs(performance.now(), Math.random(), isNobodyThere);
       if (!this.#stopped) await sleep(Math.max(this.#leastMs, waitMs));
@@ -133,9 +135,12 @@ export class FleetAgent {
     const joiner = new JsonJoiner();
     let acceptedAtMs: number | undefined;
     let heardAtMs = Date.now();
+    let isGivenUp = false;
     const ping = setInterval(() => {
-      if (Date.now() - heardAtMs > limits.silentMs) socket.terminate();
-      else if (socket.readyState === WebSocket.OPEN) socket.send('ping');
+      if (Date.now() - heardAtMs > limits.silentMs) {
+        isGivenUp = true;
+        socket.terminate();
+      } else if (socket.readyState === WebSocket.OPEN) socket.send('ping');
     }, limits.pingEveryMs);
     return new Promise((resolve) => {
       socket.on('open', () => {
@@ -161,8 +166,9 @@ export class FleetAgent {
           this.#send(socket, report());
         }
       });
-      socket.on('close', () => {
+      socket.on('close', (code) => {
         clearInterval(ping);
+        this.#wasReset = code === closeCodes.abnormal && !isGivenUp;
         if (acceptedAtMs !== undefined) {
           this.#counters.connected--;
           this.#counters.drops++;
