@@ -1,5 +1,5 @@
 /**
- * Gives each of a herd a moment of its own to come back at, so many a second: what a thread can not do now is asked for again
+ * Gives each of a herd a moment of its own to come back at, as many a second as get through: what a thread can not do now is asked for again
  * when it can, and being sent away costs little. In the isolate's memory, bounded.
  */
 import type { Clock, Random } from '../../schema/ports.ts';
@@ -9,6 +9,9 @@ export interface AppointmentsLimits {
   burst: number;
   /** Nobody is sent away for longer; of a herd that is larger the rest comes again at any moment of that time. */
   farthestMs: number;
+  /** What one takes is at least this, also before it is known, and at most that. */
+  leastEachMs: number;
+  mostEachMs: number;
   /** Of so many the moments are known. */
   mostKnown: number;
 }
@@ -17,6 +20,7 @@ export interface AppointmentsLimits {
 const earlyMs = 1_000;
 /** Who did not come for so long is not expected any more. */
 const lateMs = 60_000;
+const shareOfNew = 1 / 32;
 
 export class Appointments {
   readonly #limits: AppointmentsLimits;
@@ -24,14 +28,33 @@ export class Appointments {
   /** On the boot clock, the earliest first. */
   readonly #momentsMs = new Map<string, number>();
   #lastMs = Number.NEGATIVE_INFINITY;
+  #eachMs: number;
+  /** When the last one got through, if others waited then. */
+  #throughAtMs: number | undefined;
 
   constructor(limits: AppointmentsLimits, ports: { clock: Clock; random: Random }) {
     this.#limits = limits;
     this.#ports = ports;
+    this.#eachMs = limits.leastEachMs;
   }
 
-  /** Milliseconds after which `name` is to come again, 0: it may go on now. `eachMs`: how long one of them takes. */
-  take(name: string, eachMs: number): number {
+  /** How long one takes, ms. */
+  get eachMs(): number {
+    return this.#eachMs;
+  }
+
+  /** One more is through. While others wait, the time between two is what one takes, whatever it is spent on. */
+  through(othersWait: boolean): void {
+    const nowMs = this.#ports.clock.bootMs();
+    const { leastEachMs, mostEachMs } = this.#limits;
+    if (othersWait && this.#throughAtMs !== undefined)
+      this.#eachMs += (Math.min(nowMs - this.#throughAtMs, mostEachMs) - this.#eachMs) * shareOfNew;
+    this.#eachMs = Math.max(this.#eachMs, leastEachMs);
+    this.#throughAtMs = othersWait ? nowMs : undefined;
+  }
+
+  /** Milliseconds after which `name` is to come again, 0: it may go on now. */
+  take(name: string): number {
     const { clock, random } = this.#ports;
     const { burst, farthestMs, mostKnown } = this.#limits;
     const nowMs = clock.bootMs();
@@ -42,7 +65,7 @@ export class Appointments {
       return 0;
     }
     this.#forgetLate(nowMs);
-    const nextMs = Math.max(this.#lastMs, nowMs - burst * eachMs) + eachMs;
+    const nextMs = Math.max(this.#lastMs, nowMs - burst * this.#eachMs) + this.#eachMs;
     if (nextMs > nowMs + farthestMs || this.#momentsMs.size >= mostKnown) return 1 + random.fraction() * farthestMs;
     this.#lastMs = nextMs;
     if (nextMs <= nowMs) return 0;

@@ -10,7 +10,7 @@ export interface DoorwayLimits {
   /** The longest wait; then, and where too many wait, a request is refused. */
   waitMs: number;
   mostWaiting: number;
-  /** Those that are refused come back at moments of so long a time. */
+  /** Those that are refused come back within twice the time that those who wait will take, and this at most. */
   spreadMs: number;
   /** Said to whoever is refused. */
   detail: string;
@@ -41,11 +41,6 @@ export class Doorway {
     return this.#waiting.size >= this.#limits.atOnce;
   }
 
-  /** Milliseconds from one that is through to the next. */
-  get eachMs(): number {
-    return this.#passageMs / this.#limits.atOnce;
-  }
-
   /** Does the work when there is room. @throws Refusal `edge_overloaded`, and what the work throws */
   async pass<Result>(work: () => Promise<Result>): Promise<Result> {
     const passage = await this.#enter();
@@ -70,10 +65,10 @@ export class Doorway {
         return passage;
       }
       const before = this.#waiting.size;
-      if (nowMs >= untilMs || before >= mostWaiting)
-        throw new Refusal('edge_overloaded', detail, {
-          retryAfterSeconds: Math.ceil((random.fraction() * spreadMs) / 1000) + 1,
-        });
+      if (nowMs >= untilMs || before >= mostWaiting) {
+        const awayMs = random.fraction() * Math.min((2 * before * this.#passageMs) / atOnce, spreadMs);
+        throw new Refusal('edge_overloaded', detail, { retryAfterSeconds: Math.ceil(awayMs / 1000) + 1 });
+      }
       // Not all at the same moment.
       const guessMs = (1 + before / atOnce) * this.#passageMs * (0.5 + random.fraction());
       const lookMs = Math.min(Math.max(guessMs, 1), untilMs - nowMs);

@@ -5,13 +5,19 @@ import { VirtualTime } from '../../support/virtual-time.ts';
 
 function world(limits: { burst?: number; farthestMs?: number; mostKnown?: number } = {}) {
   const time = new VirtualTime(0);
-  const all = { burst: 2, farthestMs: 60_000, mostKnown: 100, ...limits };
+  const all = { burst: 2, farthestMs: 60_000, leastEachMs: 2_000, mostEachMs: 4_000, mostKnown: 100, ...limits };
   const appointments = new Appointments(all, {
     clock: time,
     random: { fraction: () => 0.5, bytes: () => new Uint8Array() },
   });
-  const take = (name: string) => appointments.take(name, 2_000);
-  return { take, advance: (ms: number) => time.advance(ms) };
+  const take = (name: string) => appointments.take(name);
+  const through = (everyMs: number, times: number, othersWait = true): void => {
+    for (let count = 0; count < times; count++) {
+      time.advance(everyMs);
+      appointments.through(othersWait);
+    }
+  };
+  return { take, through, advance: (ms: number) => time.advance(ms) };
 }
 
 it('each gets the moment behind the one before, and may come at it', () => {
@@ -43,4 +49,20 @@ it('nobody is sent away for longer than is bearable, and memory is bounded', () 
   expect(['a', 'b', 'c', 'd'].map(few.take)).toEqual([0, 0, 2_000, 30_001]);
   few.advance(62_000);
   expect(['e', 'f', 'g'].map(few.take)).toEqual([0, 0, 2_000]);
+});
+
+it('the moments are as far apart as one gets through behind another', () => {
+  const apart = (happens: (around: ReturnType<typeof world>) => void): number => {
+    const around = world();
+    happens(around);
+    const [first = 0, second = 0] = ['a', 'b', 'c', 'd', 'e'].map(around.take).slice(3);
+    return Math.round(second - first);
+  };
+  expect(apart(({ through }) => through(3_000, 300))).toBe(3_000);
+  expect(apart(({ through }) => through(1_000, 300))).toBe(2_000);
+  expect(apart(({ through }) => through(60_000, 300))).toBe(4_000);
+  expect(
+    apart(({ through }) => through(3_000, 300, false)),
+    'a calm says nothing',
+  ).toBe(2_000);
 });

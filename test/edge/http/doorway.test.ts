@@ -40,15 +40,27 @@ it('who would wait too long, or with too many, is told to come again; a failure 
   for (let count = 0; count < 4; count++) come(2000, true);
   for (let count = 0; count < 61; count++) come(10);
   await pass(1);
-  expect(seen.refused).toEqual(['edge_overloaded 6']);
+  expect(seen.refused).toEqual(['edge_overloaded 2']);
   await pass(1500);
-  expect(new Set(seen.refused)).toEqual(new Set(['edge_overloaded 6']));
+  expect(new Set(seen.refused)).toEqual(new Set(['edge_overloaded 2', 'edge_overloaded 1']));
   expect(seen.refused).toHaveLength(61);
   await pass(1000);
   expect(seen.refused.filter((each) => each === 'Error: the work failed')).toHaveLength(4);
   come(10);
   await pass(20);
   expect(seen).toMatchObject({ inside: 0, most: 4, through: 1 });
+});
+
+it('who is refused comes back later where a passage takes long, and not too late', async () => {
+  const { come, pass, seen } = world();
+  for (let count = 0; count < 12; count++) {
+    come(1000);
+    await pass(1001);
+  }
+  for (let count = 0; count < 4; count++) come(2000);
+  for (let count = 0; count < 61; count++) come(10);
+  await pass(1);
+  expect(seen.refused).toEqual(['edge_overloaded 6']);
 });
 
 it('a passage that is never heard of again keeps its place for a while only', async () => {
