@@ -1,6 +1,6 @@
 /**
- * Gives each of a herd a moment of its own to come back at, as many a second as get through: what a thread can not do now is asked for again
- * when it can, and being sent away costs little. In the isolate's memory, bounded.
+ * Gives each of a herd a moment of its own to come back at, as many a second as get through: what a thread can not do now is
+ * asked for again when it can, and being sent away costs little. In the isolate's memory, bounded.
  */
 import type { Clock, Random } from '../../schema/ports.ts';
 
