@@ -141,7 +141,10 @@ export class Kernel implements RunKernel {
     // The agent died before it knew that the process was there; asking for it again is harmless.
     if (kept === undefined || (!this.#isOver && this.#saved.frame.at === 0)) return this.start();
     this.#follow(current?.begun?.from ?? this.#settled);
-    if (!this.#isOver) this.#write(this.#saved.frame);
+    if (this.#isOver) return;
+    this.#write(this.#saved.frame);
+    // The agent died before it gave the kernel the first of those that wait.
+    this.#runs.next();
   }
 
   /** Resolves when its interpreter is there, it is dead, or `signal` aborts. */

@@ -1,12 +1,13 @@
 /**
  * The kernels of one session as an agent has them, over a real causeway-init.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import type { z } from 'zod';
 import { channelsStream } from '../../../agent-daemon/kernels/channels.ts';
 import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from '../../../agent-daemon/kernels/streams.ts';
 import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
+import { decodeRecords } from '../../../agent-daemon/tunnel/record-file.ts';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
 import { systemTimers } from '../../../agent-daemon/platform.ts';
 import type { Kernel } from '../../../schema/api/kernel-parts.ts';
@@ -77,6 +78,17 @@ export class KernelBench extends InitBench {
   protected async end(): Promise<void> {
     for (const reader of this.#readers.splice(0)) if (!reader.isDone) reader.cut();
     await this.kernels.close();
+  }
+
+  /** The agent had died before it kept the first record of which `isFirst` is true. */
+  forgetFrom(isFirst: (record: Record<string, Record<string, unknown>>) => boolean): void {
+    const bytes = readFileSync(this.kernelsPath);
+    const { records, goodBytes } = decodeRecords(bytes);
+    const first = (records as Parameters<typeof isFirst>[0][]).findIndex(isFirst);
+    if (first < 0 || goodBytes !== bytes.byteLength) throw new Error('no such record');
+    let at = 0;
+    for (let n = 0; n < first; n++) at += 8 + bytes.readUInt32BE(at);
+    truncateSync(this.kernelsPath, at);
   }
 
   /** Kernelspecs of the home of the session, as `kernel.json`. */

@@ -329,6 +329,23 @@ describe('after the death of the agent', () => {
     }
   });
 
+  it('a run that was noted for an idle kernel, and not given to it, is given', async () => {
+    const own = await new KernelBench().start();
+    try {
+      await own.run('x = 1').outcome();
+      const noted = own.run('print("x is", x)');
+      await noted.outcome();
+      await own.leave();
+      own.forgetFrom((record) => record['run']?.['runId'] === noted.runId && 'begun' in record['run']);
+      await own.start();
+      const again = own.execute({ runId: noted.runId });
+      expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(again.text()).toBe('x is 1\n');
+    } finally {
+      await own.stop();
+    }
+  });
+
   it.runIf(tier === 'full')('a kernel that died meanwhile is told with its last run', async () => {
     const own = await new KernelBench().start();
     try {
