@@ -33,6 +33,8 @@ const dialMs = 20_000;
 /** From the loss of a socket to the dial of another; one that is lost again soon after its dial waits for the longer. */
 const againMs = 1_000;
 const lostAgainMs = 10_000;
+/** So often in a row; five minutes. */
+const maxAgain = 30;
 /** A small share of a socket may wait in front of a key press. */
 const interactiveBytes = 128 * 1024;
 /** Four whole frames: a hub does nothing else while it forwards one message, and a key press waits for that. */
@@ -193,14 +195,7 @@ export class DataSockets {
 
   /** Never throws: the edge asks again when somebody still needs the socket. */
   dial(order: DialOrder): void {
-    const key = `${order.purpose} ${order.dataHub} ${order.dataTicket}`;
-    if (this.#dialling.has(key)) return;
-    this.#dialling.add(key);
-    this.#open(order)
-      .catch((error: unknown) =>
-        this.#ports.log.warn('a data socket was not opened', { purpose: order.purpose, error: String(error) }),
-      )
-      .finally(() => this.#dialling.delete(key));
+    void this.#dial(order);
   }
 
   /** The ledger gave this agent a new epoch: open sockets go on under it (S13). */
@@ -212,6 +207,22 @@ export class DataSockets {
   stop(): void {
     this.#stopping.abort(new Error('the agent stops'));
     for (const socket of this.#sockets) socket.close(closeCodes.goingAway, 'the agent stops');
+  }
+
+  /** Never rejects. False when there is no socket. */
+  async #dial(order: DialOrder): Promise<boolean> {
+    const key = `${order.purpose} ${order.dataHub} ${order.dataTicket}`;
+    if (this.#dialling.has(key)) return true;
+    this.#dialling.add(key);
+    try {
+      await this.#open(order);
+      return true;
+    } catch (error) {
+      this.#ports.log.warn('a data socket was not opened', { purpose: order.purpose, error: String(error) });
+      return false;
+    } finally {
+      this.#dialling.delete(key);
+    }
   }
 
   async #open(order: DialOrder): Promise<void> {
@@ -244,17 +255,19 @@ export class DataSockets {
     const openedMs = this.#ports.clock.bootMs();
     void data.ended.then(({ isLost }) => {
       this.#sockets.delete(data);
-      if (isLost) this.#dialAgain(order, this.#ports.clock.bootMs() - openedMs);
+      if (isLost) void this.#dialAgain(order, this.#ports.clock.bootMs() - openedMs);
     });
   }
 
-  /** A way that forgot the socket tells its hub nothing, where clients wait on it: another one does (S12). */
-  #dialAgain(order: DialOrder, livedMs: number): void {
+  /** A way that forgot the socket tells its hub nothing, where clients wait on it: another one does (S12). Never rejects. */
+  async #dialAgain(order: DialOrder, livedMs: number): Promise<void> {
     const epochs = this.#epochs;
-    this.#ports.timers.after(Math.max(againMs, lostAgainMs - livedMs), () => {
+    for (let tries = 0; tries < maxAgain; tries += 1) {
+      const pauseMs = Math.max(againMs, tries === 0 ? lostAgainMs - livedMs : lostAgainMs);
+      await new Promise<void>((resolve) => void this.#ports.timers.after(pauseMs, resolve));
       const isOurs = this.#epochs === epochs && this.#tunnel.isConnected();
-      if (isOurs && !this.#stopping.signal.aborted) this.dial(order);
-    });
+      if (!isOurs || this.#stopping.signal.aborted || (await this.#dial(order))) return;
+    }
   }
 
   /** Runs the handler of one stream and makes sure that the stream ends with it. Never rejects. */

@@ -209,6 +209,17 @@ describe('data sockets', () => {
     expect(agent.time.nowMs() - lostMs).toBeGreaterThan(8_000);
   });
 
+  it('[S12] are dialled again until there is one, where the edge takes none at first', async () => {
+    await start();
+    const first = await dial('bulk');
+    agent.time.advance(20_000);
+    let refused = 0;
+    edge.upgradeAnswer = (purpose) => (purpose === 'bulk' && ++refused <= 2 ? { status: 503, body: {} } : undefined);
+    first.ws.terminate();
+    await agent.time.until('another', () => edge.of('bulk')[1], 100);
+    expect(refused).toBe(3);
+  });
+
   it('[S12] are not dialled again when the edge closed them, or gave the agent a new epoch since', async () => {
     await start();
     const closed = await dial('interactive');
