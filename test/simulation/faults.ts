@@ -8,6 +8,8 @@ export interface FaultKind {
   strike(world: Stage, chance: Chance): void;
 }
 
+/** What spoke so long before carries somebody's stream, most likely. */
+const inUseMs = 500;
 const seconds = (chance: Chance, least: number, most: number) => chance.integer(least * 1000, most * 1000);
 
 export const faultKinds: readonly FaultKind[] = [
@@ -62,9 +64,13 @@ export const faultKinds: readonly FaultKind[] = [
     strike(world, chance) {
       const links = [...world.ways.values()].flatMap((way) => [...way.links]);
       const link = chance.pick(links);
-      const isOfHost = world.hosts.some(({ name }) => link?.way === world.ways.get(name));
-      if (isOfHost && chance.fork('forgotten').isTrue(0.3)) link?.forget();
-      else link?.cut();
+      const ofHosts = world.hosts.flatMap(({ name }) => [...world.ways.get(name)!.links]);
+      // All of them, in some worlds.
+      const areForgotten = chance.fork('forgotten').isTrue(0.3);
+      if (link === undefined || !ofHosts.includes(link) || !areForgotten) return link?.cut();
+      // Mostly one in use: what nobody waits for is missed by nobody.
+      const inUse = ofHosts.filter(({ spokeMs }) => world.time.nowMs - spokeMs < inUseMs);
+      ((chance.isTrue(0.7) ? chance.pick(inUse) : undefined) ?? link).forget();
     },
   },
   {

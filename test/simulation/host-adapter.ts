@@ -61,6 +61,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   const inAdvance = chance.fork('in advance');
   const mostInAdvance = inAdvance.isTrue(world.people.areForKernels ? 0.9 : 0.3) ? inAdvance.integer(1, 3) : 0;
   const slowness = chance.fork('disk');
+  const writes = chance.fork('writes');
   const laziness = chance.fork('engine');
   let losesPowerAtSync = false;
   const diskMs = (op: string, path: string): number => {
@@ -70,6 +71,11 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
         if (losesPowerAtSync) adapter.powerLoss();
       });
       world.later(steps.integer(1_000, 60_000), () => revive());
+    }
+    const often = path.endsWith('.kernels') ? 2 * seldomTaken : 1;
+    if (op === 'write' && !path.includes('/output/') && writes.isTrue(weather.agentStep * often)) {
+      time.after(0, () => diesBehindWrite());
+      return 1;
     }
     if (slowness.isTrue(weather.slowDisk)) return slowness.delayMs(200);
     return op === 'sync' ? 1 : 0;
@@ -145,6 +151,14 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       isDark = false;
       host.powerOn();
     } else host.start();
+  }
+
+  /** What was written is there, and who wrote it does nothing more with that. */
+  function diesBehindWrite(): void {
+    if (!host.isRunning) return;
+    sometimes.reached('an agent process was killed right behind a write');
+    host.crash();
+    world.later(writes.integer(100, 20_000), () => revive());
   }
 
   function noteStart(): void {

@@ -43,6 +43,7 @@ export class Reader {
   #generation = 0;
   #hasEnded = false;
   #isGone = false;
+  #isResting = false;
   /** It was told that its token is out. */
   #isOut = false;
   #cuts = 0;
@@ -73,6 +74,11 @@ export class Reader {
   /** It has read to the end of the process, or nothing of it is kept any more, or not for this reader. */
   get isOver(): boolean {
     return this.#hasEnded || this.#isGone || this.#isOut;
+  }
+
+  /** It has bytes that it does not look at yet. */
+  get isResting(): boolean {
+    return this.#isResting;
   }
 
   /** [A2] */
@@ -132,7 +138,9 @@ export class Reader {
       if (this.#cuts > 0) sometimes.reached('output was read over a cut');
       if (chance.isTrue(slowness)) {
         sometimes.reached('a slow reader was waited for');
+        this.#isResting = true;
         await time.sleep(chance.delayMs(2_000));
+        this.#isResting = false;
       }
     }
   }

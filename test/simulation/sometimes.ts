@@ -59,6 +59,7 @@ export const rareCases = [
   // agent
   'an agent process was killed',
   'an agent process was killed within a step',
+  'an agent process was killed right behind a write',
   'an agent was upgraded with sessions on it',
   'an agent went back to the release before',
   'a host lost its power',

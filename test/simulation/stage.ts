@@ -2,6 +2,7 @@
 import type { ProjectLimits } from '../../edge/manager/admission/rpc.ts';
 import type { SimEdge } from './edge/edge.ts';
 import type { Way } from './edge/links.ts';
+import type { VirtualTime } from './clock.ts';
 import type { WorldHost } from './host-port.ts';
 import type { Sometimes } from './sometimes.ts';
 
@@ -10,6 +11,7 @@ export interface Stage {
   /** By the names of hosts and readers. */
   readonly ways: ReadonlyMap<string, Way>;
   readonly edge: SimEdge;
+  readonly time: VirtualTime;
   readonly sometimes: Sometimes;
   /** Runs a task later; in calm weather all of them are due at once. */
   later(delayMs: number, task: () => void): void;

@@ -407,9 +407,12 @@ export class World implements Stage {
   async #hearEnds(): Promise<void> {
     const due = this.#followers.filter(({ sessionId }) => this.#hasExited(sessionId));
     const waiting = (): Reader | undefined => due.find(({ isOver }) => !isOver);
-    const deadline = this.time.nowMs + readMs;
-    while (waiting() !== undefined && this.time.nowMs < deadline && this.invariants.violations.length === 0)
+    let deadline = this.time.nowMs + readMs;
+    while (waiting() !== undefined && this.time.nowMs < deadline && this.invariants.violations.length === 0) {
       await this.#step();
+      // Who rests for minutes has as long behind that as anybody.
+      if (waiting()?.isResting) deadline = this.time.nowMs + readMs;
+    }
     const last = waiting();
     if (last !== undefined) this.invariants.violated(`[I5] who follows ${last.sessionId} does not hear of its end`);
   }

@@ -65,6 +65,8 @@ export class Link {
   /** Serialized state of the hub's end: all of it that survives hibernation. */
   attachment: unknown;
   lastPongMs: number | undefined;
+  /** When anybody said something in it, beside pings. */
+  spokeMs = Number.NEGATIVE_INFINITY;
   #agentOpen = true;
   #hubOpen = true;
   #hubClosing = false;
@@ -207,6 +209,7 @@ export class Link {
     const { chance, weather, sometimes } = this.#ports;
     const queue = direction === 'up' ? this.#up : this.#down;
     queue.push(item);
+    if (item.kind === 'binary') this.spokeMs = this.#ports.time.nowMs;
     if (item.kind === 'binary' && chance.isTrue(weather.duplicate)) {
       sometimes.reached('a message was duplicated');
       queue.push({ kind: 'binary', bytes: item.bytes.slice() });
