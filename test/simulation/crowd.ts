@@ -2,6 +2,7 @@
 import type { Chance } from './chance.ts';
 import type { VirtualTime } from './clock.ts';
 import type { Invariants } from './invariants.ts';
+import type { Reader } from './reader.ts';
 
 /** Somebody who uses a session until it is over. */
 export interface Person {
@@ -40,4 +41,25 @@ export async function untilOver(
     before = now;
   }
   if (before > 0) invariants.violated(`[K3] ${left().join()} wait for ever`);
+}
+
+/** How long a reader may take in calm weather. */
+const readMs = 120_000;
+
+/**
+ * Steps until all readers are over. One that was waited for in vain; who rests for minutes has as long behind that as
+ * anybody.
+ */
+export async function whoIsLate(
+  { time, invariants }: { time: VirtualTime; invariants: Invariants },
+  readers: readonly Reader[],
+  step: () => Promise<void>,
+): Promise<Reader | undefined> {
+  const waiting = (): Reader | undefined => readers.find(({ isOver }) => !isOver);
+  let deadline = time.nowMs + readMs;
+  while (waiting() !== undefined && time.nowMs < deadline && invariants.violations.length === 0) {
+    await step();
+    if (waiting()?.isResting) deadline = time.nowMs + readMs;
+  }
+  return waiting();
 }

@@ -9,6 +9,7 @@ import { Accounts, type Token } from './accounts.ts';
 import { Chance } from './chance.ts';
 import { VirtualTime } from './clock.ts';
 import { Coders } from './coders.ts';
+import { whoIsLate } from './crowd.ts';
 import { SimEdge } from './edge/edge.ts';
 import { Way } from './edge/links.ts';
 import { drawFault, drawSwarm } from './faults.ts';
@@ -55,9 +56,8 @@ const stormsMs = [10_000, 20_000, 40_000, 150_000];
 const quiet = { hosts: 4, stormMs: 400_000, peopleEveryMs: 15_000, faultEveryMs: 10_000 };
 const maxReaders = 10;
 const maxUploads = 2;
-/** Sessions whose output is read at rest, and how long each may take in calm weather. */
+/** Sessions whose output is read at rest. */
 const readAtRest = 4;
-const readMs = 120_000;
 /** How long an operator waits for a host that was given a token. */
 const rejoinMs = 20_000;
 /** Output that fills more than one window of a socket. */
@@ -405,16 +405,12 @@ export class World implements Stage {
 
   /** [I5] at rest: who follows what has ended hears of its end, whatever became of the ways to it meanwhile. */
   async #hearEnds(): Promise<void> {
-    const due = this.#followers.filter(({ sessionId }) => this.#hasExited(sessionId));
-    const waiting = (): Reader | undefined => due.find(({ isOver }) => !isOver);
-    let deadline = this.time.nowMs + readMs;
-    while (waiting() !== undefined && this.time.nowMs < deadline && this.invariants.violations.length === 0) {
-      await this.#step();
-      // Who rests for minutes has as long behind that as anybody.
-      if (waiting()?.isResting) deadline = this.time.nowMs + readMs;
-    }
-    const last = waiting();
-    if (last !== undefined) this.invariants.violated(`[I5] who follows ${last.sessionId} does not hear of its end`);
+    const late = await whoIsLate(
+      this,
+      this.#followers.filter(({ sessionId }) => this.#hasExited(sessionId)),
+      () => this.#step(),
+    );
+    if (late !== undefined) this.invariants.violated(`[I5] who follows ${late.sessionId} does not hear of its end`);
   }
 
   /** [I5] at rest: what ended by itself can be read from its first byte to its last, also after every fault. */
@@ -423,9 +419,7 @@ export class World implements Stage {
     for (const { sessionId, spec } of ended.slice(0, readAtRest)) {
       const reader = this.#reader(sessionId, { restlessness: 0.3 });
       void reader.run();
-      const deadline = this.time.nowMs + readMs;
-      while (!reader.isOver && this.time.nowMs < deadline && this.invariants.violations.length === 0)
-        await this.#step();
+      await whoIsLate(this, [reader], () => this.#step());
       if (this.invariants.violations.length > 0) return;
       if (!reader.isOver) this.invariants.violated(`[I5] ${sessionId} can not be read to its end`);
       const wanted = outputBytesOf(spec.command ?? []);
