@@ -58,7 +58,7 @@ export class LedgerRoom implements LedgerRpc {
       deliver: {
         readModel: (rows) =>
           this.#told(rows, () =>
-            deliverReadModel((...listed) => ports.list(...listed), this.#core, ports.groupNumber, rows),
+            deliverReadModel((...listed) => ports.list(...listed), this.#core.view, ports.groupNumber, rows),
           ),
         events: (rows) => this.#publish(rows),
         admission: (rows) => this.#told(rows, () => deliverReleases((domain) => ports.admission(domain), rows)),
@@ -163,34 +163,34 @@ export class LedgerRoom implements LedgerRpc {
     );
   }
   async get(sessionId: string) {
-    return this.#core.get(sessionId);
+    return this.#core.view.get(sessionId);
   }
   async left(...[sessionId, states, withinMs]: Parameters<LedgerRpc['left']>) {
     const untilMs = this.#ports.clock.nowMs() + Math.min(withinMs, mostWatchMs);
     for (;;) {
-      const state = this.#core.stateOf(sessionId);
+      const state = this.#core.view.stateOf(sessionId);
       if (state === undefined) return false;
       if (!states.includes(state)) return true;
       if (!(await this.#watchers.touched(sessionId, untilMs - this.#ports.clock.nowMs()))) return false;
     }
   }
   async show(sessionId: string) {
-    return this.#core.show(sessionId);
+    return this.#core.view.show(sessionId);
   }
   async history(sessionId: string) {
-    return this.#core.history(sessionId);
+    return this.#core.view.history(sessionId);
   }
   async route(sessionId: string) {
-    return this.#core.route(sessionId);
+    return this.#core.view.route(sessionId);
   }
   terminate(...[sessionId, order]: Parameters<LedgerRpc['terminate']>) {
     return this.#step('ledger.terminate', () => this.#core.terminate(sessionId, order));
   }
   async shape() {
-    return this.#core.shape();
+    return this.#core.view.shape();
   }
   async stats() {
-    return this.#core.stats();
+    return this.#core.view.stats();
   }
   async setClosing(groupNumber: number, closing: boolean) {
     return this.#core.setClosing(groupNumber, closing);
@@ -202,7 +202,7 @@ export class LedgerRoom implements LedgerRpc {
     return this.#core.isBound();
   }
   async known(after: string, limit: number) {
-    return this.#core.known(after, Math.min(limit, 500));
+    return this.#core.view.known(after, Math.min(limit, 500));
   }
   async relist(sessionIds: string[]) {
     this.#core.relist(sessionIds);
@@ -211,7 +211,7 @@ export class LedgerRoom implements LedgerRpc {
     return this.#core.believe(rows);
   }
   async orphans() {
-    return this.#core.orphans();
+    return this.#core.view.orphans();
   }
   async endOrphan(sessionId: string) {
     return this.#core.endOrphan(sessionId);
@@ -220,7 +220,7 @@ export class LedgerRoom implements LedgerRpc {
     this.#core.putAgent(groupNumber, agent);
   }
   async agents() {
-    return this.#core.agents();
+    return this.#core.view.agents();
   }
   attach(...given: Parameters<LedgerRpc['attach']>) {
     return this.#step('ledger.attach', () => this.#core.attach(...given));
@@ -238,7 +238,7 @@ export class LedgerRoom implements LedgerRpc {
     this.#core.agentImages(agentId, epoch, images);
   }
   async images() {
-    return this.#core.images();
+    return this.#core.view.images();
   }
   async detached(agentId: string, epoch: number) {
     this.#core.detached(agentId, epoch);

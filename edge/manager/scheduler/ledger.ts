@@ -6,13 +6,10 @@
 import type { AgentImages } from '../../../schema/ledger/agents.ts';
 import type { SessionRow as ListedRow } from '../../../schema/db/sessions.ts';
 import type { OutboxRow } from '../../../schema/ledger/book.ts';
-import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { AgentEvent } from '../../../schema/protocol/events.ts';
 import type { ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import type { AgentLiveness } from '../../tunnel/rpc.ts';
-import { toText } from '../sessions/view.ts';
 import { applyEvent } from './agent-events.ts';
-import { toLedgerAgent, toLedgerSession } from './answers.ts';
 import { newIncarnation } from './attach.ts';
 import {
   attach,
@@ -26,30 +23,13 @@ import {
   takeBack,
 } from './contact.ts';
 import { dispatch } from './dispatch.ts';
-import { type AgentEntry, capacityOf, type Heap, loadHeap, takesSessions } from './heap.ts';
+import { type AgentEntry, type Heap, loadHeap } from './heap.ts';
+import { LedgerView } from './ledger-view.ts';
 import { admit, type StopOrder, terminate } from './orders.ts';
-import type {
-  AdmitAnswer,
-  AdmittedSession,
-  AttachAnswer,
-  EnrolledAgent,
-  GroupShape,
-  HistoryRow,
-  KnownSession,
-  LedgerAgent,
-  LedgerStats,
-  OrphanedSession,
-  LedgerSession,
-  Route,
-  ShownSession,
-} from './rpc.ts';
-import { believe, endOrphan, knownSessions } from './recovery.ts';
-import { ShownSessions } from './shown-sessions.ts';
-import { parseShape } from './slots.ts';
+import type { AdmitAnswer, AdmittedSession, AttachAnswer, EnrolledAgent } from './rpc.ts';
+import { believe, endOrphan } from './recovery.ts';
 import { nextAlarmMs, sendIntents, sweep } from './sweep.ts';
 import { type Effect, type LedgerPorts, Turn } from './turn.ts';
-import { whyPending } from './why.ts';
-import type { SessionState } from '../../../schema/api/session-parts.ts';
 
 /** What a turn leaves to its shell. `alarmMs`: when `alarm` has to be called at the latest. */
 export interface Aftermath {
@@ -60,15 +40,17 @@ export interface Aftermath {
 }
 
 export class Ledger {
+  /** What it shows of itself. */
+  readonly view: LedgerView;
   readonly #ports: LedgerPorts;
   readonly #after: (aftermath: Aftermath) => void;
   #heap: Heap | undefined;
-  readonly #shown = new ShownSessions();
 
   /** `after` is called once a turn, inside its transaction's event and before its result is known to anybody. */
   constructor(ports: LedgerPorts, after: (aftermath: Aftermath) => void) {
     this.#ports = ports;
     this.#after = after;
+    this.view = new LedgerView(ports, () => this.#loaded());
   }
 
   /** Runs `work` as one transaction. When it fails nothing happened, and memory is read again. */
@@ -84,12 +66,12 @@ export class Ledger {
         turn.close();
         return answer;
       });
-      this.#shown.forget(turn.touched);
+      this.view.forget(turn.touched);
       this.#after({ effects: turn.effects, alarmMs: nextAlarmMs(turn), touched: turn.touched });
       return result;
     } catch (error) {
       this.#heap = undefined;
-      this.#shown.clear();
+      this.view.forget();
       throw error;
     }
   }
@@ -147,10 +129,6 @@ export class Ledger {
     return this.#loaded().meta !== undefined;
   }
 
-  known(after: string, limit: number): KnownSession[] {
-    return knownSessions(this.#ports.store, after, limit);
-  }
-
   relist(sessionIds: readonly string[]): void {
     this.#turn((turn) => {
       for (const sessionId of sessionIds) {
@@ -164,25 +142,13 @@ export class Ledger {
     return this.#turn((turn) => rows.map((row) => believe(turn, row)));
   }
 
-  /** What agents hold of sessions that this ledger does not know, by agent. */
-  orphans(): OrphanedSession[] {
-    const { agents } = this.#loaded();
-    return this.#ports.store
-      .orphans()
-      .flatMap(({ agentId, items }) =>
-        items
-          .filter(({ sessionId }) => this.#ports.store.session(sessionId) === undefined)
-          .map((item) => ({ agentId, agentName: agents.get(agentId)?.row.name ?? agentId, ...item })),
-      );
-  }
-
   endOrphan(sessionId: string): boolean {
     return this.#turn((turn) => endOrphan(turn, sessionId));
   }
 
   putAgent(groupNumber: number, agent: EnrolledAgent): void {
     // Its name is shown with its sessions.
-    this.#shown.clear();
+    this.view.forget();
     this.#turn((turn) => {
       this.#bind(turn, groupNumber);
       putAgent(turn, agent);
@@ -275,7 +241,7 @@ export class Ledger {
     const row = this.#ports.store.session(sessionId);
     if (!row || row.agentId !== agentId || row.generation !== generation || row.endedAtMs !== null) return;
     heap.progress.set(sessionId, shown);
-    this.#shown.forget([sessionId]);
+    this.view.forget([sessionId]);
     const { pullingMs } = this.#ports.timers;
     const nowMs = this.#ports.clock.nowMs();
     const isLate = row.deadlineMs !== null && row.deadlineMs - nowMs < pullingMs / 2;
@@ -335,119 +301,10 @@ export class Ledger {
       turn.store.trimOutbox(Math.min(cursors.readModel, cursors.events, cursors.admission));
     });
   }
-
-  get(sessionId: string): LedgerSession | undefined {
-    const row = this.#ports.store.session(sessionId);
-    return row ? this.#toSession(row) : undefined;
-  }
-
-  /** The state of a session alone. */
-  stateOf(sessionId: string): SessionState | undefined {
-    return this.#ports.store.session(sessionId)?.state;
-  }
-
-  /** True when a session is over and no list shall show it. */
-  isPurged(sessionId: string): boolean {
-    const row = this.#ports.store.session(sessionId);
-    return row !== undefined && row.purge && row.endedAtMs !== null;
-  }
-
-  history(sessionId: string): HistoryRow[] | undefined {
-    const { store } = this.#ports;
-    const row = store.session(sessionId);
-    return row ? [...store.trail(sessionId), ...row.trail] : undefined;
-  }
-
-  /** {@link get} as the API shows it. */
-  show(sessionId: string): ShownSession | undefined {
-    const kept = this.#shown.find(sessionId);
-    if (kept) return kept;
-    const session = this.get(sessionId);
-    if (!session) return undefined;
-    const { domainId, projectId, version, state, progress } = session;
-    const shown = { domainId, projectId, version, text: toText(session) };
-    if (state !== 'PENDING' && !progress) this.#shown.keep(sessionId, shown);
-    return shown;
-  }
-
-  #toSession(row: SessionRow): LedgerSession {
-    const spec = this.#ports.store.spec(row.sessionId);
-    if (!spec) throw new Error(`the spec of ${row.sessionId} is gone`);
-    const { agents, progress } = this.#loaded();
-    return toLedgerSession(row, {
-      spec,
-      agentName: row.agentId === null ? undefined : agents.get(row.agentId)?.row.name,
-      why: row.state === 'PENDING' ? this.#why(row) : undefined,
-      progress: progress.get(row.sessionId),
-    });
-  }
-
-  #why(row: SessionRow) {
-    const { agents, placement } = this.#loaded();
-    const views = [...agents.values()].map((entry) => ({
-      name: entry.row.name,
-      total: capacityOf(entry.row),
-      free: placement.free(entry.row.agentId),
-      closed: closedBy(entry),
-    }));
-    return whyPending(parseShape(row.shape), views, this.#ports.store.pendingBefore(row.sessionId));
-  }
-
-  route(sessionId: string): Route | undefined {
-    const row = this.#ports.store.session(sessionId);
-    if (!row) return undefined;
-    const { projectId, ownerId, state, generation } = row;
-    const agent = row.agentId === null ? undefined : this.#loaded().agents.get(row.agentId)?.row;
-    const base = { sessionId, projectId, ownerId, state, generation };
-    if (!agent || agent.epoch === null) return base;
-    const { agentId, epoch, controlHub, reachable } = agent;
-    const dataHub = this.#ports.dataHub(agentId);
-    const dataTicket = this.#ports.dataTicket(agentId, epoch, dataHub);
-    return { ...base, agent: { agentId, epoch, controlHub, dataHub, dataTicket, reachable } };
-  }
-
-  shape(): GroupShape {
-    const agents = [...this.#loaded().agents.values()].filter(({ row }) => row.state === 'active');
-    return { agents: agents.length, totals: agents.map(({ row }) => capacityOf(row)) };
-  }
-
-  stats(): LedgerStats {
-    const { agents, pendingCount, lastSeq, cursors } = this.#loaded();
-    const entries = [...agents.values()];
-    return {
-      pending: pendingCount,
-      placed: entries.reduce((sum, { held }) => sum + held, 0),
-      intents: entries.reduce((sum, { intents }) => sum + intents.length, 0),
-      outbox: {
-        readModel: lastSeq - cursors.readModel,
-        events: lastSeq - cursors.events,
-        admission: lastSeq - cursors.admission,
-      },
-    };
-  }
-
-  agents(): LedgerAgent[] {
-    return [...this.#loaded().agents.values()].map(toLedgerAgent);
-  }
-
-  /** Of the agents that are connected. */
-  images(): { agentId: string; agentName: string; images: AgentImages }[] {
-    const { agents } = this.#loaded();
-    return this.#ports.store
-      .images()
-      .filter(({ agentId }) => agents.get(agentId)?.row.reachable === true)
-      .map(({ agentId, images }) => ({ agentId, agentName: agents.get(agentId)?.row.name ?? agentId, images }));
-  }
 }
 
 /** The agent, when `epoch` is that of its present connection. */
 function current(heap: Heap, agentId: string, epoch: number): AgentEntry | undefined {
   const entry = heap.agents.get(agentId);
   return entry && entry.row.epoch === epoch && entry.row.reachable ? entry : undefined;
-}
-
-function closedBy({ row }: AgentEntry): 'unreachable' | 'draining' | 'inactive' | undefined {
-  if (takesSessions(row)) return undefined;
-  if (row.state !== 'active') return 'inactive';
-  return row.draining && row.reachable ? 'draining' : 'unreachable';
 }

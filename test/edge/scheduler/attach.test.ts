@@ -81,7 +81,7 @@ describe('[M2] the join counter', () => {
     agent.run(id);
     expect(late()).toMatchObject({ accepted: false, code: 'agent_epoch_stale' });
     expect(world.state(id)).toBe('RUNNING');
-    expect(world.ledger.agents()[0]).toMatchObject({ state: 'active', reachable: true });
+    expect(world.ledger.view.agents()[0]).toMatchObject({ state: 'active', reachable: true });
     // A copy that said it does not stay away, and its next socket is newer.
     expect(agent.hello(counter, lastAttempt)).toMatchObject({ accepted: false, code: 'agent_identity_conflict' });
   });
@@ -161,9 +161,9 @@ describe('[M2] the join counter', () => {
     agent.put({ state: 'active', approval: 2, approved: { cpu: 8000 } });
     agent.put({ state: 'pending', approval: 0, approved: {} });
     agent.put({ state: 'active', approval: 1 });
-    expect(world.ledger.agents()[0]).toMatchObject({ state: 'active', approval: 2, approved: { cpu: 8000 } });
+    expect(world.ledger.view.agents()[0]).toMatchObject({ state: 'active', approval: 2, approved: { cpu: 8000 } });
     agent.put({ state: 'revoked', approval: 1 });
-    expect(world.ledger.agents()[0]).toMatchObject({ state: 'revoked' });
+    expect(world.ledger.view.agents()[0]).toMatchObject({ state: 'revoked' });
   });
 
   it('never takes back who was revoked, also when an approval or a drain comes late', () => {
@@ -174,6 +174,6 @@ describe('[M2] the join counter', () => {
     agent.put({ state: 'active', draining: true });
     const attempt = newId('attempt', world.nowMs, world.bytes(10));
     expect(agent.hello(1, attempt)).toMatchObject({ accepted: false, code: 'agent_revoked' });
-    expect(world.ledger.agents()[0]).toMatchObject({ state: 'revoked', draining: false });
+    expect(world.ledger.view.agents()[0]).toMatchObject({ state: 'revoked', draining: false });
   });
 });

@@ -29,7 +29,7 @@ describe('an agent that goes silent', () => {
     expect(world.state(id)).toBe('UNREACHABLE');
     expect(lostMs - startMs).toBeGreaterThan(0);
     expect(lostMs - startMs).toBeLessThanOrEqual(45_000);
-    expect(world.ledger.agents()[0]).toMatchObject({ reachable: false });
+    expect(world.ledger.view.agents()[0]).toMatchObject({ reachable: false });
   });
 
   it('is out of reach at once when its socket is there but gave no ping for 30 s', () => {
@@ -89,7 +89,7 @@ describe('an agent that goes silent', () => {
       agent.gone(effect);
       other.alive(effect);
     });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1 });
   });
 
   it('has restartable work placed again, no earlier than its lease and 30 s after the confirmed fence', () => {
@@ -115,23 +115,23 @@ describe('an agent that goes silent', () => {
     world.pass(320_000, hubs);
     expect(fencedMs).toBeDefined();
     world.pass(fencedMs! + lease + 30_000 - world.nowMs - 2_000, hubs);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1 });
     world.pass(20_000, hubs);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: other.agentId });
-    const tail = world.ledger.history(id)!.slice(-3);
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: other.agentId });
+    const tail = world.ledger.view.history(id)!.slice(-3);
     expect(tail).toMatchObject([
       { state: 'TERMINATING', reason: { code: 'host-lost' } },
       { state: 'PENDING', generation: 2, reason: { code: 'host-lost' } },
       { state: 'SCHEDULED', generation: 2 },
     ]);
     // The old host keeps its slots blocked until it confirms, and is told to destroy what it has.
-    expect(world.ledger.agents().map(({ sessions }) => sessions)).toEqual([1, 1]);
+    expect(world.ledger.view.agents().map(({ sessions }) => sessions)).toEqual([1, 1]);
     const { answer, intents } = agent.attach(agent.holding([id, 1]));
     expect(answer.destroy).toEqual([{ sessionId: id, generation: 1 }]);
     expect(intents).toMatchObject([{ sessionId: id, generation: 1, order: { kind: 'remove' } }]);
     agent.acknowledge();
     agent.tell(id, 1, { kind: 'removed' });
-    expect(world.ledger.agents().find(({ agentId }) => agentId === agent.agentId)?.sessions).toBe(0);
+    expect(world.ledger.view.agents().find(({ agentId }) => agentId === agent.agentId)?.sessions).toBe(0);
     expect(world.state(id)).toBe('SCHEDULED');
     world.checkReservations();
   });
@@ -165,7 +165,7 @@ describe('an agent that goes silent', () => {
     world.pass(lease, agent.gone);
     agent.attach(agent.holding([id, 1]));
     world.pass(lease, agent.alive);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'RUNNING', generation: 1 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'RUNNING', generation: 1 });
   });
 
   it('is not sent an order that it has not acknowledged any more when the lease of that is over', () => {
@@ -176,7 +176,7 @@ describe('an agent that goes silent', () => {
     // Whether the order arrived, nobody knows.
     agent.receive();
     world.pass(lease + 200_000, agent.gone);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'PENDING', generation: 2 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'PENDING', generation: 2 });
     // It is back, and takes nothing new: nothing takes the place of what was ordered before.
     agent.put({ draining: true });
     expect(agent.attach().intents).toEqual([]);
@@ -188,7 +188,7 @@ describe('an agent that goes silent', () => {
     world.pass(lease + 20_000, agent.gone);
     agent.attach(agent.holding([id, 1, 'ended']));
     agent.tell(id, 1, { kind: 'ended', reason: 'lease-expired' });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
   });
 
   it('ends stopped work whose agent stays away when its lease is over', () => {
@@ -197,7 +197,7 @@ describe('an agent that goes silent', () => {
     world.ledger.terminate(id, { graceMs: 0, force: false, reason: 'stopped' });
     expect(world.state(id)).toBe('UNREACHABLE');
     world.pass(lease + 60_000, agent.gone);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'stopped' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'stopped' } });
   });
 
   it('orders nothing of a revoked agent, and ends stopped work of it by its lease', () => {
@@ -229,12 +229,12 @@ describe('an agent that goes silent', () => {
     expect(world.state(id)).toBe('TERMINATED');
     const releases = world.ledger.undelivered('admission', 100).flatMap(({ body }) => body.releases);
     expect(releases).toMatchObject([{ sessionId: id, generation: 1 }]);
-    expect(world.ledger.agents()[0]?.sessions).toBe(1);
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(1);
     const { answer, intents } = agent.attach(agent.holding([id, 1]));
     expect(answer.destroy).toEqual([{ sessionId: id, generation: 1 }]);
     expect(intents.map(({ order }) => order.kind)).toEqual(['stop', 'stop', 'remove']);
     agent.tell(id, 1, { kind: 'ended', reason: 'killed' });
-    expect(world.ledger.agents()[0]?.sessions).toBe(0);
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(0);
   });
 
   it('has a graceful stop carried out when it is back', () => {
@@ -262,7 +262,7 @@ describe('an agent that goes silent', () => {
           'sent',
         );
     });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1 });
   });
 });
 
@@ -298,7 +298,7 @@ describe('an inventory', () => {
     agent.attach([]);
     expect(world.state(id)).toBe('RUNNING');
     agent.tell(id, 1, { kind: 'ended', reason: 'exited', exitCode: 0 });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'exited' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'exited' } });
   });
 
   it('that lacks a session means the host lost it, when nothing explains it', () => {
@@ -306,8 +306,8 @@ describe('an inventory', () => {
     agent.journalId = newId('journal', world.nowMs, world.bytes(10));
     agent.attach([]);
     world.pass(world.timers.missingMs + 15_000, agent.alive);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'host-lost' } });
-    expect(world.ledger.agents()[0]?.sessions).toBe(0);
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'host-lost' } });
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(0);
   });
 
   it('that has a session again, which an earlier one lacked, means that it goes on', () => {
@@ -323,7 +323,7 @@ describe('an inventory', () => {
     const { world, agent, id } = running({ leaseMs: lease });
     agent.attach([]);
     world.pass(world.timers.missingMs + 15_000, agent.alive);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
     world.checkReservations();
   });
 
@@ -363,8 +363,8 @@ describe('a ledger that was restored', () => {
     world.ledger.restored(group, world.nowMs);
     agent.counter += 17;
     agent.attach(agent.holding([id, 4], [waiting, 1]));
-    expect(world.ledger.get(id)).toMatchObject({ state: 'RUNNING', generation: 4, agentId: agent.agentId });
-    expect(world.ledger.get(waiting)).toMatchObject({ state: 'RUNNING', generation: 1, agentId: agent.agentId });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'RUNNING', generation: 4, agentId: agent.agentId });
+    expect(world.ledger.view.get(waiting)).toMatchObject({ state: 'RUNNING', generation: 1, agentId: agent.agentId });
     agent.tell(id, 4, { kind: 'ended', reason: 'exited', exitCode: 0 });
     expect(world.state(id)).toBe('TERMINATED');
     const copy = newId('attempt', world.nowMs, world.bytes(10));
@@ -379,7 +379,7 @@ describe('an agent that lies to a restored ledger', () => {
     world.ledger.restored(group, world.nowMs);
     const { answer } = liar.attach(liar.holding([id, 1], [id, 1, 'ended']));
     expect(answer.destroy).toEqual([]);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1, agentId: agent.agentId });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'UNREACHABLE', generation: 1, agentId: agent.agentId });
   });
 });
 
@@ -391,9 +391,9 @@ describe('revocation', () => {
     world.effects = [];
     agent.put({ state: 'revoked' });
     expect(world.take('fence')).toHaveLength(1);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'agent-revoked' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'agent-revoked' } });
     expect(world.state(restartable)).toBe('UNREACHABLE');
-    expect(world.ledger.agents()[0]?.sessions).toBe(1);
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(1);
     expect(agent.tell(id, 1, { kind: 'ended', reason: 'exited' })).toBe('stale');
   });
 
@@ -406,8 +406,8 @@ describe('revocation', () => {
       if (effect.kind === 'fence') world.ledger.fenced(effect.agentId, effect.epoch);
       else other.alive(effect);
     });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: other.agentId });
-    expect(world.ledger.agents().find(({ agentId }) => agentId === agent.agentId)?.sessions).toBe(0);
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: other.agentId });
+    expect(world.ledger.view.agents().find(({ agentId }) => agentId === agent.agentId)?.sessions).toBe(0);
   });
 });
 
@@ -423,7 +423,7 @@ describe('forgetting', () => {
     world.ledger.delivered({ admission: last });
     world.pass(3_600_000, agent.alive);
     world.pass(3_600_000, agent.alive);
-    expect(world.ledger.get(id)).toBeUndefined();
+    expect(world.ledger.view.get(id)).toBeUndefined();
     expect(world.store.outbox(0, 10)).toEqual([]);
   });
 

@@ -32,23 +32,23 @@ describe('the queue', () => {
   it('says why a session waits, what comes nearest, and its place', () => {
     const world = new World();
     const first = world.admit();
-    expect(world.ledger.get(first)?.reason).toMatchObject({ code: 'no_agents' });
+    expect(world.ledger.view.get(first)?.reason).toMatchObject({ code: 'no_agents' });
     const agent = new FakeAgent(world);
-    expect(world.ledger.get(first)?.reason).toMatchObject({ code: 'agents_unreachable' });
+    expect(world.ledger.view.get(first)?.reason).toMatchObject({ code: 'agents_unreachable' });
     agent.attach();
     expect(world.state(first)).toBe('SCHEDULED');
     const large = world.admit({ slots: { cpu: 64_000, mem: gib } });
-    expect(world.ledger.get(large)?.reason).toMatchObject({
+    expect(world.ledger.view.get(large)?.reason).toMatchObject({
       code: 'larger_than_agents',
       detail: expect.stringContaining('needs 64 cpu, has 4 cpu') as string,
     });
     const busy = world.admit({ slots: { cpu: 4000, mem: gib } });
-    const reason = world.ledger.get(busy)?.reason;
+    const reason = world.ledger.view.get(busy)?.reason;
     expect(reason?.code).toBe('busy_cpu');
     expect(reason?.detail).toContain('1 wait before it');
     expect(reason?.detail).toContain('needs 4 cpu, has 3 cpu');
     agent.put({ draining: true });
-    expect(world.ledger.get(busy)?.reason?.code).toBe('agents_draining');
+    expect(world.ledger.view.get(busy)?.reason?.code).toBe('agents_draining');
   });
 
   it('takes the same session once, whatever admission repeats', () => {
@@ -59,7 +59,7 @@ describe('the queue', () => {
     expect(world.ledger.admit(group, [session, session])).toEqual(['accepted', 'accepted']);
     world.crash();
     expect(world.ledger.admit(group, [session])).toEqual(['accepted']);
-    expect(world.ledger.agents()[0]?.sessions).toBe(1);
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(1);
     agent.run(session.sessionId);
     agent.tell(session.sessionId, 1, { kind: 'ended', reason: 'exited' });
     expect(world.ledger.admit(group, [session])).toEqual(['accepted']);
@@ -82,7 +82,7 @@ describe('the queue', () => {
     agent.attach([], { cpu: 1_000_000, mem: 64 * gib, 'cuda.device': 8 });
     const ids = [world.admit(), world.admit()];
     expect(ids.map((id) => world.state(id))).toEqual(['SCHEDULED', 'PENDING']);
-    expect(world.ledger.shape()).toEqual({ agents: 1, totals: [{ cpu: 1000, mem: gib }] });
+    expect(world.ledger.view.shape()).toEqual({ agents: 1, totals: [{ cpu: 1000, mem: gib }] });
     agent.put({ approved: { cpu: 2000, mem: 2 * gib } });
     expect(world.state(ids[1]!)).toBe('SCHEDULED');
   });
@@ -151,7 +151,7 @@ describe('events', () => {
     mine.tell(id, 2, { kind: 'ended', reason: 'exited', exitCode: 0 });
     mine.tell('ses_00000000000000000000000000_7_1', 1, { kind: 'ended', reason: 'exited' });
     expect(world.state(id)).toBe('SCHEDULED');
-    expect(world.ledger.agents().map(({ sessions }) => sessions)).toEqual([1, 0]);
+    expect(world.ledger.view.agents().map(({ sessions }) => sessions)).toEqual([1, 0]);
   });
 
   it('tells the outcome with the reason of the agent, and orders the agent to clean up', () => {
@@ -161,13 +161,13 @@ describe('events', () => {
     const id = world.admit();
     agent.run(id);
     agent.tell(id, 1, { kind: 'ended', reason: 'oom', exitCode: 137 });
-    expect(world.ledger.get(id)).toMatchObject({
+    expect(world.ledger.view.get(id)).toMatchObject({
       state: 'TERMINATED',
       reason: { code: 'oom' },
       result: { reason: 'oom', exitCode: 137 },
     });
     expect(agent.acknowledge()).toMatchObject([{ sessionId: id, generation: 1, order: { kind: 'remove' } }]);
-    expect(world.ledger.agents()[0]).toMatchObject({ sessions: 0, reserved: {} });
+    expect(world.ledger.view.agents()[0]).toMatchObject({ sessions: 0, reserved: {} });
   });
 
   it('keeps a contiguous history however long it gets', () => {
@@ -183,7 +183,7 @@ describe('events', () => {
       agent.attach(agent.holding([id, 1]));
       expect(world.state(id)).toBe('RUNNING');
     }
-    const history = world.ledger.history(id) ?? [];
+    const history = world.ledger.view.history(id) ?? [];
     expect(history.map(({ version }) => version)).toEqual(history.map((_, at) => at + 1));
     expect(history.length).toBe(5 + 80);
     expect(world.store.session(id)!.trail.length).toBeLessThanOrEqual(32);
@@ -200,7 +200,7 @@ describe('starts that fail', () => {
     const id = world.admit();
     const tried = new Set<string>();
     for (let attempt = 1; attempt <= 3; attempt += 1) {
-      const session = world.ledger.get(id)!;
+      const session = world.ledger.view.get(id)!;
       expect(session).toMatchObject({ state: 'SCHEDULED', generation: attempt });
       tried.add(session.agentId!);
       const agent = agents.find(({ agentId }) => agentId === session.agentId)!;
@@ -210,9 +210,9 @@ describe('starts that fail', () => {
       world.pass(20_000, (effect) => agents.forEach((each) => each.alive(effect)));
     }
     expect(tried.size).toBe(3);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'ERROR', reason: { code: 'session_start_failed' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'ERROR', reason: { code: 'session_start_failed' } });
     world.checkReservations();
-    expect(world.ledger.agents().every(({ sessions }) => sessions === 0)).toBe(true);
+    expect(world.ledger.view.agents().every(({ sessions }) => sessions === 0)).toBe(true);
   });
 
   it('end at once when no other try can help', () => {
@@ -222,7 +222,7 @@ describe('starts that fail', () => {
     const id = world.admit();
     agent.acknowledge();
     agent.tell(id, 1, { kind: 'failed', code: 'session_image_missing', detail: 'no such image', retryable: false });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'ERROR', reason: { code: 'session_image_missing' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'ERROR', reason: { code: 'session_image_missing' } });
   });
 
   it('are noticed by the ledger when an agent makes no progress: stopped, confirmed, then tried again', () => {
@@ -233,14 +233,14 @@ describe('starts that fail', () => {
     agent.acknowledge();
     agent.tell(id, 1, { kind: 'creating' });
     world.pass(world.timers.creatingMs + 15_000, agent.alive);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATING', reason: { code: 'start-failed' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATING', reason: { code: 'start-failed' } });
     world.pass(30_000, agent.alive);
     expect(world.state(id)).toBe('TERMINATING');
     agent.acknowledge();
     agent.tell(id, 1, { kind: 'ended', reason: 'killed' });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
     // How the former placement ended says nothing of this one.
-    expect(world.ledger.get(id)).not.toHaveProperty('result');
+    expect(world.ledger.view.get(id)).not.toHaveProperty('result');
   });
 
   it('a pull that makes progress is not overdue', () => {
@@ -261,7 +261,7 @@ describe('starts that fail', () => {
         totalBytes: 10,
       });
     }
-    expect(world.ledger.get(id)).toMatchObject({ state: 'PULLING', progress: { detail: 'layer 2 of 9' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'PULLING', progress: { detail: 'layer 2 of 9' } });
     world.pass(world.timers.pullingMs + 15_000, agent.alive);
     expect(world.state(id)).toBe('TERMINATING');
   });
@@ -291,7 +291,7 @@ describe('stopping', () => {
     world.ledger.terminate(id, { ...stop, force: true });
     expect(agent.acknowledge()).toMatchObject([{ order: { kind: 'stop', force: true } }]);
     agent.tell(id, 1, { kind: 'ended', reason: 'killed', signal: 'KILL' });
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'killed' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'killed' } });
   });
 
   it('becomes a kill by itself when the grace is long over', () => {
@@ -308,13 +308,13 @@ describe('stopping', () => {
     });
     expect(agent.intents[0]).toMatchObject({ order: { kind: 'stop', force: true } });
     expect(new Set(agent.intents.map(({ intentId }) => intentId)).size).toBe(1);
-    expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATING', reason: { code: 'stop-overdue' } });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATING', reason: { code: 'stop-overdue' } });
     world.ledger.terminate(id, { ...stop, force: true });
-    expect(world.ledger.get(id)?.state).toBe('TERMINATED');
+    expect(world.ledger.view.get(id)?.state).toBe('TERMINATED');
     // The agent never said that it is gone: its slots stay blocked until it does.
-    expect(world.ledger.agents()[0]?.sessions).toBe(1);
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(1);
     agent.tell(id, 1, { kind: 'ended', reason: 'killed' });
-    expect(world.ledger.agents()[0]?.sessions).toBe(0);
+    expect(world.ledger.view.agents()[0]?.sessions).toBe(0);
   });
 
   it('orders a stop again whose end did not come, though it was acknowledged, and once at a time', () => {
@@ -354,7 +354,7 @@ describe('stopping', () => {
       world.ledger.terminate(id, stop);
       agent.acknowledge();
       agent.tell(id, 1, body);
-      expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'stopped' } });
+      expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'stopped' } });
     }
   });
 
@@ -369,7 +369,7 @@ describe('stopping', () => {
     world.ledger.terminate(id, { ...stop, purge: true });
     world.ledger.terminate(id, { ...stop, purge: true });
     expect(agent.acknowledge()).toMatchObject([{ order: { kind: 'remove', purge: true } }]);
-    expect(world.ledger.isPurged(id)).toBe(true);
+    expect(world.ledger.view.isPurged(id)).toBe(true);
   });
 });
 
@@ -415,7 +415,7 @@ describe('intents', () => {
       intents.map(({ intentId }) => intentId),
       'not_sent',
     );
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: two.agentId });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: two.agentId });
     expect(world.states(id)).toEqual(['PENDING', 'SCHEDULED', 'TERMINATING', 'PENDING', 'SCHEDULED']);
     world.crash();
     world.ledger.alarm();
@@ -426,7 +426,7 @@ describe('intents', () => {
       again.intents.map(({ intentId }) => intentId),
       'not_sent',
     );
-    expect(world.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
+    expect(world.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
     world.checkReservations();
   });
 });

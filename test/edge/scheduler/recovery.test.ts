@@ -5,7 +5,7 @@ import { FakeAgent, group, World } from './world.ts';
 
 /** The read model's row of a session, as a ledger that knew it told it. */
 function listed(world: World, sessionId: string, change: Partial<SessionRow> = {}): SessionRow {
-  const session = world.ledger.get(sessionId);
+  const session = world.ledger.view.get(sessionId);
   if (!session) throw new Error(`${sessionId} is not there`);
   const { domainId, projectId, ownerId, createdAtMs, state, version, generation, spec } = session;
   return {
@@ -59,12 +59,12 @@ describe('a ledger that was lost', () => {
     one.renewJournal();
     one.attach(one.holding([ids[0]!, 1], [ids[1]!, 1]));
     two.attach(two.holding([ids[2]!, 2]));
-    expect(empty.ledger.get(ids[0]!)).toMatchObject({ state: 'RUNNING', generation: 1, agentId: one.agentId });
-    expect(empty.ledger.get(ids[2]!)).toMatchObject({ state: 'RUNNING', generation: 2, agentId: two.agentId });
+    expect(empty.ledger.view.get(ids[0]!)).toMatchObject({ state: 'RUNNING', generation: 1, agentId: one.agentId });
+    expect(empty.ledger.view.get(ids[2]!)).toMatchObject({ state: 'RUNNING', generation: 2, agentId: two.agentId });
     one.tell(ids[1]!, 1, { kind: 'ended', reason: 'exited', exitCode: 0 });
     expect(empty.state(ids[1]!)).toBe('TERMINATED');
     for (const id of ids) {
-      const versions = (empty.ledger.history(id) ?? []).map(({ version }) => version);
+      const versions = (empty.ledger.view.history(id) ?? []).map(({ version }) => version);
       expect(versions).toEqual(versions.map((_, at) => at + 1));
     }
     empty.checkReservations();
@@ -81,7 +81,7 @@ describe('a ledger that was lost', () => {
     empty.ledger.believe([row]);
     agent.attach([]);
     empty.pass(empty.timers.missingMs + 1000, agent.alive);
-    expect(empty.ledger.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'host-lost' } });
+    expect(empty.ledger.view.get(id)).toMatchObject({ state: 'TERMINATED', reason: { code: 'host-lost' } });
   });
 
   it('places nothing that waited before every agent has said what it holds, and then above what may have begun', () => {
@@ -94,8 +94,8 @@ describe('a ledger that was lost', () => {
     one.attach([]);
     expect([empty.state(held), empty.state(waits)]).toEqual(['PENDING', 'PENDING']);
     two.attach(two.holding([held, 1]));
-    expect(empty.ledger.get(held)).toMatchObject({ state: 'RUNNING', generation: 1, agentId: two.agentId });
-    expect(empty.ledger.get(waits)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
+    expect(empty.ledger.view.get(held)).toMatchObject({ state: 'RUNNING', generation: 1, agentId: two.agentId });
+    expect(empty.ledger.view.get(waits)).toMatchObject({ state: 'SCHEDULED', generation: 2 });
   });
 
   it('does not wait for ever for an agent that stays away; when it comes, the older generation goes', () => {
@@ -107,11 +107,11 @@ describe('a ledger that was lost', () => {
     empty.ledger.believe([row]);
     one.attach([]);
     empty.pass(empty.timers.restoreSettleMs + 1000, one.alive);
-    expect(empty.ledger.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: one.agentId });
+    expect(empty.ledger.view.get(id)).toMatchObject({ state: 'SCHEDULED', generation: 2, agentId: one.agentId });
     const { answer } = two.attach(two.holding([id, 1]));
     expect(answer.destroy).toEqual([{ sessionId: id, generation: 1 }]);
     const fresh = empty.admit();
-    expect(empty.ledger.get(fresh)).toMatchObject({ state: 'SCHEDULED', generation: 1 });
+    expect(empty.ledger.view.get(fresh)).toMatchObject({ state: 'SCHEDULED', generation: 1 });
   });
 });
 
@@ -132,15 +132,15 @@ describe('a ledger of an hour ago', () => {
       listed(world, queued, { version: 22, state: 'PENDING', generation: 3, agentId: null }),
     ]);
     expect(answers).toEqual(['believed', 'believed', 'believed']);
-    expect(world.ledger.get(ended)).toMatchObject({ state: 'TERMINATED', result: { exitCode: 3 } });
-    expect(world.ledger.get(ended)?.version).toBeGreaterThan(20);
-    expect(world.ledger.get(moved)).toMatchObject({ state: 'UNREACHABLE', generation: 2, agentId: two.agentId });
-    expect(world.ledger.get(queued)).toMatchObject({ state: 'PENDING', generation: 3 });
+    expect(world.ledger.view.get(ended)).toMatchObject({ state: 'TERMINATED', result: { exitCode: 3 } });
+    expect(world.ledger.view.get(ended)?.version).toBeGreaterThan(20);
+    expect(world.ledger.view.get(moved)).toMatchObject({ state: 'UNREACHABLE', generation: 2, agentId: two.agentId });
+    expect(world.ledger.view.get(queued)).toMatchObject({ state: 'PENDING', generation: 3 });
     one.attach([]);
     two.attach(two.holding([moved, 2]));
-    expect(world.ledger.get(moved)).toMatchObject({ state: 'RUNNING', generation: 2, agentId: two.agentId });
-    expect(world.ledger.agents().find(({ agentId }) => agentId === one.agentId)?.sessions).toBe(
-      world.ledger.get(queued)?.agentId === one.agentId ? 1 : 0,
+    expect(world.ledger.view.get(moved)).toMatchObject({ state: 'RUNNING', generation: 2, agentId: two.agentId });
+    expect(world.ledger.view.agents().find(({ agentId }) => agentId === one.agentId)?.sessions).toBe(
+      world.ledger.view.get(queued)?.agentId === one.agentId ? 1 : 0,
     );
     world.checkReservations();
   });
@@ -172,7 +172,7 @@ it('orders of a restored ledger stand above every order that it forgot', () => {
   world.ledger.terminate(id, { graceMs: 0, force: false, reason: 'user' });
   const [stop] = agent.receive().filter(({ order }) => order.kind === 'stop');
   expect(stop?.seq).toBeGreaterThan(before + 1_000_000);
-  expect(world.ledger.get(id)).toMatchObject({ state: 'TERMINATING', generation: 1 });
+  expect(world.ledger.view.get(id)).toMatchObject({ state: 'TERMINATING', generation: 1 });
 });
 
 it('shows what its agents hold of sessions that it forgot, spares it, and ends it when somebody says so', () => {
@@ -183,9 +183,9 @@ it('shows what its agents hold of sessions that it forgot, spares it, and ends i
   world.ledger.restored(group, world.nowMs - 60_000);
   expect(agent.attach(agent.holding([forgotten, 3])).answer.destroy).toEqual([]);
   world.crash();
-  expect(world.ledger.orphans()).toMatchObject([{ sessionId: forgotten, generation: 3, agentId: agent.agentId }]);
+  expect(world.ledger.view.orphans()).toMatchObject([{ sessionId: forgotten, generation: 3, agentId: agent.agentId }]);
   expect(world.ledger.endOrphan(world.session().sessionId)).toBe(false);
   expect(world.ledger.endOrphan(forgotten)).toBe(true);
   expect(agent.acknowledge()).toMatchObject([{ sessionId: forgotten, generation: 3, order: { kind: 'remove' } }]);
-  expect(world.ledger.orphans()).toEqual([]);
+  expect(world.ledger.view.orphans()).toEqual([]);
 });

@@ -231,13 +231,13 @@ class Cluster {
     this.world.checkReservations();
     this.checkRunning();
     for (const id of this.sessions) {
-      const session = this.world.ledger.get(id);
-      const shown = this.world.ledger.show(id);
+      const session = this.world.ledger.view.get(id);
+      const shown = this.world.ledger.view.show(id);
       expect(shown?.text, 'a kept text is stale').toBe(session && toText(session));
       if (!session) continue;
       expect(session.generation).toBeGreaterThanOrEqual(this.generations.get(id) ?? 1);
       this.generations.set(id, session.generation);
-      const history = this.world.ledger.history(id)!;
+      const history = this.world.ledger.view.history(id)!;
       // I7: contiguous versions, and nothing after the end.
       expect(history.map(({ version }) => version)).toEqual(history.map((_, at) => at + 1));
       expect(history.slice(0, -1).some(({ state }) => isTerminal(state))).toBe(false);
@@ -372,15 +372,15 @@ function live(seed: number, met: Map<string, number>): void {
   calm(cluster);
   cluster.check();
   for (const id of cluster.sessions) {
-    expect(isTerminal(ledger().get(id)!.state), `${id} is ${ledger().get(id)!.state}`).toBe(true);
-    for (const { state, reason } of ledger().history(id)!) {
+    expect(isTerminal(ledger().view.get(id)!.state), `${id} is ${ledger().view.get(id)!.state}`).toBe(true);
+    for (const { state, reason } of ledger().view.history(id)!) {
       const situation = `${state} ${reason?.code ?? ''}`.trim();
       met.set(situation, (met.get(situation) ?? 0) + 1);
     }
   }
   expect(
     ledger()
-      .agents()
+      .view.agents()
       .map(({ sessions }) => sessions),
   ).toEqual([0, 0]);
   expect(store.intents()).toEqual([]);

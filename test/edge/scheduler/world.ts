@@ -100,15 +100,15 @@ export class World {
   }
 
   state(sessionId: string): string | undefined {
-    return this.ledger.get(sessionId)?.state;
+    return this.ledger.view.get(sessionId)?.state;
   }
   states(sessionId: string): string[] {
-    return (this.ledger.history(sessionId) ?? []).map(({ state }) => state);
+    return (this.ledger.view.history(sessionId) ?? []).map(({ state }) => state);
   }
 
   /** Reservations never exceed what an agent has, and are what the ledger says of the agent. */
   checkReservations(): void {
-    for (const agent of this.ledger.agents()) {
+    for (const agent of this.ledger.view.agents()) {
       const sum: Slots = {};
       for (const { sessionId } of this.store.reservations(agent.agentId)) {
         const slots = this.store.spec(sessionId)?.slots ?? {};
