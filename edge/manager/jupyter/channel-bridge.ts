@@ -21,7 +21,6 @@ import {
   type LogPosition,
   type LogRecord,
   type Message,
-  RecordReader,
   splitMessage,
 } from '../../../schema/protocol/jupyter-framing.ts';
 import { heals } from './heals.ts';
@@ -31,6 +30,7 @@ import type { Place } from './places.ts';
 import { Replay } from './replay.ts';
 import { isAnswerToGateway, type Requests } from './requests.ts';
 import { scanExecutions } from './scan.ts';
+import { Standing } from './standing.ts';
 import { hexOf, Voice } from './voice.ts';
 
 export interface BridgePorts {
@@ -71,8 +71,6 @@ export interface BridgeMemory {
 const maxInputBytes = 64 * 1024 * 1024;
 /** How long the last words of a client that is gone may take to its agent: the platform lets work go on for 30 s. */
 const lastWordsMs = 20_000;
-/** What a client was sent so long before it spoke, it has. */
-const safeMs = 10_000;
 /** Of the log of a kernel that is read to learn what runs in it; behind more, somebody new is told nothing of before. */
 const maxScanBytes = 64 * 1024 * 1024;
 /** Between looks whether somebody has started a dead kernel again, and whether a session runs by now. */
@@ -100,15 +98,12 @@ export class ChannelBridge {
   readonly #writer: string;
   readonly #input = new KeptInput(maxInputBytes);
   #opened: OpenedStream | undefined;
-  #position: LogPosition | undefined;
-  #reader = new RecordReader(0);
-  #replay: Replay | undefined;
+  readonly #standing: Standing;
   #ended: Extract<ChannelsEvent, { kind: 'ended' }> | undefined;
   /** The next stream is opened at once: it begins elsewhere in the log. */
   #isAgain = false;
   /** Nothing was told it yet of what runs. */
   #isNew: boolean;
-  #isCleared = false;
   /** The client is gone, or sent away. */
   #isOver = false;
   /** What it said last is with its agent, or has to be left. */
@@ -117,7 +112,6 @@ export class ChannelBridge {
   /** The place where it goes on is not kept any more: it goes on with what comes. */
   #isLost = false;
   #isStarting = false;
-  #checkpoint: { atMs: number; sent: number } | undefined;
   #wake: (() => void) | undefined;
   readonly #up = Promise.withResolvers<void>();
 
@@ -126,11 +120,9 @@ export class ChannelBridge {
     this.#voice = new Voice(socket, ports);
     this.#ports = ports;
     this.#memory = memory;
-    this.#replay = memory.back?.replay;
-    this.#position = memory.back?.after;
+    this.#standing = new Standing(memory.place, this, memory.back);
     this.#isNew = memory.back === undefined;
     this.#writer = hexOf(ports.random.bytes(16));
-    if (memory.place) memory.place.owner = this;
     socket.listen({ message: (message) => this.#fromClient(message), gone: () => this.#leave() });
   }
 
@@ -143,18 +135,13 @@ export class ChannelBridge {
   async run(): Promise<void> {
     for (let tries = 0; !this.#isDone; tries++) {
       try {
-        const opened = await this.#ports.open(this.#asked, this.#writer);
+        const opened = await this.#ports.open(this.#standing.asked, this.#writer);
         if (await this.#follow(opened)) tries = 0;
       } catch (error) {
         await this.#refused(refusalOf(error));
       }
       if (!this.#isDone) await this.#pause(tries);
     }
-  }
-
-  /** Where the next stream begins. A replay that was cut begins anew. */
-  get #asked(): LogPosition | undefined {
-    return this.#replay && this.#position ? { ...this.#position, offset: this.#replay.from } : this.#position;
   }
 
   // ---- from the kernel ----
@@ -179,7 +166,7 @@ export class ChannelBridge {
         } else if (item.channel === channels.stdout) {
           if (!hasBegun) throw new StreamOver({ code: 'tunnel_closed' });
           this.#mustBeAt(item.offset);
-          for (const record of this.#reader.push(item.bytes)) await this.#deliver(record);
+          for (const record of this.#standing.read(item.bytes)) await this.#deliver(record);
         }
         if (this.#isDone || this.#isAgain) break;
       }
@@ -219,22 +206,13 @@ export class ChannelBridge {
 
   /** What was lost on the way, or came in another order, is asked for again. @throws StreamOver */
   #mustBeAt(offset: number): void {
-    if (offset !== this.#reader.next) throw new StreamOver({ code: 'tunnel_closed' });
+    if (offset !== this.#standing.next) throw new StreamOver({ code: 'tunnel_closed' });
   }
 
   async #begin({ starts, from }: { starts: number; from: number }): Promise<void> {
-    const asked = this.#asked;
     if (this.#isNew) return this.#meet({ starts, offset: from });
-    this.#position = { starts, offset: from };
-    this.#reader = new RecordReader(from);
-    if (asked?.starts !== starts) this.#replay = undefined;
-    else if (from > asked.offset) {
-      const missing = from - Math.max(asked.offset, this.#replay?.until ?? 0);
-      this.#replay = this.#replay?.withoutBegin();
-      await this.#tellMissing(missing);
-    }
-    this.#isCleared = false;
-    this.#keepPlace();
+    const missing = this.#standing.begin({ starts, offset: from });
+    if (missing !== undefined) await this.#tellMissing(missing);
   }
 
   /**
@@ -243,9 +221,7 @@ export class ChannelBridge {
    */
   async #meet(end: LogPosition): Promise<void> {
     this.#isNew = false;
-    this.#position = end;
-    this.#reader = new RecordReader(end.offset);
-    this.#keepPlace();
+    this.#standing.begin(end);
     if (end.offset === 0 || end.offset > maxScanBytes) return;
     if (!this.#memory.executions.knows(end.starts, end.offset)) {
       const log = await this.#ports.open({ starts: end.starts, offset: 0 });
@@ -258,19 +234,13 @@ export class ChannelBridge {
     const own = before.filter((each) => each.session === session);
     const executions = own.length > 0 ? own : before.filter((each) => each.to === undefined || each === known.last);
     if (executions.length === 0) return;
-    this.#replay = new Replay({ executions, until: end.offset, session });
+    this.#standing.tellAgain(new Replay({ executions, until: end.offset, session }));
     // The stream that began here is left for one that begins there.
     this.#isAgain = true;
   }
 
   async #miss(to: number): Promise<void> {
-    const position = this.#position;
-    if (!position) return;
-    const missing = to - Math.max(position.offset, this.#replay?.until ?? 0);
-    if (!this.#isCleared) this.#replay = this.#replay?.withoutBegin();
-    this.#reader.skip(to);
-    position.offset = to;
-    await this.#tellMissing(missing);
+    if (this.#standing.at) await this.#tellMissing(this.#standing.skip(to));
   }
 
   /** In what it may belong to. Whether that has ended the kernel is asked. */
@@ -282,17 +252,15 @@ export class ChannelBridge {
   }
 
   async #deliver({ offset, end, message: bytes }: LogRecord): Promise<void> {
-    const position = this.#position;
-    if (!position) return;
-    if (this.#isReplaced) return this.#close(closeCodes.goingAway, 'you are here again');
+    const { at, isReplaced } = this.#standing;
+    if (!at) return;
+    if (isReplaced) return this.#close(closeCodes.goingAway, 'you are here again');
     const message = splitMessage(bytes);
-    this.#memory.executions.see(position.starts, { offset, end }, message);
+    this.#memory.executions.see(at.starts, { offset, end }, message);
     for (const over of this.#memory.requests.see(message, end)) await this.#send((voice) => voice.end(over));
     await this.#pass(offset, message, bytes);
     if (this.#isOver) return;
-    position.offset = end;
-    if (this.#replay && end >= this.#replay.until) this.#replay = undefined;
-    this.#keepPlace();
+    this.#standing.sent(end);
   }
 
   async #pass(offset: number, message: Message, bytes: Uint8Array): Promise<void> {
@@ -300,9 +268,10 @@ export class ChannelBridge {
     if (isAnswerToGateway(message)) return;
     const { session } = headingOf(message);
     if (session !== '') this.#voice.session = session;
-    if (this.#replay?.isOfBefore(offset)) {
-      await this.#clear(this.#replay);
-      const shown = this.#replay.pass(offset, message);
+    const { replay } = this.#standing;
+    if (replay?.isOfBefore(offset)) {
+      for (const parent of this.#standing.takeCleared()) await this.#send((voice) => voice.clear(parent));
+      const shown = replay.pass(offset, message);
       if (shown) await this.#send((voice) => voice.say(shown));
       return;
     }
@@ -315,13 +284,6 @@ export class ChannelBridge {
     await this.#send((voice) => voice.say(message, bytes));
   }
 
-  /** Before the first record of a replay: by then it is known that its begin is there. */
-  async #clear(replay: Replay): Promise<void> {
-    if (this.#isCleared) return;
-    this.#isCleared = true;
-    for (const parent of replay.cleared) await this.#send((voice) => voice.clear(parent));
-  }
-
   async #note(message: Message): Promise<void> {
     const note = BridgeNote.safeParse(noteOf(message)).data;
     const words = note && wordsOfNote(note);
@@ -331,14 +293,11 @@ export class ChannelBridge {
 
   /** The stream ended by itself: with it a start of the kernel, or the kernel. */
   async #startIsOver(): Promise<void> {
-    const { starts } = this.#position ?? {};
-    if (this.#ended === undefined || starts === undefined) return;
+    if (this.#ended === undefined || this.#standing.at === undefined) return;
     const { restarts, reason } = this.#ended;
-    this.#position = { starts: starts + 1, offset: 0 };
-    this.#replay = undefined;
-    this.#memory.requests.clear();
     // A client that is told of it comes back at once, and is not to meet the end again.
-    this.#keepPlace();
+    this.#standing.startIsOver();
+    this.#memory.requests.clear();
     if (!restarts) await this.#die(reason);
     else if (!this.#ports.isRestarted()) await this.#send((voice) => voice.status('restarting'));
   }
@@ -377,22 +336,10 @@ export class ChannelBridge {
     this.#input.push(joinRecord(spoken('shell', 'kernel_info_request', {}, speaker)));
   }
 
-  /** The client has another socket since. */
-  get #isReplaced(): boolean {
-    const { place } = this.#memory;
-    return place !== undefined && place.owner !== this;
-  }
-
-  /** The client speaks, so it has what it was sent a while ago. */
   #noteProof(): void {
     this.#socket.heard();
-    const { place } = this.#memory;
-    if (!place || !this.#position || this.#isReplaced) return;
-    const nowMs = this.#ports.clock.bootMs();
-    if (this.#checkpoint && nowMs - this.#checkpoint.atMs < safeMs) return;
-    if (this.#checkpoint) place.safe = this.#checkpoint.sent;
-    this.#memory.requests.forget(place.safe);
-    this.#checkpoint = { atMs: nowMs, sent: this.#position.offset };
+    const safe = this.#standing.proven(this.#ports.clock.bootMs());
+    if (safe !== undefined) this.#memory.requests.forget(safe);
   }
 
   /** The client is gone. What it said last is still given to its agent. */
@@ -422,15 +369,6 @@ export class ChannelBridge {
     return this.#send((voice) => voice.tell(words, parent));
   }
 
-  #keepPlace(): void {
-    const { place } = this.#memory;
-    if (!place || !this.#position || this.#isReplaced) return;
-    if (place.starts !== this.#position.starts) place.safe = 0;
-    place.starts = this.#position.starts;
-    // Of a replay all was sent before.
-    place.sent = this.#replay && place.sent > this.#position.offset ? place.sent : this.#position.offset;
-  }
-
   // ---- ends and pauses ----
 
   async #refused(error: unknown): Promise<void> {
@@ -442,7 +380,7 @@ export class ChannelBridge {
     const fault = faults[error.code];
     if (fault !== undefined) return this.#close(fault, error.message);
     if (error.code === 'kernel_dead') return this.#die(error.message);
-    if (error.code === 'session_output_gone' && this.#position && !this.#isLost) return this.#lose();
+    if (error.code === 'session_output_gone' && this.#standing.at && !this.#isLost) return this.#lose();
     if (!heals.has(error.code)) return this.#giveUp(error);
     const wasStarting = this.#isStarting;
     this.#isStarting = error.code === 'session_not_running';
@@ -452,8 +390,7 @@ export class ChannelBridge {
   async #lose(): Promise<void> {
     this.#isLost = true;
     this.#memory.requests.clear();
-    this.#position = undefined;
-    this.#replay = undefined;
+    this.#standing.lose();
     await this.#tell('what the kernel said meanwhile is not kept any more');
   }
 
