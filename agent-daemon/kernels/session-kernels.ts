@@ -220,8 +220,14 @@ export class SessionKernels {
       answered: [],
       inputAt: 0,
     };
-    await kernel.take(run);
+    // Before it is kept: where the disk refuses that for a while, the file is made anew of what is here.
     this.#runs.set(runId, run);
+    try {
+      await kernel.take(run);
+    } catch (error) {
+      this.#runs.delete(runId);
+      throw error;
+    }
     this.#forgetOld();
     return run;
   }

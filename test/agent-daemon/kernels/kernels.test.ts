@@ -213,8 +213,8 @@ const isFullNow = () => Promise.reject(Object.assign(new Error('no space left on
 
 /** A disk that has no room for some files. */
 class FullDisk extends KernelBench {
-  /** While it is full: for a new file of what kernels run, or for output. */
-  isFullFor: 'kernels' | 'output' | undefined;
+  /** While it is full: for a new file of what kernels run, for more in that, or for output. */
+  isFullFor: 'kernels' | 'records' | 'output' | undefined;
   refusedWrites = 0;
 
   override ports() {
@@ -223,11 +223,12 @@ class FullDisk extends KernelBench {
     const open: typeof disk.open = async (path, ...how) => {
       if (this.isFullFor === 'kernels' && path === this.kernelsPath) return isFullNow();
       const file = await disk.open(path, ...how);
-      if (!path.startsWith(`${this.dir.path}/output/`)) return file;
+      const what = path === this.kernelsPath ? 'records' : path.startsWith(`${this.dir.path}/output/`) ? 'output' : '';
+      if (what === '') return file;
       const write = file.write.bind(file);
       return Object.assign(file, {
-        write: (...what: Parameters<typeof write>) => {
-          if (this.isFullFor !== 'output') return write(...what);
+        write: (...written: Parameters<typeof write>) => {
+          if (this.isFullFor !== what) return write(...written);
           this.refusedWrites++;
           return isFullNow();
         },
@@ -247,6 +248,26 @@ describe('a full disk', () => {
       own.isFullFor = undefined;
       const run = own.run('1');
       expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+    } finally {
+      await own.stop();
+    }
+  });
+
+  it('at a later run keeps it all the same once there is room', async () => {
+    const own = await new FullDisk().start();
+    try {
+      await own.run('x = 1').outcome();
+      own.isFullFor = 'records';
+      const noted = own.run('x += 1\nprint(x)');
+      await until(() => own.log.lines.some((line) => JSON.stringify(line).includes('can not be kept yet')), {
+        what: 'a write to be refused',
+      });
+      own.isFullFor = undefined;
+      expect(await noted.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      await own.restart();
+      const again = own.execute({ runId: noted.runId });
+      expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(again.text()).toBe('2\n');
     } finally {
       await own.stop();
     }
