@@ -83,14 +83,14 @@ export class JupyterRuns {
     if (current !== undefined && (current.begun?.from.stdout ?? 0) < keptFrom) this.missed(keptFrom, 0);
   }
 
-  /** Takes a run, behind those that wait. @throws Refusal `kernel_kind_wrong`, `kernel_dead`, `kernel_busy` */
-  async take(run: SavedRun): Promise<void> {
+  /** As {@link Runs.take}. @throws Refusal at once: `kernel_kind_wrong` too */
+  take(run: SavedRun): Promise<void> {
     if (run.request.mode === 'batch')
       throw new Refusal(
         'kernel_kind_wrong',
         'It is a kernel of Jupyter: for a batch, name a language (bash, python ...).',
       );
-    await this.#runs.take(run);
+    return this.#runs.take(run);
   }
 
   /** It is ready. */

@@ -92,16 +92,15 @@ export class Runs {
     if (current?.begun !== undefined) this.#startTimer(current, current.begun.atMs);
   }
 
-  /** Takes a run, behind those that wait. @throws Refusal `kernel_dead`, `kernel_busy` */
-  async take(run: SavedRun): Promise<void> {
+  /** Takes a run, behind those that wait; resolves when it is kept. @throws Refusal at once: `kernel_dead`, `kernel_busy` */
+  take(run: SavedRun): Promise<void> {
     const death = this.#owner.death();
     if (death !== undefined)
       throw new Refusal('kernel_dead', `It ended (${death.reason}). Restart it, or leave the kernel out.`);
     if (this.#queue.length >= maxQueued)
       throw new Refusal('kernel_busy', `${maxQueued} runs wait for it already.`, { retryAfterSeconds: 5 });
     this.#queue.push(run);
-    await this.#owner.save({ run });
-    this.next();
+    return this.#owner.save({ run }).then(() => this.next());
   }
 
   /** Gives the next one to the kernel, if that is ready for it. */

@@ -220,14 +220,10 @@ export class SessionKernels {
       answered: [],
       inputAt: 0,
     };
-    // Before it is kept: where the disk refuses that for a while, the file is made anew of what is here.
+    const kept = kernel.take(run);
+    // Not only once it is kept: where the disk refuses that for a while, the file is made anew of what is here.
     this.#runs.set(runId, run);
-    try {
-      await kernel.take(run);
-    } catch (error) {
-      this.#runs.delete(runId);
-      throw error;
-    }
+    await kept;
     this.#forgetOld();
     return run;
   }
