@@ -87,13 +87,14 @@ export class ProcessRecordFile {
     return this.#record;
   }
 
-  /** Replaces the record; writes happen in the order of the calls. */
+  /** Replaces the record; writes happen in the order of the calls. One that failed is written over, never the one before. */
   write(record: ProcessRecord): Promise<void> {
     this.#record = record;
-    this.#sequence++;
-    const block = toBlock(this.#sequence, record);
-    const at = (this.#sequence % 2) * blockBytes;
-    const next = this.#writing.then(async () => void (await this.#file.write(block, 0, blockBytes, at)));
+    const next = this.#writing.then(async () => {
+      const sequence = this.#sequence + 1;
+      await writeFully(this.#file, toBlock(sequence, record), (sequence % 2) * blockBytes);
+      this.#sequence = sequence;
+    });
     this.#writing = next.catch(() => undefined);
     return next;
   }

@@ -28,6 +28,8 @@ export class ProcessSpool {
   readonly #context: SpoolContext;
   readonly #file: ProcessRecordFile;
   #record: ProcessRecord;
+  /** The end of the process is on the disk, and not only in memory, which is what other changes of the record are made of. */
+  #isExitKept: boolean;
   #source = silent;
   #stdout!: StreamLog;
   #stderr!: StreamLog;
@@ -37,6 +39,7 @@ export class ProcessSpool {
     this.#context = context;
     this.#file = file;
     this.#record = record;
+    this.#isExitKept = record.exit !== undefined;
   }
 
   /** Makes the spool of a new process; its record is there before anything else. */
@@ -82,10 +85,11 @@ export class ProcessSpool {
 
   /** Records the end of the process, durably: all its output is in the logs. */
   async exited(exit: ProcessExit): Promise<void> {
-    if (this.#record.exit === undefined) {
+    if (!this.#isExitKept) {
       await this.#context.failpoints.before('spool.exit');
-      await this.#write({ ...this.#record, exit });
+      await this.#write({ ...this.#record, exit: this.#record.exit ?? exit });
       await this.#file.sync();
+      this.#isExitKept = true;
       await this.#context.failpoints.after('spool.exit');
       if (this.#context.failpoints.unknown('spool.exit')) throw new Error('spool.exit: the answer was lost');
     }

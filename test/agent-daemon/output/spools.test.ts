@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from 'vitest';
 import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
+import { ProcessSpool } from '../../../agent-daemon/output/process-spool.ts';
 import { Spools, type SpoolRef } from '../../../agent-daemon/output/spools.ts';
 import { StreamReader } from '../../../agent-daemon/output/stream-reader.ts';
 import { Loops } from '../../../agent-daemon/loops.ts';
@@ -56,6 +57,35 @@ it('lets each reader of an ended process have a spool of its own, and closes it'
   }
 });
 
+it('records the end of a process, also where the disk fails at first', async () => {
+  const dir = tmpDir('spools');
+  let fails = false;
+  const open: typeof systemDisk.open = async (path, ...how) => {
+    const file = await systemDisk.open(path, ...how);
+    if (!path.endsWith('/process')) return file;
+    const write = file.write.bind(file);
+    const torn = async ([bytes, from, , at]: Parameters<typeof write>) => {
+      await write(bytes, from, 100, at);
+      throw Object.assign(new Error('i/o error'), { code: 'EIO' });
+    };
+    return Object.assign(file, { write: (...what: Parameters<typeof write>) => (fails ? torn(what) : write(...what)) });
+  };
+  const before = await start(dir.path, { ...systemDisk, open });
+  const spool = await before.create(ref, record);
+  const exit = { exitCode: 3, reason: 'exited', atMs: 2 };
+  fails = true;
+  for (const _ of ['once', 'twice']) await expect(spool.exited(exit)).rejects.toMatchObject({ code: 'EIO' });
+  // What was there before is there still.
+  expect((await ProcessSpool.peek(systemDisk, spool.dir))?.argv).toEqual(record.argv);
+  fails = false;
+  await spool.exited(exit);
+  await before.stop();
+
+  const read = await (await start(dir.path)).read(ref);
+  expect(read!.spool.record.exit).toEqual(exit);
+  await read!.done();
+});
+
 it('forgets processes of a session while others are made in it', async () => {
   const dir = tmpDir('spools');
   const spools = await start(dir.path);
@@ -73,9 +103,9 @@ it('forgets processes of a session while others are made in it', async () => {
   expect(spools.usedBytes).toBe(0);
 });
 
-async function start(root: string): Promise<Spools> {
+async function start(root: string, disk = systemDisk): Promise<Spools> {
   const ports = {
-    disk: systemDisk,
+    disk,
     clock: systemClock,
     timers: new ManualTimers(),
     log: keptLog(),
