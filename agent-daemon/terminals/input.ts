@@ -115,11 +115,20 @@ export class TerminalInput {
   async #turn(writer: string, from: number): Promise<void> {
     const before = this.#current;
     if (before !== undefined) before.to = this.#at;
-    const turn = { writer, from, at: this.#at };
+    const turn: Turn = { writer, from, at: this.#at };
     this.#current = turn;
     this.#remember(turn);
     const mended = this.#mended.splice(0).filter((each) => each.writer !== writer);
-    await this.#ports.save([...mended, ...(before === undefined ? [] : [before]), turn]);
+    const others = [...mended, ...(before === undefined ? [] : [before])];
+    try {
+      await this.#ports.save([...others, turn]);
+    } catch (error) {
+      // Nobody types before it is kept who does.
+      this.#current = undefined;
+      turn.to = turn.at;
+      this.#mended.push(...others);
+      throw error;
+    }
     await this.#ports.turned(writer);
   }
 

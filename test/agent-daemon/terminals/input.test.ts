@@ -15,6 +15,7 @@ class World {
    * their connection is gone.
    */
   dies: false | 'dead' | 'ending' = false;
+  isFull = false;
 
   #make(): TerminalInput {
     return new TerminalInput(
@@ -28,6 +29,7 @@ class World {
           if (this.dies === 'dead') await new Promise(() => undefined);
         },
         save: (turns) => {
+          if (this.isFull) return Promise.reject(new Error('no space left on device'));
           for (const turn of turns)
             this.#kept = [...this.#kept.filter((each) => each.writer !== turn.writer), { ...turn }];
           return Promise.resolve();
@@ -104,6 +106,18 @@ it('[S19] counts nothing that was typed behind what an ending agent could not pa
   world.restart();
   expect(world.taken.join('')).toBe('a0');
   expect([world.input.takenOf('a'), await world.input.begin('b', 0)]).toEqual([2, 0]);
+});
+
+it('[S19] takes nothing of a writer whose turn can not be kept', async () => {
+  const world = new World();
+  await world.input.write('a', 0, Buffer.from('aaa'));
+  world.isFull = true;
+  for (const _ of ['once', 'twice']) await expect(world.input.write('b', 0, Buffer.from('b'))).rejects.toThrow('space');
+  world.isFull = false;
+  await world.input.write('a', 3, Buffer.from('a'));
+  await world.input.write('b', 0, Buffer.from('bb'));
+  world.restart();
+  expect([world.input.takenOf('a'), world.input.takenOf('b'), world.taken.join('')]).toEqual([4, 2, 'aaaabb']);
 });
 
 it('refuses what does not go on where a writer is', async () => {
