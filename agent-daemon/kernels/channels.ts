@@ -45,6 +45,7 @@ async function serve(stream: AgentStream, serving: Serving): Promise<void> {
   const from = open.after?.offset ?? kernel.boundary ?? end;
   if (from > end) throw new Refusal('session_output_gone', 'The log of the kernel does not go so far.');
   const { writer } = open;
+  if (writer !== undefined) await kernel.input.whenKnown(stream.closed);
   // Another start is opened anew by the client, and spoken to then.
   const held = writer === undefined || starts < kernel.saved.starts ? undefined : await kernel.input.hold(writer);
   const inputOffset = writer === undefined ? undefined : kernel.input.offsetOf(writer);

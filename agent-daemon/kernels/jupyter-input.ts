@@ -46,6 +46,7 @@ export class JupyterInput {
   /** The start that is being given its input. */
   #givingTo: number | undefined;
   #isRetrying = false;
+  #isKnown = false;
   /** What is said by the agent itself, one after the other. */
   #saying: Promise<void> = Promise.resolve();
   readonly #writers = new Map<string, { taken: AbortController; appending: Promise<void> }>();
@@ -57,8 +58,16 @@ export class JupyterInput {
   }
 
   /** Takes up what is kept for this start. */
-  open(starts: number): Promise<void> {
-    return this.#journal.open(starts);
+  async open(starts: number): Promise<void> {
+    await this.#journal.open(starts);
+    this.#isKnown = true;
+    this.#owner.bell.ring();
+  }
+
+  /** Resolves when it is known where writers are, which an agent that has just begun has to read first, or `signal` aborts. */
+  async whenKnown(signal: AbortSignal): Promise<void> {
+    const { bell } = this.#owner;
+    for (let turn = bell.turn; !this.#isKnown && !signal.aborted; turn = bell.turn) await bell.past(turn, signal);
   }
 
   /** Another start: nothing that the former had not read is given to it. */
