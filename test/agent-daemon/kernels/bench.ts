@@ -9,6 +9,7 @@ import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
 import { decodeRecords } from '../../../agent-daemon/tunnel/record-file.ts';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
+import type { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
 import { systemTimers } from '../../../agent-daemon/platform.ts';
 import type { Kernel } from '../../../schema/api/kernel-parts.ts';
 import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/session-parts.ts';
@@ -35,6 +36,9 @@ export class KernelBench extends InitBench {
   /** Another init than that of this version, as in a container of an earlier one. */
   initPath = initBinary;
   heldSpawns = 0;
+  /** The next start of this process is kept here, and its init never hears of it. */
+  losesSpawnOf: string | undefined;
+  lostSpawns = 0;
   /** The name under which one waits in the container. */
   kernelInAdvance: string | undefined;
   readonly startedSpecs: string[] = [];
@@ -60,7 +64,7 @@ export class KernelBench extends InitBench {
         initPath: this.initPath,
         kernelInAdvance: () => this.kernelInAdvance,
         startsSpec: (name) => void this.startedSpecs.push(name),
-        supervisor: () => this.supervisor,
+        supervisor: () => this.#losing(),
         spawnOf: (processId, argv, more = {}) => {
           if (this.holdsSpawns) return new Promise(() => void this.heldSpawns++);
           const env = { PATH: process.env['PATH'] ?? '', HOME: `${this.dir.path}/home`, ...more };
@@ -78,6 +82,23 @@ export class KernelBench extends InitBench {
   protected async end(): Promise<void> {
     for (const reader of this.#readers.splice(0)) if (!reader.isDone) reader.cut();
     await this.kernels.close();
+  }
+
+  #losing(): Supervisor {
+    const { supervisor } = this;
+    const spawn: Supervisor['spawn'] = async (spec, record) => {
+      if (spec.processId !== this.losesSpawnOf) return supervisor.spawn(spec, record);
+      await this.spools.create({ sessionId, generation: 1, processId: spec.processId }, record);
+      this.lostSpawns++;
+      return new Promise(() => undefined);
+    };
+    return new Proxy(supervisor, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (name === 'spawn') return spawn;
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
   }
 
   /** The agent had died before it kept the first record of which `isFirst` is true. */

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { processIdOf } from '../../../agent-daemon/kernels/spawner.ts';
 import { newId } from '../../../schema/ids.ts';
 import { notes, printed, request, toJupyterRecord } from '../../support/jupyter-messages.ts';
 import { byTier, tier } from '../../support/tier.ts';
@@ -313,6 +314,19 @@ describe('a kernel of Jupyter', () => {
     await next.whenDone(next.ask(cell(print('after'))));
     expect(printed(next.messages)).toBe('after');
     await bench.act(id, { kind: 'shutdown' });
+  });
+
+  it('is started all the same where the agent died just before its init was asked to', async () => {
+    const id = kernelId();
+    bench.losesSpawnOf = processIdOf(id, 1);
+    bench.act(id, { kind: 'startSpec', spec: 'fake' }).catch(() => undefined);
+    await until(() => bench.lostSpawns === 1, { what: 'the process to be noted' });
+    bench.losesSpawnOf = undefined;
+    await bench.restart();
+    const reader = await bench.channels({ kernelId: id, writer: 'w' }).whenOpen();
+    await reader.whenDone(reader.ask(cell(print('here'))));
+    expect(printed(reader.messages)).toBe('here');
+    expect(await bench.act(id, { kind: 'shutdown' })).toMatchObject({ starts: 1 });
   });
 
   it('[J11] hears what is said to it while it is started anew', async () => {
