@@ -77,6 +77,7 @@ export class Supervisor {
   readonly #live = new Map<string, Live>();
   readonly #loading = new Map<string, Promise<Live>>();
   readonly #givenUp = new AbortController();
+  readonly #takingOver = new Set<string>();
   #endedIds: string[] = [];
 
   constructor(owner: SupervisorOwner, place: InitPlace, ports: SupervisorPorts) {
@@ -127,7 +128,10 @@ export class Supervisor {
     return live.spool;
   }
 
-  /** Resolves when it is known how this process stands: the init is there and was heard. @throws Refusal after 5 s */
+  /**
+   * Resolves when it is known how this process stands: the init is there and was heard, or will never be ({@link givenUp}).
+   * @throws Refusal `session_not_running` after 5 s, or when `signal` aborts
+   */
   async whenKnown(processId: string, signal: AbortSignal): Promise<void> {
     const waited = new AbortController();
     const cancel = this.#ports.timers.after(contactMs, () => waited.abort());
@@ -136,7 +140,7 @@ export class Supervisor {
     await Promise.race([this.link.ready(), aborted]);
     cancel();
     await this.#loading.get(processId);
-    if (waited.signal.aborted) {
+    if (waited.signal.aborted || signal.aborted) {
       throw new Refusal('session_not_running', 'The session can not be reached now. Try again in a moment.');
     }
   }
@@ -234,8 +238,11 @@ export class Supervisor {
   #takeOver(state: ProcessState): void {
     const live = this.#live.get(state.processId);
     if (live !== undefined) live.inputOffset = Math.max(live.inputOffset, state.stdinOffset);
-    if (this.isLive(state.processId)) return;
-    this.#watch('taking over a process', this.#takeOverNow(state));
+    // Somebody may be about to ask for it again, and hold its spool already: it is taken over all the same.
+    if (live !== undefined || this.#takingOver.has(state.processId)) return;
+    this.#takingOver.add(state.processId);
+    const taken = this.#takeOverNow(state).finally(() => this.#takingOver.delete(state.processId));
+    this.#watch('taking over a process', taken);
   }
 
   async #takeOverNow(state: ProcessState): Promise<void> {

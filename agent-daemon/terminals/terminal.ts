@@ -282,6 +282,7 @@ export class Terminal {
     const supervisor = this.#owner.supervisor();
     if (supervisor === undefined) throw notTakenOver();
     await supervisor.whenKnown(this.processId, signal);
+    if (supervisor.givenUp.aborted) throw new Refusal('session_not_running', 'The session does not run (any more).');
     this.#input ??= this.#makeInput(supervisor);
     return this.#input;
   }

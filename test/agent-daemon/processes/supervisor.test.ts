@@ -67,3 +67,21 @@ it('[I21] output goes on after an agent died that had stored a whole ring of it 
     await bench.stop();
   }
 }, 60_000);
+
+it('[S9] tells nobody how a process stands who leaves before its init was heard', async () => {
+  const bench = await new Bench('known').start();
+  const { link } = bench.supervisor;
+  const ready = Promise.withResolvers<void>();
+  link.ready = () => ready.promise;
+  try {
+    const gone = new AbortController();
+    const asked = bench.supervisor.whenKnown(derivedProcessId('any'), gone.signal);
+    gone.abort();
+    await expect(asked).rejects.toMatchObject({ code: 'session_not_running' });
+    const stays = bench.supervisor.whenKnown(derivedProcessId('any'), new AbortController().signal);
+    ready.resolve();
+    await stays;
+  } finally {
+    await bench.stop();
+  }
+});
