@@ -154,8 +154,8 @@ export class JupyterKernel implements RunKernel {
     const { sessionId, generation } = this.#owner;
     const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
     const exit = kept?.spool.record.exit;
-    const { end = 0 } = kept?.spool.log('stdout') ?? {};
-    const from = kept?.spool.log('stdout').keptFrom(0) ?? 0;
+    const log = kept?.spool.log('stdout');
+    const [end, from] = [log?.end ?? 0, log?.keptFrom(0) ?? 0];
     await kept?.done();
     // The agent may have died before the process was there, or before it knew that; asking for it again is harmless.
     if (exit === undefined && end === 0) {
