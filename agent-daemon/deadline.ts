@@ -1,8 +1,10 @@
-/** One moment on CLOCK_BOOTTIME, however far away: timers of Node end at 24 days. */
+/** Moments, pauses and limits of time, and what is tried again until it is done. */
+import { Refusal } from '../schema/errors.ts';
 import type { Clock, Timers } from '../schema/ports.ts';
 
 const stepMs = 3_600_000;
 
+/** One moment on CLOCK_BOOTTIME, however far away: timers of Node end at 24 days. */
 export class Deadline {
   readonly #ports: { clock: Clock; timers: Timers };
   #cancel: () => void = () => undefined;
@@ -37,6 +39,32 @@ export function pause(timers: Timers, delayMs: number, signal?: AbortSignal): Pr
     if (signal?.aborted === true) stop();
     else signal?.addEventListener('abort', stop, { once: true });
   });
+}
+
+const againMs = 1_000;
+
+export interface Insistence {
+  timers: Timers;
+  signal: AbortSignal;
+  /** Told of each time in vain. */
+  failed: (error: unknown) => void;
+}
+
+/**
+ * Does what a disk may refuse for a while, every second until it is done; `act` may be done in part before. Undefined when
+ * `signal` aborted first. @throws Refusal but one that says that the session can not be reached now
+ */
+export async function insist<T>({ timers, signal, failed }: Insistence, act: () => Promise<T>): Promise<T | undefined> {
+  while (!signal.aborted) {
+    try {
+      return await act();
+    } catch (error) {
+      if (error instanceof Refusal && error.code !== 'session_not_running') throw error;
+      failed(error);
+      await pause(timers, againMs, signal);
+    }
+  }
+  return undefined;
 }
 
 /** A signal that aborts after `delayMs`, or with any of `others`. Call `cancel` when nothing waits for it any more. */

@@ -59,6 +59,16 @@ export async function writeFully(file: DiskFile, bytes: Uint8Array, position: nu
   }
 }
 
+/** Does the first with a file that was just opened; closes it where that fails. */
+export async function orClose<T>(file: DiskFile, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    throw error;
+  }
+}
+
 /** Makes the entry of a new or renamed file durable. */
 export async function syncDirectory(disk: Disk, path: string): Promise<void> {
   const directory = await disk.open(path, 'r');

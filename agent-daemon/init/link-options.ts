@@ -55,8 +55,8 @@ export interface InitLinkCallbacks {
     timeMs: number,
     bytes: Uint8Array,
   ): void | Promise<void>;
-  /** Bytes that the init had to give up; output goes on at `to`. Recorded, it is acknowledged like output. */
-  onGap?(processId: string, stream: StreamNumber, from: number, to: number): void;
+  /** Bytes that the init had to give up; output goes on at `to`. Recorded, it is acknowledged like output, and so rejected. */
+  onGap?(processId: string, stream: StreamNumber, from: number, to: number): void | Promise<void>;
   /** When a process ended, again (`final`) when the ends of its streams are known, and at each reconnect until `release`. */
   onExit?(processId: string, exit: ProcessExit): void;
   onLeaseExpired?(): void;

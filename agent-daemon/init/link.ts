@@ -409,8 +409,11 @@ export class InitLink {
 
   #gap(frame: FromInit & { type: 'gap' }): void {
     const { processId, stream, to } = frame;
-    const from = this.#followed.get(processId)?.takeGap(frame);
-    if (from !== undefined) this.#options.onGap?.(processId, stream, from, to);
+    const followed = this.#followed.get(processId);
+    const from = followed?.takeGap(frame);
+    if (!followed || from === undefined) return;
+    const settled = this.#options.onGap?.(processId, stream, from, to);
+    if (settled) void this.#settle(settled, 0, () => followed.takeBack(stream, from));
   }
 }
 

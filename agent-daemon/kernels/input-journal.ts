@@ -9,7 +9,7 @@
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { runsWriter, WriterId } from '../../schema/protocol/channels.ts';
-import { type Disk, type DiskFile, isMissing, writeFully } from '../disk.ts';
+import { type Disk, type DiskFile, isMissing, orClose, writeFully } from '../disk.ts';
 
 const count = z.int().nonnegative();
 const Table = z.strictObject({
@@ -181,25 +181,40 @@ export class InputJournal {
     const temporary = `${this.#path}.new`;
     const file = await this.#disk.open(temporary, 'w+', 0o600);
     const head = toHead(table);
-    await writeFully(file, head, 0);
-    await this.#disk.rename(temporary, this.#path);
-    await this.#file?.close();
+    await orClose(file, async () => {
+      await writeFully(file, head, 0);
+      await this.#disk.rename(temporary, this.#path);
+    });
+    const before = this.#file;
     this.#file = file;
     this.#fileBytes = head.byteLength;
+    await before?.close();
   }
 
   async #load(starts: number): Promise<void> {
     this.#starts = starts;
+    // Of a time that failed.
+    this.#writers.clear();
+    this.#pieces = [];
     const file = await this.#disk.open(this.#path, 'r+').catch((error: unknown) => {
       if (isMissing(error)) return undefined;
       throw error;
     });
     if (file === undefined) return this.#anew();
-    this.#file = file;
+    if (await orClose(file, () => this.#restore(file, starts))) {
+      this.#file = file;
+      return;
+    }
+    await file.close();
+    await this.#anew();
+  }
+
+  /** What is in `file`. False when it is not written to any more: of an earlier start, or damaged. */
+  async #restore(file: DiskFile, starts: number): Promise<boolean> {
     const { size } = await file.stat();
     const first = await headAt(file, 0, size);
     const table = Table.safeParse(first?.head).data;
-    if (first === undefined || table === undefined) return this.#anew();
+    if (first === undefined || table === undefined) return false;
     for (const [writer, end] of table.writers) this.#writers.set(writer, end);
     this.#end = table.from;
     this.#given = table.from;
@@ -213,10 +228,8 @@ export class InputJournal {
     }
     this.#fileBytes = at;
     if (at < size) await file.truncate(at);
-    if (table.starts !== starts) {
-      this.#end = 0;
-      await this.#anew();
-    }
+    if (table.starts !== starts) this.#end = 0;
+    return table.starts === starts;
   }
 }
 

@@ -9,6 +9,7 @@ import { Refusal } from '../../schema/errors.ts';
 import { bridgeChannel, BridgeNote, runsWriter } from '../../schema/protocol/channels.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import { Bell } from '../bell.ts';
+import { type Insistence, insist } from '../deadline.ts';
 import { JupyterInput } from './jupyter-input.ts';
 import { JupyterReading } from './jupyter-reading.ts';
 import { requestsOf } from './jupyter-requests.ts';
@@ -131,11 +132,18 @@ export class JupyterKernel implements RunKernel {
   }
 
   /** Starts the process of this start. @throws Refusal when the session can not start it now */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    return this.#start((spawn) => spawn());
+  }
+
+  /** `insisting`: how what the disk may refuse is done. */
+  async #start(insisting: (spawn: () => Promise<void>) => Promise<void>): Promise<void> {
     const { starts } = this.#saved;
     try {
-      await this.input.open(starts);
-      await this.#owner.spawn(this.#saved);
+      await insisting(async () => {
+        await this.input.open(starts);
+        await this.#owner.spawn(this.#saved);
+      });
       this.#follow();
     } catch (error) {
       // It is not there, and nobody else would say so.
@@ -152,7 +160,8 @@ export class JupyterKernel implements RunKernel {
   /** Goes on with a kernel of an earlier agent, and with its runs, oldest first. */
   async adopt(runs: readonly SavedRun[]): Promise<void> {
     const { sessionId, generation } = this.#owner;
-    const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
+    const { processId } = this;
+    const kept = await this.#insist(() => this.#owner.spools.read({ sessionId, generation, processId }));
     const exit = kept?.spool.record.exit;
     const log = kept?.spool.log('stdout');
     const [end, from] = [log?.end ?? 0, log?.keptFrom(0) ?? 0];
@@ -160,9 +169,9 @@ export class JupyterKernel implements RunKernel {
     // The agent may have died before the process was there, or before it knew that; asking for it again is harmless.
     if (exit === undefined && end === 0) {
       this.#runs.adopt(runs, 0);
-      return this.start();
+      return this.#start((spawn) => this.#insist(spawn));
     }
-    await this.input.open(this.#saved.starts);
+    await this.#insist(() => this.input.open(this.#saved.starts));
     this.#spawned = this.#saved.starts;
     this.#reading = this.#readingFrom(from);
     // It said that it is there in what was dropped since, or it was given a run.
@@ -311,7 +320,7 @@ export class JupyterKernel implements RunKernel {
       spools,
       bell: this.bell,
       hear: (record) => this.#hear(record),
-      missed: (at) => this.#runs.missed(at),
+      missed: (at) => this.#missed(at),
       isBusy: () => this.#runs.isBusy,
     });
   }
@@ -319,7 +328,7 @@ export class JupyterKernel implements RunKernel {
   #follow(): void {
     const { signal } = this.#following;
     this.#reading
-      .read(signal)
+      .read(this.#insistence)
       .then((exit) => {
         if (exit !== undefined && !signal.aborted) return this.#died(exit);
         return undefined;
@@ -345,6 +354,14 @@ export class JupyterKernel implements RunKernel {
     if (type !== 'status' || this.#state === 'starting') return;
     const said = parseObject(record.content)?.['execution_state'];
     if (said === 'idle' || said === 'busy') this.#become(said);
+  }
+
+  /** Perhaps that it is ready: what is said to it before that waits. */
+  #missed(at: number): void {
+    if (this.#state === 'starting') {
+      this.#become('idle');
+      this.#runs.next();
+    } else this.#runs.missed(at);
   }
 
   #become(state: 'idle' | 'busy'): void {
@@ -390,7 +407,7 @@ export class JupyterKernel implements RunKernel {
     this.#saved = { ...this.#saved, ...changes };
     // Before the journal: it follows what is kept here.
     await this.#owner.save({ kernel: { kernelId, ...changes } });
-    await this.input.restart(starts);
+    await this.#insist(() => this.input.restart(starts));
     this.#following.abort();
     this.#following = new AbortController();
     this.#state = 'starting';
@@ -401,16 +418,30 @@ export class JupyterKernel implements RunKernel {
     this.#reading = this.#readingFrom(0);
     this.#dead = Promise.withResolvers<void>();
     this.bell.ring();
-    await this.start();
+    await this.#start((spawn) => this.#insist(spawn));
   }
 
   async #signal(name: 'SIGINT' | 'SIGTERM' | 'SIGKILL', scope: 'process' | 'session'): Promise<void> {
     await this.#owner.supervisor().link.signal(this.processId, constants.signals[name], scope);
   }
 
+  #insist<T>(act: () => Promise<T>): Promise<T | undefined> {
+    return insist(this.#insistence, act);
+  }
+
+  /** Until it is let go of, or started anew. */
+  get #insistence(): Insistence {
+    const failed = (error: unknown) => this.#warn(error);
+    return { timers: this.#owner.timers, signal: this.#following.signal, failed };
+  }
+
   /** Mostly: the process is gone meanwhile, which its log tells. */
   #failed(error: unknown): void {
     if (this.#following.signal.aborted || this.#death !== undefined || error instanceof Refusal) return;
+    this.#warn(error);
+  }
+
+  #warn(error: unknown): void {
     const { sessionId } = this.#owner;
     const { kernelId } = this.#saved;
     this.#owner.log.warn('a kernel could not be served', { sessionId, kernelId, error: String(error) });

@@ -4,6 +4,7 @@
  */
 import type { ProcessExit } from '../output/process-record.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
+import { type Insistence, insist } from '../deadline.ts';
 import { MergedReader } from '../output/merged-reader.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
 import type { OutputItem } from '../output/stream-reader.ts';
@@ -26,20 +27,19 @@ export interface ReadingOwner {
 export class JupyterReading {
   readonly #owner: ReadingOwner;
   readonly #ref: SpoolRef;
-  readonly #from: number;
   readonly #reader: RecordReader;
   readonly #words = new LastWords();
   /** While it is read. */
   #spool: ProcessSpool | undefined;
   #seen: number;
   #readTo: number;
+  #stderrTo = 0;
   #letGo: (() => void) | undefined;
   #isCaughtUp = false;
 
   /** `from`: where the log is read from; 0 is the begin of a record, anywhere else may be within one. */
   constructor(ref: SpoolRef, from: number, owner: ReadingOwner) {
     this.#ref = ref;
-    this.#from = from;
     this.#owner = owner;
     this.#reader = new RecordReader(from, { isLost: from > 0 });
     this.#seen = from;
@@ -66,13 +66,17 @@ export class JupyterReading {
     return this.#words.text;
   }
 
-  /** Resolves with the end of the process, when all was heard; undefined when `signal` aborted, or there is no log. */
-  async read(signal: AbortSignal): Promise<ProcessExit | undefined> {
+  /** Resolves with the end of the process, when all was heard; undefined when `signal` aborted, or there is no log. Where the disk fails, it waits. */
+  read(insistence: Insistence): Promise<ProcessExit | undefined> {
+    return insist(insistence, () => this.#readOn(insistence.signal));
+  }
+
+  async #readOn(signal: AbortSignal): Promise<ProcessExit | undefined> {
     const kept = await this.#owner.spools.read(this.#ref);
     if (kept === undefined) return undefined;
     this.#spool = kept.spool;
     this.hold();
-    const from = { stdout: this.#from, stderr: kept.spool.log('stderr').keptFrom(0) };
+    const from = { stdout: this.#readTo, stderr: kept.spool.log('stderr').keptFrom(this.#stderrTo) };
     const reader = new MergedReader(kept.spool, from, { live: false });
     try {
       while (!signal.aborted) {
@@ -127,6 +131,7 @@ export class JupyterReading {
   #take(item: OutputItem): void {
     if (item.stream === 'stderr') {
       if (item.kind === 'bytes') this.#words.wrote(item.bytes);
+      this.#stderrTo = item.kind === 'gap' ? item.gap.to : item.offset + item.bytes.byteLength;
       return;
     }
     if (item.kind === 'gap') {

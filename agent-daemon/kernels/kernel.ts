@@ -14,6 +14,7 @@ import type { StreamName } from '../output/segment.ts';
 import type { Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
 import { Bell } from '../bell.ts';
+import { type Insistence, insist } from '../deadline.ts';
 import { followLog } from './follow.ts';
 import { type Ask, type RunKernel, Runs } from './runs.ts';
 import type { Offsets, SavedKernel, SavedRecord, SavedRun, SavedRunnerKernel } from './saved.ts';
@@ -48,8 +49,11 @@ interface Heard {
   /** Where it ends on each stream, once that was read. */
   ends: Partial<Offsets>;
   exitCode: number | undefined;
-  /** The question whether the kernel is idle, if that was asked: its id, and the steps that are done when it is. */
-  question: { id: string; steps: number } | undefined;
+  /**
+   * The question what the kernel does, if that was asked: its id, the steps that are done when it is idle, and the last
+   * request for input that had its line before.
+   */
+  question: { id: string; steps: number; inputAt: number } | undefined;
 }
 
 const nothing = (): Heard => ({ ends: {}, exitCode: undefined, question: undefined });
@@ -135,11 +139,13 @@ export class Kernel implements RunKernel {
     const waiting = runs.filter(({ begun, ended }) => begun === undefined && ended === undefined);
     this.#runs.adopt(current, waiting);
     const { sessionId, generation } = this.#owner;
-    const kept = await this.#owner.spools.read({ sessionId, generation, processId: this.processId });
+    const { processId } = this;
+    const kept = await insist(this.#insistence, () => this.#owner.spools.read({ sessionId, generation, processId }));
     await kept?.done();
     this.#isOver = kept?.spool.record.exit !== undefined;
     // The agent died before it knew that the process was there; asking for it again is harmless.
-    if (kept === undefined || (!this.#isOver && this.#saved.frame.at === 0)) return this.start();
+    if (kept === undefined || (!this.#isOver && this.#saved.frame.at === 0))
+      return insist(this.#insistence, () => this.start());
     this.#follow(current?.begun?.from ?? this.#settled);
     if (this.#isOver) return;
     this.#write(this.#saved.frame);
@@ -267,7 +273,7 @@ export class Kernel implements RunKernel {
         this.bell.ring();
       },
     };
-    followLog(spools, { sessionId, generation, processId }, { kernelId, from, signal }, follower)
+    followLog(spools, { sessionId, generation, processId }, { ...this.#insistence, kernelId, from }, follower)
       .then((exit) => {
         if (exit !== undefined && !signal.aborted) this.#died(exit);
       })
@@ -280,16 +286,19 @@ export class Kernel implements RunKernel {
       return;
     }
     const { record, end } = item;
-    if (record.kind === 'ready' && !this.#isReady && stream === 'stdout') this.#ready(record.version, end);
+    if (stream === 'stdout' && !this.#isReady) this.#hearStart(record, end);
     const run = this.#runs.current;
     if (run === undefined) return;
     if (record.kind === 'mark') this.#marked(run, stream, record.id, item);
+    else if (record.kind === 'input' && record.id === this.#heard.question?.id) this.#stillAsks(run, record, end);
     else if (stream === 'stdout' && record.id === run.runId) this.#heardOfRun(run, record, end);
   }
 
-  #ready(version: string, end: number): void {
+  /** It is there when it says so, or answers where that is missing. */
+  #hearStart(record: KernelRecord, end: number): void {
+    if (record.kind === 'ready') this.#version = record.version;
+    else if (record.kind !== 'mark' || record.id !== this.#heard.question?.id) return;
     this.#isReady = true;
-    this.#version = version;
     this.#settled = { stdout: end, stderr: this.#settled.stderr };
     this.#runs.next();
   }
@@ -299,6 +308,12 @@ export class Kernel implements RunKernel {
     if (record.kind !== 'finished') return;
     this.#heard.ends.stdout = end;
     this.#answered(run, record.exitCode);
+  }
+
+  /** It waits for a line, by its own account: the request may be what is missing. */
+  #stillAsks(run: SavedRun, { prompt, password }: KernelRecord & { kind: 'input' }, at: number): void {
+    const wasAnswered = run.inputAt > (this.#heard.question?.inputAt ?? 0);
+    if (!wasAnswered && this.#runs.asks(run) === undefined) this.#runs.asked({ at, prompt, password });
   }
 
   #marked(run: SavedRun, stream: StreamName, id: string, { offset, end }: KernelItem): void {
@@ -331,13 +346,13 @@ export class Kernel implements RunKernel {
     this.#askNext(run, { stdout, stderr });
   }
 
-  /** Output is missing: the kernel is asked to say when it is idle, since it may have said so there. */
+  /** Output is missing: the kernel is asked what it does, since it may have said there that it is ready, that a run ended, or asked for a line. */
   #missed(): void {
     const run = this.#runs.current;
-    if (run === undefined) return;
+    if (run === undefined && this.#isReady) return;
     // The answer to a question of an earlier agent, which is read again, is another.
     const id = `-${this.#saved.frame.at}-${++this.#questions}`;
-    this.#heard.question = { id, steps: run.asked };
+    this.#heard.question = { id, steps: run?.asked ?? 0, inputAt: run?.inputAt ?? 0 };
     this.#ask(toFrame('mark', id, ''), undefined).catch((error: unknown) => this.#failed(error));
   }
 
@@ -388,9 +403,19 @@ export class Kernel implements RunKernel {
     await this.#owner.supervisor().link.signal(this.processId, constants.signals[name], scope);
   }
 
+  /** Until it is let go of, or started anew. */
+  get #insistence(): Insistence {
+    const failed = (error: unknown) => this.#warn(error);
+    return { timers: this.#owner.timers, signal: this.#following.signal, failed };
+  }
+
   /** Mostly: the process is gone meanwhile, which its log tells. */
   #failed(error: unknown): void {
     if (this.#following.signal.aborted || this.#death !== undefined) return;
+    this.#warn(error);
+  }
+
+  #warn(error: unknown): void {
     const { sessionId } = this.#owner;
     this.#owner.log.warn('a kernel could not be served', {
       sessionId,

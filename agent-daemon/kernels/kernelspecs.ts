@@ -87,7 +87,8 @@ export async function runTool(
   while (supervisor.isLive(ref.processId) && !signal.aborted)
     await new Promise<void>((resolve) => void timers.after(1, resolve));
   const { exit } = spool.record;
-  if (exit === undefined) return undefined;
+  // Not in memory alone, where the disk refuses it: whoever records it has the spool until that is done.
+  if (exit === undefined || supervisor.isLive(ref.processId)) return undefined;
   await spools.forget(ref);
   return { exit, output };
 }

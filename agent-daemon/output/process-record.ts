@@ -5,7 +5,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
-import { type Disk, type DiskFile, writeFully } from '../disk.ts';
+import { type Disk, type DiskFile, orClose, writeFully } from '../disk.ts';
 import { OutputPolicy } from '../../schema/api/session-parts.ts';
 
 const count = z.int().nonnegative();
@@ -67,8 +67,11 @@ export class ProcessRecordFile {
   /** Opens the file, made with its full size when it is new. */
   static async open(disk: Disk, path: string): Promise<ProcessRecordFile> {
     const file = await disk.open(path, 'create', 0o600);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(2 * blockBytes), 0, 2 * blockBytes, 0);
-    if (bytesRead < 2 * blockBytes) await writeFully(file, Buffer.alloc(2 * blockBytes - bytesRead), bytesRead);
+    const buffer = Buffer.alloc(2 * blockBytes);
+    await orClose(file, async () => {
+      const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, 0);
+      if (bytesRead < buffer.byteLength) await writeFully(file, buffer.subarray(bytesRead), bytesRead);
+    });
     const blocks = [0, 1].flatMap((index) => parseBlock(buffer.subarray(index * blockBytes, (index + 1) * blockBytes)));
     const newest = blocks.toSorted((a, b) => b.sequence - a.sequence)[0];
     return new ProcessRecordFile(file, newest?.sequence ?? 0, newest?.record);
@@ -79,7 +82,7 @@ export class ProcessRecordFile {
     const file = await disk.open(path, 'create', 0o600);
     const blocks = Buffer.alloc(2 * blockBytes);
     toBlock(1, record).copy(blocks, blockBytes);
-    await writeFully(file, blocks, 0);
+    await orClose(file, () => writeFully(file, blocks, 0));
     return new ProcessRecordFile(file, 1, record);
   }
 

@@ -108,8 +108,9 @@ export class ProcessSpool {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#stdout.close(), this.#stderr.close()]);
+    const closed = await Promise.allSettled([this.#stdout.close(), this.#stderr.close()]);
     await this.#file.close();
+    for (const each of closed) if (each.status === 'rejected') throw each.reason;
   }
 
   /** `fresh`: the directory is new, so there is nothing to recover. */
@@ -143,17 +144,27 @@ export class ProcessSpool {
     };
   }
 
-  #keepHole(stream: StreamName, hole: Gap | undefined): Promise<void> {
-    const { [stream]: _, ...others } = this.#record.holes;
+  async #keepHole(stream: StreamName, hole: Gap | undefined): Promise<void> {
+    const before = this.#record.holes[stream];
     const reason = hole?.reason === 'disk-full' ? ('disk-full' as const) : ('damaged' as const);
-    const holes = hole === undefined ? others : { ...others, [stream]: { from: hole.from, to: hole.to, reason } };
-    return this.#write({ ...this.#record, holes });
+    try {
+      await this.#write(withHole(this.#record, stream, hole && { from: hole.from, to: hole.to, reason }));
+    } catch (error) {
+      // Nothing was given up, and what is written next must not say so.
+      this.#record = withHole(this.#record, stream, before);
+      throw error;
+    }
   }
 
   #write(record: ProcessRecord): Promise<void> {
     this.#record = record;
     return this.#file.write(record);
   }
+}
+
+function withHole(record: ProcessRecord, stream: StreamName, hole: ProcessRecord['holes']['stdout']): ProcessRecord {
+  const { [stream]: _, ...others } = record.holes;
+  return { ...record, holes: hole === undefined ? others : { ...others, [stream]: hole } };
 }
 
 /** The record's file in `dir`, if there is one. */

@@ -122,7 +122,8 @@ export class Spools {
   async close(ref: SpoolRef): Promise<void> {
     const dir = this.#dir(ref);
     const held = await this.#open.get(dir);
-    await held?.close();
+    // What the disk refused now it refuses for good: nobody comes back for it.
+    await held?.close().catch((error: unknown) => this.#notOnDisk(dir, error));
     this.#open.delete(dir);
   }
 
@@ -259,10 +260,14 @@ export class Spools {
         try {
           await log.sync();
         } catch (error) {
-          this.#options.log.error('output is not on the disk yet', { dir: log.dir, error: String(error) });
+          this.#notOnDisk(log.dir, error);
         }
       }),
     );
+  }
+
+  #notOnDisk(dir: string, error: unknown): void {
+    this.#options.log.error('output is not on the disk yet', { dir, error: String(error) });
   }
 
   async #sweep(): Promise<void> {

@@ -6,7 +6,7 @@
  */
 import type { OutputPolicy } from '../../schema/api/session-parts.ts';
 import { type Batch, type Piece, toBatch, withBytes } from './batch.ts';
-import { type DiskFile, isDiskFull, writeFully } from '../disk.ts';
+import { type DiskFile, isDiskFull, orClose, writeFully } from '../disk.ts';
 import { type Changing, whenDue } from '../wake.ts';
 import type { Follower, StreamLogContext } from './log-context.ts';
 import { type Gap, type GapReason, encodeGap } from './record.ts';
@@ -135,12 +135,13 @@ export class StreamLog implements Changing {
     return this.#storedTo(this.#accepted);
   }
 
-  /** The init gave up the bytes [accepted, to): records them as missing. */
-  appendGap(to: number, reason: GapReason): void {
-    if (to <= this.#accepted || this.#blocked) return;
+  /** The init gave up the bytes [accepted, to): records them as missing. Resolves and rejects as `append`. */
+  appendGap(to: number, reason: GapReason): Promise<void> | undefined {
+    if (to <= this.#accepted || this.#blocked) return undefined;
     this.#pending.push({ from: this.#accepted, to, reason });
     this.#accepted = to;
     this.#kick();
+    return this.#storedTo(to);
   }
 
   /** No more bytes will be appended. */
@@ -281,8 +282,9 @@ export class StreamLog implements Changing {
 
   /** Space is back: what was given up meanwhile becomes a gap of the log itself. */
   async #storeHole(): Promise<void> {
-    if (this.#hole === undefined) return;
-    await this.#rotate(this.#hole, this.#context.clock.nowMs());
+    const hole = this.#hole;
+    if (hole === undefined) return;
+    if (hole.to > hole.from) await this.#rotate(hole, this.#context.clock.nowMs());
     this.#hole = undefined;
     await this.#context.keepHole(this.stream, undefined);
   }
@@ -309,8 +311,10 @@ export class StreamLog implements Changing {
 
   async #giveUp(to: number): Promise<void> {
     if (this.#hole === undefined) return;
-    this.#hole = { ...this.#hole, to };
-    await this.#context.keepHole(this.stream, this.#hole);
+    const hole = { ...this.#hole, to };
+    // Where that is refused too nothing is given up: it comes again.
+    await this.#context.keepHole(this.stream, hole);
+    this.#hole = hole;
     this.#stored = to;
   }
 
@@ -333,9 +337,10 @@ export class StreamLog implements Changing {
     this.#release();
     // A file that never got its first record has this very name: it is written anew.
     if (this.#segments.at(-1)?.path === path) this.#segments.pop();
-    this.#file = await this.#context.disk.open(path, 'w+');
+    const file = await this.#context.disk.open(path, 'w+');
     const record = gap === undefined ? Buffer.alloc(0) : encodeGap(gap, timeMs);
-    await writeFully(this.#file, record, 0);
+    await orClose(file, () => writeFully(file, record, 0));
+    this.#file = file;
     const sizeBytes = record.byteLength;
     const segment = { path, gap, start, end: start, sizeBytes, firstTimeMs: timeMs };
     this.#segments.push(segment);
@@ -360,10 +365,13 @@ export class StreamLog implements Changing {
   async #syncNow(): Promise<void> {
     const files = this.#unsynced;
     this.#unsynced = [];
+    const failures: unknown[] = [];
     for (const file of files) {
-      await file.datasync();
+      // One that can not be synced keeps no other from it.
+      await file.datasync().catch((error: unknown) => failures.push(error));
       if (file !== this.#file && !this.#unsynced.includes(file)) await file.close();
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Frees what the policy lets go until `bytes` more fit. False when it must not. */

@@ -6,7 +6,7 @@
  */
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { type Disk, type DiskFile, readIfThere, syncDirectory, writeFully } from '../disk.ts';
+import { type Disk, type DiskFile, orClose, readIfThere, syncDirectory, writeFully } from '../disk.ts';
 
 const headerBytes = 8;
 /** A record above this can only be damage. */
@@ -93,10 +93,13 @@ export class RecordFile {
     const file = new RecordFile(path, disk, owner, sync);
     const bytes = await readIfThere(disk, path);
     const { records, goodBytes } = decodeRecords(bytes ?? new Uint8Array(0));
-    file.#file = await disk.open(path, bytes ? 'r+' : 'wx+', 0o600);
-    if (bytes && goodBytes < bytes.byteLength) await file.#file.truncate(goodBytes);
-    await file.#file.datasync();
-    if (!bytes) await syncDirectory(disk, dirname(path));
+    const opened = await disk.open(path, bytes ? 'r+' : 'wx+', 0o600);
+    await orClose(opened, async () => {
+      if (bytes && goodBytes < bytes.byteLength) await opened.truncate(goodBytes);
+      await opened.datasync();
+      if (!bytes) await syncDirectory(disk, dirname(path));
+    });
+    file.#file = opened;
     file.#sizeBytes = goodBytes;
     return { file, records, cutBytes: (bytes?.byteLength ?? 0) - goodBytes };
   }
@@ -178,20 +181,17 @@ export class RecordFile {
     const temporary = `${this.#path}.new`;
     await disk.unlink(temporary).catch(() => {});
     const file = await disk.open(temporary, 'wx+', 0o600);
-    try {
-      const bytes = Buffer.concat(this.#owner.live().map(encode));
+    const bytes = Buffer.concat(this.#owner.live().map(encode));
+    await orClose(file, async () => {
       await writeFully(file, bytes, 0);
       await file.sync();
       await disk.rename(temporary, this.#path);
       await syncDirectory(disk, dirname(this.#path));
-      await this.#file?.close().catch(() => {});
-      this.#file = file;
-      this.#sizeBytes = bytes.byteLength;
-      this.#broken = false;
-      this.#rewriteWanted = false;
-    } catch (error) {
-      await file.close().catch(() => {});
-      throw error;
-    }
+    });
+    await this.#file?.close().catch(() => {});
+    this.#file = file;
+    this.#sizeBytes = bytes.byteLength;
+    this.#broken = false;
+    this.#rewriteWanted = false;
   }
 }

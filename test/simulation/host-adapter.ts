@@ -5,7 +5,7 @@ import { MachineChanged } from '../../agent-daemon/machine.ts';
 import { labels, ownerOf } from '../../agent-daemon/runtime/docker-spec.ts';
 import { JoinError } from '../../agent-daemon/tunnel/enrol.ts';
 import { SimHost } from './host/agent.ts';
-import type { SimDisk } from './host/disk.ts';
+import type { DiskOp, SimDisk } from './host/disk.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { HostSize, WorldHost } from './host-port.ts';
 import { asLaterRelease } from './later-release.ts';
@@ -25,6 +25,18 @@ const keeperMs = 5_000;
 const stopMs = 10_000;
 /** Steps that a world takes once or never are met by a death so much more often. */
 const seldomTaken = 6;
+/** What of a bad disk may fail. */
+const failing: ReadonlySet<DiskOp> = new Set([
+  'open',
+  'writeFile',
+  'rename',
+  'write',
+  'truncate',
+  'sync',
+  'mkdir',
+  'stat',
+  'read',
+]);
 
 /** A host of `world`; its clocks are its own. */
 export function makeSimHost(world: World, name: string, size: HostSize, original?: Original): WorldHost {
@@ -33,6 +45,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   const way = world.ways.get(name)!;
   const { promises } = invariants;
   let skewMs = 0;
+  /** Its disk refused something, at any time. */
   let wasFull = false;
   let token: string | undefined;
   /** Its agent is of the release after this one. */
@@ -62,6 +75,8 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
   const mostInAdvance = inAdvance.isTrue(world.people.areForKernels ? 0.9 : 0.3) ? inAdvance.integer(1, 3) : 0;
   const slowness = chance.fork('disk');
   const writes = chance.fork('writes');
+  const badBlocks = chance.fork('bad blocks');
+  const isBad = badBlocks.isTrue(0.4);
   const laziness = chance.fork('engine');
   let losesPowerAtSync = false;
   const diskMs = (op: string, path: string): number => {
@@ -79,6 +94,12 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     }
     if (slowness.isTrue(weather.slowDisk)) return slowness.delayMs(200);
     return op === 'sync' ? 1 : 0;
+  };
+  const diskFails = (op: DiskOp): string | undefined => {
+    if (!isBad || !failing.has(op) || !badBlocks.isTrue(weather.diskFails)) return undefined;
+    sometimes.reached('a disk failed');
+    wasFull = true;
+    return 'EIO';
   };
   const host = new SimHost({
     name,
@@ -105,7 +126,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
       memoryBytes: size.memoryBytes,
       latencyMs: () => (laziness.isTrue(weather.slowEngine) ? laziness.delayMs(2_000) : undefined),
     },
-    disk: { latencyMs: diskMs },
+    disk: { latencyMs: diskMs, fails: diskFails },
     restartMs: undefined,
     faultAt: (step) => {
       const often = /^(handover|warm)\./.test(step) ? seldomTaken : 1;

@@ -73,6 +73,7 @@ export const rareCases = [
   'dockerd was killed',
   'a host was cut off while its dockerd hung',
   'a disk was full',
+  'a disk failed',
   'a clock jumped',
   // network
   'a connection was half open',

@@ -25,6 +25,8 @@ export interface Weather {
   commitFails: number;
   /** Of each call of a host's engine: it acts at once and answers late. */
   slowEngine: number;
+  /** Of each call of a host's disk, where that is bad: it fails, and nothing of it happened. */
+  diskFails: number;
 }
 
 export const clear: Weather = {
@@ -41,6 +43,7 @@ export const clear: Weather = {
   slowDisk: 0,
   commitFails: 0,
   slowEngine: 0,
+  diskFails: 0,
 };
 
 const worst: Weather = {
@@ -57,6 +60,7 @@ const worst: Weather = {
   slowDisk: 0.5,
   commitFails: 0.05,
   slowEngine: 0.3,
+  diskFails: 0.3,
 };
 
 /** A swarm: each kind is absent with a chance of one half, else anything up to its worst. */

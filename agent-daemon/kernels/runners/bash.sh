@@ -52,7 +52,7 @@ exit() {
 # Asks for a line where standard input is nothing: of the run, unless something was redirected.
 read() {
   [[ $__cw_running && /proc/self/fd/0 -ef /dev/null ]] || { builtin read "$@"; return; }
-  local OPTIND=1 OPTARG __cw_option __cw_prompt= __cw_password=false __cw_payload
+  local OPTIND=1 OPTARG __cw_option __cw_prompt= __cw_password=false __cw_payload __cw_asked __cw_asking=$__cw_id
   local -a __cw_options=()
   while getopts ersa:d:i:n:N:p:t:u: __cw_option; do
     case $__cw_option in
@@ -67,11 +67,14 @@ read() {
   shift $((OPTIND - 1))
   local REPLY
   __cw_quote "$__cw_prompt"
-  __cw_record "$__cw_out" "{\"kind\":\"input\",\"id\":\"$__cw_id\",\"prompt\":$REPLY,\"password\":$__cw_password}"
-  # An interrupt ends no `read` that is under way: it begins when there is something.
+  __cw_asked="\"prompt\":$REPLY,\"password\":$__cw_password"
   while
+    [[ ! $__cw_asking ]] || __cw_record "$__cw_out" "{\"kind\":\"input\",\"id\":\"$__cw_asking\",$__cw_asked}"
+    # An interrupt ends no `read` that is under way: it begins when there is something.
     until builtin read -t 0 -u "$__cw_in"; do builtin read -t 0.05 -u "$__cw_never"; done
     __cw_frame
+    __cw_asking=
+    [[ $REPLY != mark* ]] || __cw_asking=${REPLY#* }
     [[ $REPLY != input* ]]
   do :; done
   unset -v REPLY

@@ -110,11 +110,13 @@ function media(value) {
 /** Asks for a line and waits for it. */
 globalThis.prompt = function prompt(text = '', { password = false } = {}) {
   if (current === null) throw new Error('prompt() works within a run alone');
-  record(1, { kind: 'input', id: current, prompt: String(text), password: Boolean(password) });
+  const ask = (id) => record(1, { kind: 'input', id, prompt: String(text), password: Boolean(password) });
+  ask(current);
   const buffer = Buffer.alloc(65536);
   for (;;) {
     const frame = takeFrame();
     if (frame?.verb === 'input') return frame.payload;
+    if (frame?.verb === 'mark') ask(frame.id);
     if (frame !== undefined) continue;
     try {
       const got = fs.readSync(input, buffer);

@@ -116,7 +116,7 @@ class Runner:
         self.writing = True
         try:
             flush()
-            self.channel.record(self.channel.out, kind=kind, id=self.run, **fields)
+            self.channel.record(self.channel.out, **{"kind": kind, "id": self.run, **fields})
         finally:
             self.writing = False
         if self.interrupted and self.running:
@@ -126,13 +126,16 @@ class Runner:
     def ask(self, prompt="", password=False):
         if not self.running or os.getpid() != PID or threading.current_thread() is not threading.main_thread():
             raise EOFError("input can be asked for by the main thread of a run alone")
-        self.say("input", prompt=str(prompt), password=password)
+        asked = {"prompt": str(prompt), "password": password}
+        self.say("input", **asked)
         self.asking = True
         try:
             while True:
-                verb, _, payload = self.channel.read(interruptible=True)
+                verb, mark, payload = self.channel.read(interruptible=True)
                 if verb == "input":
                     return payload
+                if verb == "mark":
+                    self.say("input", id=mark, **asked)
         finally:
             self.asking = False
 

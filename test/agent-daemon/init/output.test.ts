@@ -209,6 +209,26 @@ describe('the link', () => {
     await until(() => received === 20_000_000, { what: 'the rest' });
   });
 
+  it('is told of a gap again that the disk refused', async () => {
+    await using session = await new TestSession().start();
+    const spec = shell('echo first; read line; echo second; read line', { stdin: 'open' });
+    await session.link.spawn(spec);
+    await session.outputHas(spec.processId, 'first');
+    session.forget();
+    let refusals = 2;
+    const link = await session.replaceAgent({
+      onGap: async (processId, stream, from, to) => {
+        await sleep(1);
+        if (refusals > 0 && refusals--) throw new Error('no space left on the disk');
+        session.record.addGap(processId, stream, from, to);
+      },
+    });
+    await until(() => session.record.gaps(spec.processId).length > 0, { what: 'the gap' });
+    await link.writeStdin(spec.processId, 0, Buffer.from('on\n'));
+    await session.outputHas(spec.processId, 'second');
+    expect(session.record.gaps(spec.processId)).toEqual([{ from: 0, to: 6 }]);
+  });
+
   it('gets output again that the disk refused', async () => {
     await using session = await new TestSession().start();
     const { record } = session;

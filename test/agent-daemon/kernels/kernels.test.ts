@@ -1,5 +1,4 @@
 /** The kernels of a session as clients see them, over a real init and real interpreters. */
-import { rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../../schema/ids.ts';
 import { byTier, tier } from '../../support/tier.ts';
@@ -206,100 +205,6 @@ describe.each(['python', 'node', 'bash'] as const)('%s that is interrupted', (la
       expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 130 });
     }
     expect(await bench.act(id, { kind: 'shutdown' })).toMatchObject({ state: 'dead', starts: 1 });
-  });
-});
-
-const isFullNow = () => Promise.reject(Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }));
-
-/** A disk that has no room for some files. */
-class FullDisk extends KernelBench {
-  /** While it is full: for a new file of what kernels run, for more in that, or for output. */
-  isFullFor: 'kernels' | 'records' | 'output' | undefined;
-  refusedWrites = 0;
-
-  override ports() {
-    const ports = super.ports();
-    const { disk } = ports;
-    const open: typeof disk.open = async (path, ...how) => {
-      if (this.isFullFor === 'kernels' && path === this.kernelsPath) return isFullNow();
-      const file = await disk.open(path, ...how);
-      const what = path === this.kernelsPath ? 'records' : path.startsWith(`${this.dir.path}/output/`) ? 'output' : '';
-      if (what === '') return file;
-      const write = file.write.bind(file);
-      return Object.assign(file, {
-        write: (...written: Parameters<typeof write>) => {
-          if (this.isFullFor !== what) return write(...written);
-          this.refusedWrites++;
-          return isFullNow();
-        },
-      });
-    };
-    return { ...ports, disk: { ...disk, open } };
-  }
-}
-
-describe('a full disk', () => {
-  it('at the first run refuses that, and is forgotten when it is full no more', async () => {
-    const own = new FullDisk();
-    own.isFullFor = 'kernels';
-    await own.start();
-    try {
-      await expect(own.run('1').done).rejects.toMatchObject({ code: 'ENOSPC' });
-      own.isFullFor = undefined;
-      const run = own.run('1');
-      expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
-    } finally {
-      await own.stop();
-    }
-  });
-
-  it('at a later run keeps it all the same once there is room', async () => {
-    const own = await new FullDisk().start();
-    try {
-      await own.run('x = 1').outcome();
-      own.isFullFor = 'records';
-      const noted = own.run('x += 1\nprint(x)');
-      await until(() => own.log.lines.some((line) => JSON.stringify(line).includes('can not be kept yet')), {
-        what: 'a write to be refused',
-      });
-      own.isFullFor = undefined;
-      expect(await noted.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
-      await own.restart();
-      const again = own.execute({ runId: noted.runId });
-      expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
-      expect(again.text()).toBe('2\n');
-    } finally {
-      await own.stop();
-    }
-  });
-});
-
-describe('a full disk under the output', () => {
-  it('of one step of a batch does not end the next one before it is done', async () => {
-    const own = await new FullDisk().start();
-    try {
-      const id = await start('bash', own);
-      const wait = 'while [ ! -e on ]; do sleep 0.02; done';
-      const build = `echo built; ${wait}; while [ -e on ]; do echo more; sleep 0.02; done`;
-      const request = { mode: 'batch' as const, clean: '', build, exec: 'sleep 0.5; echo done' };
-      const batch = own.execute({ runId: freshRunId(), kernelId: id, request });
-      await batch.whenText('built');
-      own.isFullFor = 'output';
-      const go = `${own.dir.path}/home/on`;
-      writeFileSync(go, '');
-      await until(() => own.refusedWrites > 0, { what: 'output to be lost' });
-      own.isFullFor = undefined;
-      await batch.whenText('more');
-      rmSync(go);
-      expect(await batch.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
-      expect(batch.events.map(({ kind }) => kind)).toContain('gap');
-      expect(batch.text()).toMatch(/^built\n(more\n)+done\n$/);
-      const next = own.run('echo next', { kernelId: id });
-      expect(await next.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
-      expect(next.text()).toBe('next\n');
-    } finally {
-      await own.stop();
-    }
   });
 });
 

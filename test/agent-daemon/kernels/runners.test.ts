@@ -198,6 +198,12 @@ describe.each(Object.keys(table) as (keyof typeof table)[])('%s', (language) => 
       runner.send('input', id, 'Ada L\u00f6w');
       expect((await runner.ran(id)).stdout).toBe('hi Ada L\u00f6w\n');
     }
+    // Whoever lost what was asked asks what it does.
+    const lost = runner.ask('run', words.asks);
+    const mark = runner.ask('mark');
+    expect(await runner.said('input', mark)).toEqual({ kind: 'input', id: mark, prompt: 'name? ', password: false });
+    runner.send('input', lost, 'Grace');
+    expect((await runner.ran(lost)).stdout).toBe('hi Grace\n');
     const cut = runner.ask('run', words.asks);
     await runner.said('input', cut);
     runner.interrupt();

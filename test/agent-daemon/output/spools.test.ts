@@ -86,6 +86,24 @@ it('records the end of a process, also where the disk fails at first', async () 
   await read!.done();
 });
 
+it('lets go of a process that has ended, also where its output can not be synced', async () => {
+  const dir = tmpDir('spools');
+  const open: typeof systemDisk.open = async (path, ...how) => {
+    const file = await systemDisk.open(path, ...how);
+    const datasync = () => Promise.reject(Object.assign(new Error('i/o error'), { code: 'EIO' }));
+    return path.endsWith('/process') ? file : Object.assign(file, { datasync });
+  };
+  const spools = await start(dir.path, { ...systemDisk, open });
+  const spool = await spools.create(ref, record);
+  await spool.log('stdout').append(0, 1, Buffer.from('all'));
+  await spool.exited({ exitCode: 0, reason: 'exited', atMs: 2 });
+  await spools.close(ref);
+  const read = await spools.read(ref);
+  expect(read!.spool).not.toBe(spool);
+  expect(await text(new StreamReader(read!.spool.log('stdout'), 0, { live: false }))).toBe('all');
+  await read!.done();
+});
+
 it('forgets processes of a session while others are made in it', async () => {
   const dir = tmpDir('spools');
   const spools = await start(dir.path);

@@ -10,6 +10,8 @@ import type { Gap } from '../../../agent-daemon/output/record.ts';
 import type { StreamLogContext } from '../../../agent-daemon/output/log-context.ts';
 import { StreamLog } from '../../../agent-daemon/output/stream-log.ts';
 import { StreamReader } from '../../../agent-daemon/output/stream-reader.ts';
+import type { Disk } from '../../../agent-daemon/disk.ts';
+import { SimDisk } from '../../simulation/host/disk.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { ManualTimers, keptLog } from '../ports.ts';
 
@@ -32,29 +34,37 @@ function bytesFrom(offset: number, count: number): Uint8Array {
 class Bench {
   readonly path: string;
   readonly timers = new ManualTimers();
+  nowMs = 0;
   readonly stored: number[] = [];
   readonly room: number[] = [];
   readonly budget = { over: false, used: 0, add: (bytes: number) => void (this.budget.used += bytes) };
   readonly log = keptLog();
   hole: Gap | undefined;
+  /** The record of the process, where holes are kept, can not be written. */
+  refusesHoles = false;
   stream!: StreamLog;
   readonly #policy: OutputPolicy;
+  readonly #disk: Disk;
 
-  constructor(policy: Partial<OutputPolicy>, path = mkdtempSync(join(dir.path, 's-'))) {
+  constructor(policy: Partial<OutputPolicy>, path = mkdtempSync(join(dir.path, 's-')), disk: Disk = systemDisk) {
     this.path = path;
+    this.#disk = disk;
     this.#policy = { onFull: 'drop', blockMs: 1000, spoolBytes: 1024 * 1024, ...policy };
   }
 
   async open(): Promise<StreamLog> {
     const context: StreamLogContext = {
-      disk: systemDisk,
-      clock: systemClock,
+      disk: this.#disk,
+      clock: { ...systemClock, bootMs: () => this.nowMs },
       timers: this.timers,
       log: this.log,
       budget: this.budget,
       aroundWrite: (write) => write(),
       dirty: () => undefined,
-      keepHole: async (_stream, hole) => void (this.hole = hole),
+      keepHole: async (_stream, hole) => {
+        if (this.refusesHoles) throw failure('record');
+        this.hole = hole;
+      },
       onStored: (_stream, offset) => void this.stored.push(offset),
       onRoom: (_stream, offset) => void this.room.push(offset),
     };
@@ -111,8 +121,7 @@ it('gives back every byte from any offset, over restarts and torn tails of any l
         if ('put' in each) await bench.put(each.put);
         if ('gap' in each) {
           missing.push({ from: log.end, to: log.end + each.gap, reason: 'ring-full' });
-          log.appendGap(log.end + each.gap, 'ring-full');
-          await log.settled();
+          await log.appendGap(log.end + each.gap, 'ring-full');
         }
         if ('restart' in each || 'tear' in each || 'garbage' in each) {
           const before = log.end;
@@ -141,6 +150,72 @@ it('gives back every byte from any offset, over restarts and torn tails of any l
     { numRuns: 60 },
   );
 });
+
+it('over a disk that fails says of each byte once whether it is there, and loses none that was stored', async () => {
+  const refused = fc.constantFrom<readonly string[]>(
+    [],
+    ['open'],
+    ['write'],
+    ['truncate'],
+    ['open', 'write'],
+    ['sync'],
+  );
+  const step = fc.record({
+    what: fc.oneof(
+      { weight: 6, arbitrary: fc.record({ put: fc.integer({ min: 1, max: 40_000 }) }) },
+      { weight: 1, arbitrary: fc.record({ gap: fc.integer({ min: 1, max: 5000 }) }) },
+      { weight: 1, arbitrary: fc.record({ killed: fc.constant(true) }) },
+    ),
+    refused,
+    refusesHoles: fc.boolean(),
+    passedMs: fc.constantFrom(0, 1000),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+      let failing: readonly string[] = [];
+      const fails = (op: string) => (failing.includes(op) ? 'EIO' : undefined);
+      const disk = new SimDisk({ clock: systemClock, timers: new ManualTimers(), fails });
+      await disk.mkdir('/log', { recursive: true });
+      const bench = new Bench({ spoolBytes: 8 * 1024 * 1024 }, '/log', disk);
+      let log = await bench.open();
+      // What is not stored comes again, as from an init.
+      const insist = async (to: number, send: (from: number) => Promise<void> | undefined) => {
+        for (let tries = 0; log.end < to; tries++) {
+          if (tries === 3) {
+            failing = [];
+            bench.refusesHoles = false;
+          }
+          await send(log.end)?.catch(() => undefined);
+        }
+        expect(log.end).toBe(to);
+      };
+      for (const each of steps) {
+        failing = each.refused;
+        bench.refusesHoles = each.refusesHoles;
+        bench.nowMs += each.passedMs;
+        const { what } = each;
+        const { end } = log;
+        if ('put' in what)
+          await insist(end + what.put, (from) => log.append(from, 1, bytesFrom(from, end + what.put - from)));
+        if ('gap' in what) await insist(end + what.gap, () => log.appendGap(end + what.gap, 'ring-full'));
+        if ('killed' in what) {
+          failing = [];
+          log = await bench.open();
+          expect(log.end).toBe(end);
+        }
+      }
+      failing = [];
+      await readAll(log);
+      log = await bench.open();
+      await readAll(log);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+function failure(path: string): Error {
+  return Object.assign(new Error(`EIO: ${path}`), { code: 'EIO' });
+}
 
 function tear(path: string, bytes: number): void {
   const { size } = statSync(path);
@@ -250,6 +325,7 @@ it('gives output up when the disk is full, keeps the gap where no space is neede
     log = await bench.open();
     expect(log.end).toBe(40 * 16 * 1024);
     execFileSync('mount', ['-o', 'remount,size=4m', mount]);
+    bench.nowMs += 1000;
     await bench.put(5000);
     expect(bench.hole).toBeUndefined();
     const { gaps, bytes } = await readAll(log);

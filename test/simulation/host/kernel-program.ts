@@ -54,9 +54,11 @@ class ModelKernel implements Interpreter {
   readonly #kernelId: string;
   #runnerLeft: number;
   #held = Buffer.alloc(0);
+  /** While a run is under way, questions alone. */
   readonly #queue: Frame[] = [];
   #current: Frame | undefined;
   #linesLeft = 0;
+  #isAsking = false;
   #cancel: () => void = () => undefined;
 
   constructor(kernelId: string, runnerBytes: number, ports: KernelPorts) {
@@ -107,8 +109,10 @@ class ModelKernel implements Interpreter {
 
   #hear(frame: Frame): void {
     const asks = this.#current?.payload === 'ask' && this.#current.id === frame.id;
-    if (frame.verb !== 'input') this.#queue.push(frame);
+    if (frame.verb === 'mark' && this.#isAsking) this.#asks(frame.id);
+    else if (frame.verb !== 'input') this.#queue.push(frame);
     else if (asks) {
+      this.#isAsking = false;
       this.#ports.write('stdout', Buffer.from(`${frame.payload}\n`));
       const asking = this.#current!;
       this.#later(thinkMs, () => this.#ask(asking));
@@ -142,7 +146,14 @@ class ModelKernel implements Interpreter {
   #ask(frame: Frame): void {
     if (this.#linesLeft === 0) return this.#finish(frame, 0);
     this.#linesLeft -= 1;
-    this.#say('stdout', { kind: 'input', id: frame.id, prompt: '? ', password: false });
+    this.#isAsking = true;
+    this.#asks(frame.id);
+    for (const { id } of this.#queue.splice(0)) this.#asks(id);
+  }
+
+  /** `id`: of its run, or of a question what it does. */
+  #asks(id: string): void {
+    this.#say('stdout', { kind: 'input', id, prompt: '? ', password: false });
   }
 
   #print(frame: Frame, lines: number, everyMs: number, from: number): void {
@@ -159,6 +170,7 @@ class ModelKernel implements Interpreter {
 
   #finish({ id }: Frame, exitCode: number): void {
     this.#current = undefined;
+    this.#isAsking = false;
     this.#say('stderr', { kind: 'mark', id });
     this.#say('stdout', { kind: 'finished', id, exitCode });
     this.#next();
