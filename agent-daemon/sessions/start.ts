@@ -60,15 +60,16 @@ export class SessionStart {
   async carryOut(signal: AbortSignal, session: Starting): Promise<void> {
     this.#came = await moveIn(this.#moving);
     // What needs no image is made ready meanwhile.
-    const ready = Promise.all([this.#takeNetwork(), this.#makeDoor()]);
+    const [network, door] = [this.#takeNetwork(), this.#makeDoor()];
+    const ready = Promise.all([network, door]);
     this.#settling = this.#record.now.warmId === undefined ? undefined : settleIn(this.#host, this.#record.now);
     // They are waited for later, and may fail before.
     for (const each of [ready, this.#settling]) each?.catch(() => undefined);
     try {
       await this.#whenReady(ready, signal, session);
     } catch (error) {
-      // What is given up must not get a network afterwards.
-      await Promise.allSettled([ready, this.#settling]);
+      // What is given up must not get a network afterwards, and what is tried again no second one, and no second door.
+      await Promise.allSettled([network, door, this.#settling]);
       throw error;
     }
   }
@@ -145,8 +146,9 @@ export class SessionStart {
 
   /** It ran in an earlier life of the agent and is over: never start it a second time. */
   async #foundDead(id: string): Promise<void> {
-    await this.#record.save({ containerId: id, startedAtMs: this.#host.clock.nowMs() });
+    // First: tried again, where it can not be kept yet, it counts as started.
     this.#running.noticeGone();
+    await this.#record.save({ containerId: id, startedAtMs: this.#host.clock.nowMs() });
   }
 
   async #takeNetwork(): Promise<string> {
