@@ -1,12 +1,15 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { InitTransport } from '../../../agent-daemon/init/link-options.ts';
 import { executeStream, kernelCall } from '../../../agent-daemon/kernels/streams.ts';
 import { systemRandom } from '../../../agent-daemon/platform.ts';
 import { newId } from '../../../schema/ids.ts';
 import { mainProcessId } from '../../../agent-daemon/sessions/main-process.ts';
+import type { PlacementFile } from '../../../agent-daemon/sessions/placement.ts';
 import { labels } from '../../../agent-daemon/runtime/docker-spec.ts';
+import { RuntimeError } from '../../../agent-daemon/runtime/runtime.ts';
 import { type Dockerd, startDockerd } from '../../support/dockerd.ts';
 import { busyboxImage, importBusybox } from '../../support/images.ts';
 import { byTier } from '../../support/tier.ts';
@@ -314,6 +317,57 @@ describe.each(transports)('sessions over %s', (transport) => {
     core.isJournalClosed = false;
     await core.stopSession(id);
     expect(core.kindsOf(id)).toEqual([expect.stringMatching(/^(?:failed|ended)$/)]);
+  });
+
+  it('ends what it finds dead, also where that can not be kept at first', async () => {
+    const id = freshSessionId();
+    const refuseOnce = (isIt: (file: PlacementFile) => boolean) => {
+      const { store } = core.host;
+      const save = store.save.bind(store);
+      store.save = (file) => {
+        if (!isIt(file)) return save(file);
+        store.save = save;
+        return Promise.reject(new RuntimeError('unavailable', 'i/o error'));
+      };
+    };
+    const create = () => core.create(id, { command: ['sleep', '60'] });
+    refuseOnce(({ containerId, startedAtMs }) => containerId !== undefined && startedAtMs === undefined);
+    await expect(create()).rejects.toThrow('i/o error');
+    const container = engine.docker.getContainer(`${id}-main1-g1`);
+    const runs = async () => (await container.inspect()).State.Running;
+    await until(runs, { what: 'the container' });
+    // It dies while no agent is there to hear of it.
+    await core.stop();
+    await container.kill();
+    await until(async () => !(await runs()), { what: 'its end' });
+    await core.start();
+    refuseOnce(({ startedAtMs }) => startedAtMs !== undefined);
+    await expect(create()).rejects.toThrow('i/o error');
+    await create();
+    expect(core.kindsOf(id)).toContain('ended');
+  });
+
+  it('makes no second door while it makes the first, though there is no network', async () => {
+    const id = freshSessionId();
+    const { host } = core;
+    const { networks } = host;
+    const chosen = host.transport.bind(host);
+    const take = networks.take.bind(networks);
+    let isMade = false;
+    networks.take = () => {
+      networks.take = take;
+      return Promise.reject(new RuntimeError('unavailable', 'no network now'));
+    };
+    host.transport = async () => {
+      host.transport = chosen;
+      await sleep(300);
+      isMade = true;
+      return chosen();
+    };
+    await expect(core.create(id, { command: sh('exit 3') })).rejects.toThrow('no network now');
+    expect(isMade).toBe(true);
+    await core.create(id, { command: sh('exit 3') });
+    expect(await core.event(id, 'ended')).toMatchObject({ exitCode: 3 });
   });
 
   it('answers an order to stop or remove what it does not have', async () => {
