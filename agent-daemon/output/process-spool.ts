@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Failpoints } from '../../schema/ports.ts';
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
-import type { Disk } from '../disk.ts';
+import { type Disk, isMissing } from '../disk.ts';
 import { type ProcessExit, type ProcessRecord, ProcessRecordFile } from './process-record.ts';
 import type { Gap } from './record.ts';
 import type { StreamName } from './segment.ts';
@@ -172,8 +172,10 @@ async function findFile(disk: Disk, dir: string): Promise<ProcessRecordFile | un
   const path = join(dir, recordName);
   try {
     await disk.stat(path);
-  } catch {
-    return undefined;
+  } catch (error) {
+    // One that could not be looked at is not one that is not there: another would be made over it.
+    if (isMissing(error)) return undefined;
+    throw error;
   }
   return ProcessRecordFile.open(disk, path);
 }

@@ -8,6 +8,7 @@ import { Refusal } from '../../schema/errors.ts';
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
 import type { Clock, Failpoints, Log, Random, Timers } from '../../schema/ports.ts';
 import type { ProcessExit as InitExit, ProcessState, SpawnSpec, StreamNumber } from '../init/messages.ts';
+import { insist } from '../deadline.ts';
 import { InitLink } from '../init/link.ts';
 import type { InitDoor, InitTransport, Soon } from '../init/link-options.ts';
 import { InitRefusal } from '../init/refusal.ts';
@@ -248,7 +249,9 @@ export class Supervisor {
   async #takeOverNow(state: ProcessState): Promise<void> {
     const { processId } = state;
     const ref = this.#ref(processId);
-    const live = await this.#hold(processId, () => this.#ports.spools.create(ref, unknownRecord(state)));
+    const live = await this.#hold(processId, () =>
+      this.#insist(() => this.#ports.spools.create(ref, unknownRecord(state))),
+    );
     const { spool } = live;
     if (spool.record.exit !== undefined) {
       // Its end was recorded, and only the init has not heard of it.
@@ -269,6 +272,17 @@ export class Supervisor {
     if (spool.record.spawn === attendedSpawn) this.abandon(processId);
     // Its EXIT came before the list, when nobody knew it yet.
     if (state.exit?.final === true) await this.#finish(processId, state.exit);
+  }
+
+  /** The init lists it only when it connects again. */
+  async #insist<T>(open: () => Promise<T>): Promise<T> {
+    const { timers, log } = this.#ports;
+    const { sessionId } = this.#owner;
+    const failed = (error: unknown) =>
+      log.warn('a process can not be taken over yet', { sessionId, error: String(error) });
+    const opened = await insist({ timers, signal: this.#givenUp.signal, failed }, open);
+    if (opened === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
+    return opened;
   }
 
   async #finish(processId: string, exit: InitExit): Promise<void> {

@@ -89,7 +89,10 @@ export class PlacementStore {
     this.#disk = disk;
   }
 
-  /** Every placement on disk; a file that can not be read is reported to `onDamaged` and left alone. */
+  /**
+   * Every placement on disk; a file that says nothing of use is reported to `onDamaged` and left alone. Rejects where the disk
+   * fails: what was only not read is no lost session.
+   */
   async load(onDamaged: (path: string, error: unknown) => void): Promise<PlacementFile[]> {
     await this.#disk.mkdir(this.#dir, { recursive: true, mode: 0o700 });
     const found: PlacementFile[] = [];
@@ -97,8 +100,9 @@ export class PlacementStore {
       if (suffixes.some((suffix) => name.endsWith(suffix))) this.#left.add(join(this.#dir, name));
       if (!namePattern.test(name)) continue;
       const path = join(this.#dir, name);
+      const text = (await this.#disk.readFile(path)).toString();
       try {
-        found.push(PlacementFile.parse(JSON.parse((await this.#disk.readFile(path)).toString())));
+        found.push(PlacementFile.parse(JSON.parse(text)));
       } catch (error) {
         onDamaged(path, error);
       }

@@ -110,7 +110,8 @@ export class Keeper implements Follower {
 
   /** Draws until the terminal has ended, or `signal` aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const kept = await this.#read();
+    // Where the disk fails nothing is let go of before it is read again.
+    const kept = await this.#read().catch(() => undefined);
     this.#keptAt = kept?.at ?? 0;
     const unfollow = this.#log.follow(this);
     signal.addEventListener('abort', () => this.#bell.ring(), { once: true });

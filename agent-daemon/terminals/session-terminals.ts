@@ -93,7 +93,8 @@ export class SessionTerminals {
       this.#terminals.set(terminalId, terminal);
       await this.#save({ terminal: saved });
     } catch (error) {
-      // The process goes on, and its output is kept.
+      // The process goes on, and its output is kept. Whoever asks for it next has it opened again.
+      this.#mainOpened = undefined;
       this.#ports.log.warn('the terminal of a main process can not be shown', { error: String(error) });
     }
   }
@@ -266,7 +267,7 @@ export class SessionTerminals {
     const terminal = this.#make(kept);
     this.#terminals.set(terminalId, terminal);
     if (closed) return;
-    terminal.start({ isNew: false }).catch((error: unknown) => {
+    terminal.takeUp((error) => {
       this.#ports.log.warn('a terminal could not be taken up', { terminalId, error: String(error) });
     });
   }

@@ -10,6 +10,7 @@ import { limits } from '../../schema/protocol/limits.ts';
 import type { AgentStream } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
 import { Bell } from '../bell.ts';
+import { insist } from '../deadline.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
@@ -97,6 +98,12 @@ export class Terminal {
     this.#keeper = Promise.resolve(keeper);
     void keeper.run(this.#stopping.signal);
     this.#viewersChanged();
+  }
+
+  /** Begins to draw what an earlier agent process left, in the end; `failed` is told of each time in vain. */
+  takeUp(failed: (error: unknown) => void): void {
+    const { timers } = this.#ports;
+    insist({ timers, signal: this.#stopping.signal, failed }, () => this.start({ isNew: false })).catch(failed);
   }
 
   async view(): Promise<TerminalView> {

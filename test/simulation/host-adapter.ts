@@ -36,6 +36,7 @@ const failing: ReadonlySet<DiskOp> = new Set([
   'mkdir',
   'stat',
   'read',
+  'readFile',
 ]);
 
 /** A host of `world`; its clocks are its own. */

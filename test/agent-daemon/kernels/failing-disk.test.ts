@@ -12,8 +12,8 @@ const failure = (code: string) => Promise.reject(Object.assign(new Error(`${code
 /** Waits on a file of its home. */
 const waitFor = (name: string) => `while [ ! -e ${name} ]; do sleep 0.02; done`;
 
-/** What is refused: a new file of what kernels run, more in that, output, reading that, the end of a process, what was said to a kernel. */
-type Refused = 'kernels' | 'records' | 'output' | 'reads' | 'ends' | 'journal';
+/** What is refused: a new file of what kernels run, more in that, output, reading that, the end of a process, what was said to a kernel, a look at what is kept of a process. */
+type Refused = 'kernels' | 'records' | 'output' | 'reads' | 'ends' | 'journal' | 'looks';
 
 class FailingDisk extends KernelBench {
   refuses: Refused | undefined;
@@ -46,7 +46,9 @@ class FailingDisk extends KernelBench {
         stat: () => (this.refuses === 'journal' && path.startsWith(`${this.kernelsPath}.`) ? refuse('EIO') : stat()),
       });
     };
-    return { ...ports, disk: { ...disk, open } };
+    const look: typeof disk.stat = (path) =>
+      this.refuses === 'looks' && path.endsWith('/process') ? refuse('EIO') : disk.stat(path);
+    return { ...ports, disk: { ...disk, open, stat: look } };
   }
 
   /** From now on until something was refused so often. */
@@ -190,6 +192,21 @@ describe('a disk that fails', () => {
       const late = AbortSignal.timeout(10_000);
       await own.supervisor.whenAllEnded(late);
       expect(late.aborted).toBe(false);
+    }));
+
+  it('where another agent looks for what is kept of a process leaves that as it is, and finds it later', () =>
+    withDisk(async (own) => {
+      await own.run('x = 1').outcome();
+      const first = own.run('input("go on? ")\nprint("x is", x)');
+      await first.event('waiting');
+      await own.leave();
+      let started: Promise<unknown> | undefined;
+      await own.refuseFor('looks', () => void (started = own.start()), 3);
+      await started;
+      const again = own.execute({ runId: first.runId });
+      again.say({ kind: 'input', at: (await again.event('waiting')).at, text: '' });
+      expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(again.text()).toBe('x is 1\n');
     }));
 
   it('where another agent reads what was said to a kernel loses nothing of that', () =>

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
@@ -65,4 +65,17 @@ it('records an event again that the journal refused', async () => {
   await record.settled();
   expect(events).toHaveLength(2);
   expect(onDisk().recorded).toEqual(['removed']);
+});
+
+it('takes no file that could not be read for one that says nothing', async () => {
+  const damaged: string[] = [];
+  const failing = {
+    ...systemDisk,
+    readFile: () => Promise.reject(Object.assign(new Error('i/o error'), { code: 'EIO' })),
+  };
+  writeFileSync(join(dir.path, `${freshSessionId()}.g1.json`), '{}');
+  await expect(new PlacementStore(dir.path, failing).load((path) => damaged.push(path))).rejects.toThrow('i/o error');
+  expect(damaged).toEqual([]);
+  expect(await new PlacementStore(dir.path, systemDisk).load((path) => damaged.push(path))).toEqual([]);
+  expect(damaged).toHaveLength(1);
 });
