@@ -174,7 +174,7 @@ async function findFile(disk: Disk, dir: string): Promise<ProcessRecordFile | un
     await disk.stat(path);
   } catch (error) {
     // One that could not be looked at is not one that is not there: another would be made over it.
-    if (isMissing(error)) return undefined;
+    if (isMissing(error) || (error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
     throw error;
   }
   return ProcessRecordFile.open(disk, path);

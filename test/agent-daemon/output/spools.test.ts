@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
 import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
 import { ProcessSpool } from '../../../agent-daemon/output/process-spool.ts';
@@ -83,6 +84,17 @@ it('records the end of a process, also where the disk fails at first', async () 
 
   const read = await (await start(dir.path)).read(ref);
   expect(read!.spool.record.exit).toEqual(exit);
+  await read!.done();
+});
+
+it('ends what has no end, and passes over a file that is none of its own', async () => {
+  const dir = tmpDir('spools');
+  const spools = await start(dir.path);
+  await spools.create(ref, record);
+  writeFileSync(`${dir.path}/ses_x/g1/notes`, 'of somebody');
+  await spools.endAll('ses_x', 1, { reason: 'host-lost', atMs: 2 });
+  const read = await spools.read(ref);
+  expect(read!.spool.record.exit).toMatchObject({ reason: 'host-lost' });
   await read!.done();
 });
 
