@@ -60,6 +60,11 @@ export class JupyterInput {
   /** Takes up what is kept for this start. */
   async open(starts: number): Promise<void> {
     await this.#journal.open(starts);
+    this.over();
+  }
+
+  /** More will not be known of where writers are. */
+  over(): void {
     this.#isKnown = true;
     this.#owner.bell.ring();
   }

@@ -7,6 +7,7 @@ import { constants } from 'node:os';
 import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { Refusal } from '../../schema/errors.ts';
 import { bridgeChannel, BridgeNote, runsWriter } from '../../schema/protocol/channels.ts';
+import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import { Bell } from '../bell.ts';
 import { type Insistence, insist } from '../deadline.ts';
@@ -50,6 +51,7 @@ export class JupyterKernel implements RunKernel {
   /** The start of which there is a process, or was. */
   #spawned = 0;
   #restartsNext = false;
+  #isClosed = false;
   /** Restarts and its end, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
   #end: StartEnd | undefined;
@@ -147,8 +149,7 @@ export class JupyterKernel implements RunKernel {
       this.#follow();
     } catch (error) {
       // It is not there, and nobody else would say so.
-      this.#death = { reason: 'not-started', lastOutput: '' };
-      this.#runs.died({ reason: 'not-started' });
+      this.#isDead({ reason: 'not-started' });
       throw error;
     } finally {
       this.#spawned = starts;
@@ -283,8 +284,17 @@ export class JupyterKernel implements RunKernel {
     this.bell.ring();
   }
 
+  /** Its session is over: whoever waits for it to start, or to be read, is told. */
+  over(): void {
+    const wasStarted = this.#spawned === this.#saved.starts;
+    this.#spawned = this.#saved.starts;
+    this.input.over();
+    if (this.#death === undefined) this.#isDead({ reason: wasStarted ? 'killed' : 'not-started' });
+  }
+
   /** Lets go: the kernel goes on by itself. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#following.abort();
     this.#runs.close();
     await this.input.close();
@@ -380,12 +390,9 @@ export class JupyterKernel implements RunKernel {
       ...(exitCode === undefined ? {} : { exitCode }),
       ...(signal === undefined ? {} : { signal }),
     };
-    this.#death = { ...how, lastOutput: this.#reading.lastWords };
     const again = this.#isEnding ? undefined : nextRestarts(this.#saved, exit, this.#owner.clock.nowMs());
     this.#end = { exit, restarts: this.#restartsNext || again !== undefined };
-    this.#runs.died(how);
-    this.#dead.resolve();
-    this.bell.ring();
+    this.#isDead(how);
     if (again === undefined) return;
     const { sessionId } = this.#owner;
     this.#owner.log.warn('a kernel ended by itself and is started anew', { sessionId, ...this.#death });
@@ -395,6 +402,13 @@ export class JupyterKernel implements RunKernel {
       await this.#signal('SIGKILL', 'session').catch(() => undefined);
       await this.#startAnew(again);
     });
+  }
+
+  #isDead(how: ExecuteOutcome): void {
+    this.#death = { ...how, lastOutput: this.#reading.lastWords };
+    this.#runs.died(how);
+    this.#dead.resolve();
+    this.bell.ring();
   }
 
   async #startAnew(restartedAtMs: number[]): Promise<void> {
@@ -410,6 +424,8 @@ export class JupyterKernel implements RunKernel {
     await this.#insist(() => this.input.restart(starts));
     this.#following.abort();
     this.#following = new AbortController();
+    // It was let go of meanwhile.
+    if (this.#isClosed) this.#following.abort();
     this.#state = 'starting';
     this.#inAdvance = undefined;
     this.#death = undefined;

@@ -5,6 +5,7 @@
  */
 import { Refusal } from '../../schema/errors.ts';
 import { bridgeChannel, BridgeNote } from '../../schema/protocol/channels.ts';
+import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import { idleQuestion, inputReply, requestsOf, runRequest } from './jupyter-requests.ts';
 import { type LogRecord, parseObject, typeOf } from './records.ts';
 import { type Ask, Runs, type RunsOwner } from './runs.ts';
@@ -125,7 +126,7 @@ export class JupyterRuns {
     return this.#runs.interrupt(run);
   }
 
-  died(how: { reason: string; exitCode?: number; signal?: string }): void {
+  died(how: ExecuteOutcome): void {
     this.#runs.died(how, { stdout: this.#owner.seen(), stderr: 0 });
   }
 

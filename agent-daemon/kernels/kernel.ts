@@ -8,6 +8,7 @@ import type { Kernel as KernelView, Language } from '../../schema/api/kernel-par
 import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Log, Timers } from '../../schema/ports.ts';
 import type { KernelItem, KernelRecord } from '../../schema/protocol/kernel-log.ts';
+import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import type { Disk } from '../disk.ts';
 import type { StreamName } from '../output/segment.ts';
@@ -124,8 +125,19 @@ export class Kernel implements RunKernel {
   }
 
   /** Starts the process of this start. @throws Refusal when the session can not start it now */
-  async start(): Promise<void> {
-    await this.#owner.spawn(this.#saved);
+  start(): Promise<void> {
+    return this.#start((spawn) => spawn());
+  }
+
+  /** `insisting`: how what the disk may refuse is done. */
+  async #start(insisting: (spawn: () => Promise<void>) => Promise<void>): Promise<void> {
+    try {
+      await insisting(() => this.#owner.spawn(this.#saved));
+    } catch (error) {
+      // It is not there, and nobody else would say so.
+      this.#end({ reason: 'not-started' });
+      throw error;
+    }
     this.#follow(this.#settled);
     this.#write(this.#saved.frame);
   }
@@ -145,7 +157,7 @@ export class Kernel implements RunKernel {
     this.#isOver = kept?.spool.record.exit !== undefined;
     // The agent died before it knew that the process was there; asking for it again is harmless.
     if (kept === undefined || (!this.#isOver && this.#saved.frame.at === 0))
-      return insist(this.#insistence, () => this.start());
+      return this.#start((spawn) => insist(this.#insistence, spawn));
     this.#follow(current?.begun?.from ?? this.#settled);
     if (this.#isOver) return;
     this.#write(this.#saved.frame);
@@ -225,6 +237,11 @@ export class Kernel implements RunKernel {
     const frame = { at: 0, text: '' };
     this.#saved = { ...this.#saved, frame, closed: true };
     await this.#owner.save({ kernel: { kernelId, frame, closed: true } });
+  }
+
+  /** Its session is over: whoever waits for it to start, or to be read, is told. */
+  over(): void {
+    if (this.#death === undefined) this.#end({ reason: this.#isReady ? 'killed' : 'not-started' });
   }
 
   /** Lets go: the kernel goes on by itself. */
@@ -362,6 +379,10 @@ export class Kernel implements RunKernel {
       ...(exitCode === undefined ? {} : { exitCode }),
       ...(signal === undefined ? {} : { signal }),
     };
+    this.#end(how);
+  }
+
+  #end(how: ExecuteOutcome): void {
     this.#death = { ...how, lastOutput: this.#lastOutput.toString() };
     this.#runs.died(how, this.#seen);
     this.#dead.resolve();

@@ -165,8 +165,10 @@ export class SessionKernels {
     await (await this.#file)?.close();
   }
 
-  /** Nothing is kept any more. */
+  /** The session is over, and nothing is kept any more. */
   async remove(): Promise<void> {
+    this.#isClosed = true;
+    for (const kernel of this.#kernels.values()) kernel.over();
     await this.close();
     if (this.#file === undefined && !this.#owner.wereLeft) return;
     const { disk } = this.#ports;

@@ -31,6 +31,7 @@ export interface SpawningOwner {
   generation: number;
   /** While the session runs. */
   supervisor(): Supervisor | undefined;
+  hasEnded(): boolean;
   /** Path of causeway-init where the processes of the session are. */
   initPath: string;
   /** The name under which a kernel waits in the container, if one was started in advance. */
@@ -62,11 +63,12 @@ export class KernelSpawner {
     this.#ports = ports;
   }
 
-  /** @throws Refusal when the session does not run */
+  /** @throws Refusal `session_not_running`, `session_ended`: then it never will */
   supervisor(): Supervisor {
     const supervisor = this.#owner.supervisor();
-    if (supervisor === undefined) throw new Refusal('session_not_running', 'The session does not run (any more).');
-    return supervisor;
+    if (supervisor !== undefined) return supervisor;
+    if (this.#owner.hasEnded()) throw new Refusal('session_ended', 'The session has ended. Start a new one.');
+    throw new Refusal('session_not_running', 'The session does not run yet.');
   }
 
   /** The source of the runner of a language. */

@@ -12,6 +12,7 @@ import type { PlacementFile } from './placement.ts';
 export interface SessionWithKernels extends SpawningSession {
   readonly placement: PlacementFile;
   readonly supervisor: Supervisor | undefined;
+  readonly state: 'present' | 'running' | 'ended';
 }
 
 export function makeKernels(session: SessionWithKernels, host: SessionHost): SessionKernels {
@@ -23,6 +24,7 @@ export function makeKernels(session: SessionWithKernels, host: SessionHost): Ses
       generation,
       ...host.store.kernelsOf(placement),
       supervisor: () => session.supervisor,
+      hasEnded: () => session.state === 'ended',
       initPath: inside.init,
       kernelInAdvance: () => session.placement.kernelInAdvance,
       startsSpec: (name) => {

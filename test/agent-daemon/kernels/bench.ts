@@ -12,6 +12,7 @@ import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
 import type { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
 import { systemTimers } from '../../../agent-daemon/platform.ts';
 import type { Kernel } from '../../../schema/api/kernel-parts.ts';
+import type { Refusal } from '../../../schema/errors.ts';
 import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/session-parts.ts';
 import type { CallInput } from '../../../schema/protocol/calls.ts';
 import { ExecuteEvent, type ExecuteInput } from '../../../schema/protocol/execute.ts';
@@ -39,6 +40,11 @@ export class KernelBench extends InitBench {
   /** The next start of this process is kept here, and its init never hears of it. */
   losesSpawnOf: string | undefined;
   lostSpawns = 0;
+  /** The session has ended. */
+  hasEnded = false;
+  /** What starting a process is refused with. */
+  spawnRefusal: Refusal | undefined;
+  refusedSpawns = 0;
   /** The name under which one waits in the container. */
   kernelInAdvance: string | undefined;
   readonly startedSpecs: string[] = [];
@@ -64,7 +70,8 @@ export class KernelBench extends InitBench {
         initPath: this.initPath,
         kernelInAdvance: () => this.kernelInAdvance,
         startsSpec: (name) => void this.startedSpecs.push(name),
-        supervisor: () => this.#losing(),
+        supervisor: () => (this.hasEnded ? undefined : this.#losing()),
+        hasEnded: () => this.hasEnded,
         spawnOf: (processId, argv, more = {}) => {
           if (this.holdsSpawns) return new Promise(() => void this.heldSpawns++);
           const env = { PATH: process.env['PATH'] ?? '', HOME: `${this.dir.path}/home`, ...more };
@@ -87,6 +94,10 @@ export class KernelBench extends InitBench {
   #losing(): Supervisor {
     const { supervisor } = this;
     const spawn: Supervisor['spawn'] = async (spec, record) => {
+      if (this.spawnRefusal !== undefined) {
+        this.refusedSpawns++;
+        throw this.spawnRefusal;
+      }
       if (spec.processId !== this.losesSpawnOf) return supervisor.spawn(spec, record);
       await this.spools.create({ sessionId, generation: 1, processId: spec.processId }, record);
       this.lostSpawns++;
