@@ -3,7 +3,7 @@
  * travel. No decision is taken here.
  */
 import { WebSocket } from 'ws';
-import { limits, tunnelProtocol } from '../../schema/protocol/limits.ts';
+import { badgeHeader, limits, tunnelProtocol } from '../../schema/protocol/limits.ts';
 import type { WayAgent } from '../../wire/http.ts';
 import { toEdgeRefusal } from './edge-api.ts';
 
@@ -17,6 +17,8 @@ export interface SocketEvents {
 export interface Socket {
   /** Over how long a time agents should come back when the edge was gone (SPEC rule M12), ms; where it said so. */
   readonly spreadMs?: number;
+  /** What the agent is to show at its next dial, that it need not be looked for; where the edge gave one. */
+  readonly badge?: string;
   /** Sends one binary message. `sent` is called when it left this process, or will never. */
   send(bytes: Uint8Array, sent?: () => void): void;
   sendText(text: string): void;
@@ -102,15 +104,16 @@ async function dialWebSocket(
       else events.text(data.toString('utf8'));
     });
     let opened = false;
-    let spreadMs = 0;
+    let said: Pick<Socket, 'spreadMs' | 'badge'> = {};
     socket.on('upgrade', ({ headers }) => {
-      const ms = Number(headers['x-causeway-spread-ms']);
-      if (ms > 0) spreadMs = ms;
+      const spreadMs = Number(headers['x-causeway-spread-ms']);
+      const badge = headers[badgeHeader];
+      said = { ...(spreadMs > 0 ? { spreadMs } : {}), ...(typeof badge === 'string' ? { badge } : {}) };
     });
     socket.on('open', () => {
       settle();
       opened = true;
-      resolve(spreadMs === 0 ? wrapped : { ...wrapped, spreadMs });
+      resolve({ ...wrapped, ...said });
     });
     socket.on('close', (code, reason) => {
       if (opened) events.closed(code, reason.toString('utf8'));

@@ -6,7 +6,7 @@
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
 import type { Failpoints, Random } from '../../schema/ports.ts';
 import { Redial } from '../../schema/protocol/backoff.ts';
-import { closeCodes } from '../../schema/protocol/limits.ts';
+import { badgeHeader, closeCodes } from '../../schema/protocol/limits.ts';
 import type { Report } from '../../schema/protocol/messages.ts';
 import { findWayError, reachedNobody } from '../../wire/way-error.ts';
 import type { Handlers, Services, Workload } from '../dispatch.ts';
@@ -68,6 +68,7 @@ export class Tunnel {
   #watchdog: Watchdog | undefined;
   #report: Report | undefined;
   #pingMs: number | undefined;
+  #badge: string | undefined;
   #status: Omit<TunnelStatus, 'dataSockets'> = { state: 'connecting' };
 
   constructor(ports: TunnelPorts, identity: Identity, journal: Journal) {
@@ -186,6 +187,7 @@ export class Tunnel {
     const { socket, connection } = await this.#dial(membership, started, limit.signal).finally(limit.cancel);
     this.#connection = connection;
     if (socket.spreadMs !== undefined) redial.spread(socket.spreadMs);
+    this.#badge = socket.badge;
     const abort = () => socket.destroy();
     // A stop that came during the dial has been told to nobody.
     if (cut.aborted) abort();
@@ -223,7 +225,8 @@ export class Tunnel {
     const signature = this.#identity.signTunnel(membership, nonce, new URL(url).host);
     const authorization = `Causeway-Agent id=${membership.agentId},nonce=${nonce},signature=${signature}`;
     let connection!: ControlConnection;
-    const request = { url: `${url}/agent/v1/tunnel?purpose=control`, headers: { authorization }, signal };
+    const headers = { authorization, ...(this.#badge === undefined ? {} : { [badgeHeader]: this.#badge }) };
+    const request = { url: `${url}/agent/v1/tunnel?purpose=control`, headers, signal };
     const socket = await ports.dial(request, (opened) => (connection = new ControlConnection(opened, deps)));
     return { socket, connection };
   }
@@ -231,6 +234,8 @@ export class Tunnel {
   /** Milliseconds to wait at least. */
   #describeEnd(end: ControlEnd): number {
     if (end.refused) {
+      // What the catalogue says of it now may be another thing.
+      this.#badge = undefined;
       this.#status = { state: 'refused', detail: `${end.refused.code}: ${end.refused.detail}` };
       this.#ports.log.error('the edge refused this agent', end.refused);
       return end.refused.retryAfterMs ?? refusedMs;
@@ -244,6 +249,7 @@ export class Tunnel {
   #describeFailure(error: unknown): number {
     // What only a person can change is tried on, slowly: the person may be at the other end.
     const refused = error instanceof EdgeRefusal ? !error.retryable : findWayError(error)?.final === true;
+    if (refused) this.#badge = undefined;
     this.#status = { state: refused ? 'refused' : 'connecting', detail: String(error) };
     if (!this.#stopping.signal.aborted) this.#ports.log.warn('the edge was not reached', { error: String(error) });
     const waitMs = error instanceof EdgeRefusal ? error.retryAfterMs : undefined;

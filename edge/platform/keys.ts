@@ -6,7 +6,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { Keys } from './config.ts';
 
 /** What keys are for. A purpose is never renamed. */
-export type KeyPurpose = 'token' | 'token-check' | 'join-token' | 'agent-challenge' | 'data-ticket';
+export type KeyPurpose = 'token' | 'token-check' | 'join-token' | 'agent-challenge' | 'agent-badge' | 'data-ticket';
 
 const derived = new WeakMap<Keys, Map<string, Uint8Array>>();
 

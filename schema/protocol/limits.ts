@@ -83,6 +83,8 @@ export const limits = {
 } as const;
 
 export const tunnelProtocol = 'causeway.tunnel.v1';
+/** Of the 101 to a control dial, and of the agent's next one (SPEC K1). */
+export const badgeHeader = 'x-causeway-badge';
 export const clientProtocol = 'causeway.client.v1';
 
 /** Close codes of tunnel and client sockets. */

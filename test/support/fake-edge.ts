@@ -11,7 +11,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { Enrol, tunnelSigningText } from '../../schema/api/agent.ts';
 import { decodeFrames, encodeFrames, type Frame, frameTypes } from '../../schema/protocol/frame.ts';
 import { JsonJoiner, jsonFrames } from '../../schema/protocol/json.ts';
-import { tunnelProtocol } from '../../schema/protocol/limits.ts';
+import { badgeHeader, tunnelProtocol } from '../../schema/protocol/limits.ts';
 import { type ToAgent, ToEdge } from '../../schema/protocol/messages.ts';
 
 export const fakeAgentId = `agt_${'0'.repeat(26)}_1`;
@@ -82,6 +82,8 @@ export class FakeEdge {
   challenges = 0;
   /** Over how long a time its agents should come back, ms (SPEC M12). */
   spreadMs = 0;
+  /** What its agents are to show at their next dial (SPEC K1). */
+  badge: string | undefined;
   /** Set to answer enrolments, challenges or upgrades otherwise. */
   enrolAnswer: (() => Answer) | undefined;
   challengeAnswer: (() => Answer) | undefined;
@@ -101,7 +103,10 @@ export class FakeEdge {
     this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     server.on('request', (request, response) => void this.#answer(request, response));
     server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
-    this.#sockets.on('headers', (headers) => headers.push(`x-causeway-spread-ms: ${this.spreadMs}`));
+    this.#sockets.on('headers', (headers) => {
+      headers.push(`x-causeway-spread-ms: ${this.spreadMs}`);
+      if (this.badge !== undefined) headers.push(`${badgeHeader}: ${this.badge}`);
+    });
   }
 
   /** Sockets of a purpose, oldest first. */

@@ -9,7 +9,7 @@ import {
   admissionOutbox,
   admissionUsage,
 } from '../../../schema/admission/claims.ts';
-import { preparedInsert } from '../../platform/prepared.ts';
+import { preparedInsert, preparedUpdate } from '../../platform/prepared.ts';
 import { changed } from '../scheduler/ledger-store.ts';
 import type { AdmissionStore } from './admission-store.ts';
 
@@ -57,13 +57,14 @@ function claimPart(
     .from(c)
     .where(and(eq(c.projectId, sql.placeholder('projectId')), eq(c.name, sql.placeholder('name'))))
     .prepare();
+  const update = preparedUpdate(db, c, c.sessionId);
   return {
     claim: (sessionId) => find.get({ id: sessionId }),
     isNamed: (projectId, name) => named.get({ projectId, name }) !== undefined,
     insertClaim: preparedInsert(db, c),
     updateClaim(before, after) {
       const diff = changed(before, after);
-      if (diff) db.update(c).set(diff).where(eq(c.sessionId, after.sessionId)).run();
+      if (diff) update(after.sessionId, diff);
     },
     deleteClaim(sessionId) {
       db.delete(c).where(eq(c.sessionId, sessionId)).run();

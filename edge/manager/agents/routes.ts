@@ -21,7 +21,7 @@ import { etagOf } from '../../http/etag.ts';
 import { reply, route, type Route, slice } from '../../http/slice.ts';
 import { createJoinToken, enrol, getJoinToken } from './enrol.ts';
 import { approveAgent, getAgent, listReachedAgents, revokeAgent, setDraining } from './roster.ts';
-import { challenge, openTunnel, sendAway } from './tunnel.ts';
+import { challenge, openTunnel, sendAway, tunnelPath } from './tunnel.ts';
 import { getUpgrade, orderUpgrade } from './upgrade.ts';
 import { planUpgrade, setAgentPolicy, setGroupPolicy } from './upgrade-policy.ts';
 
@@ -248,7 +248,7 @@ export const agents = slice('agents', [
   route(
     {
       method: 'get',
-      path: '/agent/v1/tunnel',
+      path: tunnelPath,
       summary: "An agent's socket: control by signature, interactive and bulk by data ticket.",
       permission: 'agent',
       upgrade: { protocol: tunnelProtocol },

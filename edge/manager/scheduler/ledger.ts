@@ -267,6 +267,8 @@ export class Ledger {
   }
 
   fenced(agentId: string, epoch: number): void {
+    // Nobody waits for the sockets that a newer connection closes.
+    if (!this.#loaded().fencing.has(agentId)) return;
     this.#turn((turn) => fenced(turn, agentId, epoch));
   }
 

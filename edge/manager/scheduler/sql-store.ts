@@ -4,7 +4,7 @@ import type { DrizzleSqliteDODatabase } from 'drizzle-orm/durable-sqlite';
 import { ledgerAgents, ledgerImages, ledgerIntents, ledgerOrphans } from '../../../schema/ledger/agents.ts';
 import { ledgerCursors, ledgerMeta, ledgerOutbox } from '../../../schema/ledger/book.ts';
 import { ledgerReservations, ledgerSessions, ledgerSpecs, ledgerTrails } from '../../../schema/ledger/sessions.ts';
-import { preparedInsert } from '../../platform/prepared.ts';
+import { preparedInsert, preparedUpdate, preparedUpsert } from '../../platform/prepared.ts';
 import { changed, type LedgerStore } from './ledger-store.ts';
 
 const id = sql.placeholder('id');
@@ -26,6 +26,8 @@ export function sqlStore(db: DrizzleSqliteDODatabase, transactionSync: <T>(work:
 type Part<Name extends keyof LedgerStore> = Pick<LedgerStore, Name>;
 
 function metaPart(db: DrizzleSqliteDODatabase): Part<'meta' | 'putMeta' | 'cursors' | 'putCursors'> {
+  const putMeta = preparedUpsert(db, ledgerMeta, ledgerMeta.one);
+  const putCursors = preparedUpsert(db, ledgerCursors, ledgerCursors.one);
   return {
     meta() {
       const row = db.select().from(ledgerMeta).get();
@@ -33,24 +35,14 @@ function metaPart(db: DrizzleSqliteDODatabase): Part<'meta' | 'putMeta' | 'curso
       const { one: _, ...meta } = row;
       return meta;
     },
-    putMeta(meta) {
-      db.insert(ledgerMeta)
-        .values({ one: 1, ...meta })
-        .onConflictDoUpdate({ target: ledgerMeta.one, set: meta })
-        .run();
-    },
+    putMeta: (meta) => putMeta({ one: 1, ...meta }),
     cursors() {
       const row = db.select().from(ledgerCursors).get();
       return row
         ? { readModel: row.readModel, events: row.events, admission: row.admission }
         : { readModel: 0, events: 0, admission: 0 };
     },
-    putCursors(cursors) {
-      db.insert(ledgerCursors)
-        .values({ one: 1, ...cursors })
-        .onConflictDoUpdate({ target: ledgerCursors.one, set: cursors })
-        .run();
-    },
+    putCursors: (cursors) => putCursors({ one: 1, ...cursors }),
   };
 }
 
@@ -62,6 +54,7 @@ function sessionPart(
   const is = eq(ledgerSessions.sessionId, id);
   const find = db.select().from(ledgerSessions).where(is).prepare();
   const insert = preparedInsert(db, ledgerSessions);
+  const update = preparedUpdate(db, ledgerSessions, ledgerSessions.sessionId);
   const insertSpec = preparedInsert(db, ledgerSpecs);
   const findSpec = db.select().from(ledgerSpecs).where(eq(ledgerSpecs.sessionId, id)).prepare();
   const trails = db
@@ -78,7 +71,7 @@ function sessionPart(
     },
     updateSession(before, after) {
       const diff = changed(before, after);
-      if (diff) db.update(ledgerSessions).set(diff).where(eq(ledgerSessions.sessionId, after.sessionId)).run();
+      if (diff) update(after.sessionId, diff);
     },
     deleteSession(sessionId) {
       db.delete(ledgerSessions).where(eq(ledgerSessions.sessionId, sessionId)).run();
@@ -193,6 +186,8 @@ function agentPart(
   | 'deleteIntent'
 > {
   const i = ledgerIntents;
+  const update = preparedUpdate(db, ledgerAgents, ledgerAgents.agentId);
+  const putImages = preparedUpsert(db, ledgerImages, ledgerImages.agentId);
   const remove = db
     .delete(i)
     .where(and(eq(i.agentId, id), eq(i.intentId, sql.placeholder('intentId'))))
@@ -202,14 +197,9 @@ function agentPart(
     insertAgent: preparedInsert(db, ledgerAgents),
     updateAgent(before, after) {
       const diff = changed(before, after);
-      if (diff) db.update(ledgerAgents).set(diff).where(eq(ledgerAgents.agentId, after.agentId)).run();
+      if (diff) update(after.agentId, diff);
     },
-    putImages(agentId, images) {
-      db.insert(ledgerImages)
-        .values({ agentId, images })
-        .onConflictDoUpdate({ target: ledgerImages.agentId, set: { images } })
-        .run();
-    },
+    putImages: (agentId, images) => putImages({ agentId, images }),
     images: () => db.select().from(ledgerImages).orderBy(asc(ledgerImages.agentId)).all(),
     putOrphans(agentId, items) {
       const o = ledgerOrphans;

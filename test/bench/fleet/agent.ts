@@ -11,7 +11,7 @@ import { newId } from '../../../schema/ids.ts';
 import { Redial } from '../../../schema/protocol/backoff.ts';
 import { decodeFrames, encodeFrames, frameTypes } from '../../../schema/protocol/frame.ts';
 import { JsonJoiner, jsonFrames } from '../../../schema/protocol/json.ts';
-import { closeCodes, limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
+import { badgeHeader, closeCodes, limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
 import type { ToAgent, ToEdge } from '../../../schema/protocol/messages.ts';
 import { brieflyKept, type WayAgent } from '../../../wire/http.ts';
 import { Way } from '../../../wire/way.ts';
@@ -61,6 +61,8 @@ export class FleetAgent {
   readonly #redial = new Redial();
   /** It was told to stay away for so long. */
   #leastMs = 0;
+  /** What it shows at its next dial. */
+  #badge: string | undefined;
   /** The last socket was ended by the other end, without a word. */
   #wasReset = false;
   readonly #kept = brieflyKept(new Way({}));
@@ -113,14 +115,20 @@ export class FleetAgent {
     const text = tunnelSigningText({ instance, agentId, nonce, host: new URL(this.#url).host });
     const signature = sign(null, Buffer.from(text), createPrivateKey(key)).toString('base64url');
     const socket = new WebSocket(`${this.#url.replace('http', 'ws')}/agent/v1/tunnel?purpose=control`, tunnelProtocol, {
-      headers: { authorization: `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}` },
+      headers: {
+        authorization: `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}`,
+        ...(this.#badge === undefined ? {} : { [badgeHeader]: this.#badge }),
+      },
       perMessageDeflate: false,
       handshakeTimeout: handshakeMs,
       ...(this.#kept.to(new URL(this.#url)) as object),
       generateMask: (mask) => void mask.fill(0),
     });
     this.#socket = socket;
-    socket.on('upgrade', ({ headers }) => this.#redial.spread(Number(headers['x-causeway-spread-ms'] ?? 0)));
+    socket.on('upgrade', ({ headers }) => {
+      this.#redial.spread(Number(headers['x-causeway-spread-ms'] ?? 0));
+      this.#badge = headers[badgeHeader] as string | undefined;
+    });
     return this.#live(socket);
   }
 

@@ -1,9 +1,13 @@
 /** An agent from its join token to its live sockets, through the front door alone; and out again. */
+import { env } from 'cloudflare:workers';
 import { describe, expect, it } from 'vitest';
+import { makeBadge } from '../../../edge/manager/agents/badge.ts';
+import { readConfig } from '../../../edge/platform/config.ts';
 import { systemRandom } from '../../../edge/platform/random.ts';
 import type { AgentShown } from '../../../schema/api/agent.ts';
 import { newId } from '../../../schema/ids.ts';
 import { frameTypes } from '../../../schema/protocol/frame.ts';
+import { badgeHeader } from '../../../schema/protocol/limits.ts';
 import { bootstrapped, call, send } from '../client.ts';
 import { Peer } from '../tunnel/peers.ts';
 import { capacity, Host, hostInfo, newJoinToken, upgrade } from './host.ts';
@@ -17,8 +21,15 @@ async function dial(path: string, headers: Record<string, string>): Promise<Peer
 }
 
 /** Dials the control socket, says hello, and waits for what the edge makes of it. */
-async function connect(host: Host, counter: number): Promise<{ control: Peer; answer: Record<string, unknown> }> {
-  const control = await dial('/agent/v1/tunnel?purpose=control', { authorization: await host.credential() });
+async function connect(
+  host: Host,
+  counter: number,
+  headers: Record<string, string> = {},
+): Promise<{ control: Peer; answer: Record<string, unknown> }> {
+  const control = await dial('/agent/v1/tunnel?purpose=control', {
+    authorization: await host.credential(),
+    ...headers,
+  });
   control.json(frameTypes.message, 0, {
     type: 'hello',
     version: 1,
@@ -119,6 +130,22 @@ describe('a joined machine', () => {
       JSON.stringify(codes),
     ).toBe(true);
     expect((await call('GET', path, { token })).body).toMatchObject({ state: 'revoked' });
+  });
+  it('[K1] that shows what it was given is refused by its ledger when it was revoked since', async () => {
+    const { token, host, path } = await joined();
+    const badge = {
+      [badgeHeader]: makeBadge(readConfig(env).keys, host.agentId, { publicKey: host.publicKey, hub: '0' }),
+    };
+    expect((await connect(host, 1, badge)).answer).toMatchObject({ type: 'welcome' });
+    expect((await call('DELETE', path, { token })).status).toBe(204);
+    const again = await connect(host, 2, badge);
+    expect(again.answer).toMatchObject({ type: 'refused', code: 'agent_revoked' });
+    expect((await again.control.closed).code).toBe(4403);
+    const signed = { headers: { authorization: await host.credential(), ...badge } };
+    expect(await call('GET', '/agent/v1/upgrade', signed)).toMatchObject({
+      status: 403,
+      body: { code: 'agent_revoked' },
+    });
   });
   it('of which a copy dials is suspended, both of them, until somebody approves', async () => {
     const { token, host, path } = await joined();

@@ -1,9 +1,11 @@
 /** An upgrade is verified before a hub is touched: SPEC K1, K2, K4. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { env } from 'cloudflare:workers';
+import { makeBadge, readBadge } from '../../../edge/manager/agents/badge.ts';
 import { readConfig } from '../../../edge/platform/config.ts';
 import { hubHeaders } from '../../../edge/tunnel/rpc.ts';
 import { makeDataTicket, verifyDataTicket } from '../../../edge/tunnel/tickets.ts';
+import { badgeHeader } from '../../../schema/protocol/limits.ts';
 import { bootstrapped, call, send } from '../client.ts';
 import { dial, flipped, Host, newJoinToken, upgrade } from './host.ts';
 
@@ -77,6 +79,42 @@ describe('a control socket', () => {
       await answer.body?.cancel();
     }
   });
+  it('[K1] is opened without a look at the catalogue to whoever shows what it was given, and signs', async () => {
+    const { host, admin } = await joined();
+    const { keys } = readConfig(env);
+    const own = { publicKey: host.publicKey, hub: '0' };
+    const show = async (badge: string, signer = host) => ({
+      authorization: (await signer.credential()).replace(signer.agentId, host.agentId),
+      [badgeHeader]: badge,
+    });
+    // Nobody finds it in the catalogue any more.
+    await env.DB.prepare('DELETE FROM agents WHERE id = ?').bind(host.agentId).run();
+    const badge = makeBadge(keys, host.agentId, own);
+    const others = { hmac: [{ version: 1, key: 'another-key'.padEnd(43, '1') }] };
+    for (const forged of [
+      makeBadge(others, host.agentId, own),
+      makeBadge(keys, host.agentId.replace('agt_0', 'agt_1'), own),
+      badge.replace('.0.', '.1.'),
+      `${badge}A`,
+      '',
+    ])
+      expect(await dial(await show(forged)), forged).toEqual({ status: 401, code: 'agent_signature_invalid' });
+    const copy = await Host.make();
+    await copy.enrol((await newJoinToken(admin)).token);
+    expect(await dial(await show(badge, copy))).toEqual({ status: 401, code: 'agent_signature_invalid' });
+    expect(await dial(await show(badge))).toEqual({ status: 101 });
+  });
+  it('[K1] gives what is to be shown at the next dial', async () => {
+    const { host } = await joined();
+    const headers = { ...upgrade, authorization: await host.credential() };
+    const { headers: said, webSocket } = await send('GET', '/agent/v1/tunnel?purpose=control', { headers });
+    webSocket?.accept();
+    webSocket?.close(1000);
+    expect(readBadge(readConfig(env).keys, host.agentId, said.get(badgeHeader))).toEqual({
+      publicKey: host.publicKey,
+      hub: expect.stringMatching(/^\d+$/),
+    });
+  });
   it('is refused for good to a revoked agent', async () => {
     const { host, admin } = await joined();
     expect((await call('DELETE', `/v1/agents/${host.agentId}`, { token: admin })).status).toBe(204);
@@ -110,6 +148,15 @@ describe('a data socket', () => {
       status: 401,
       code: 'auth_missing',
     });
+  });
+  it('[K2] is all that a ticket opens', async () => {
+    const { host } = await joined();
+    const ticket = makeDataTicket(keys, { agentId: host.agentId, epoch: 7, hub: 'h1' });
+    const headers = { 'x-causeway-agent': host.agentId, 'x-causeway-ticket': ticket };
+    const plan = await call('GET', '/agent/v1/upgrade?purpose=bulk&hub=h1', { headers });
+    expect(plan).toMatchObject({ status: 401, body: { code: 'auth_missing' } });
+    const of = `/agent/v1/blobs/logs/ses_${'0'.repeat(26)}_1_1/1/prc_${'0'.repeat(26)}/end?purpose=bulk&hub=h1`;
+    expect(await call('PUT', of, { headers, body: {} })).toMatchObject({ status: 401, body: { code: 'auth_missing' } });
   });
   it('[K2] is not opened by a ticket with another epoch, another key or a tail', () => {
     const claim = { agentId: 'agt_x', epoch: 7, hub: 'h1' };
