@@ -214,6 +214,9 @@ describe('the link', () => {
     const spec = shell('echo first; read line; echo second; read line', { stdin: 'open' });
     await session.link.spawn(spec);
     await session.outputHas(spec.processId, 'first');
+    // Acknowledgements are gathered; this is answered behind them.
+    await sleep(20);
+    await session.link.lease(60);
     session.forget();
     let refusals = 2;
     const link = await session.replaceAgent({
