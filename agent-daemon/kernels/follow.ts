@@ -11,6 +11,8 @@ export interface LogFollower {
   item(stream: StreamName, item: KernelItem): void;
   /** Bytes are missing, and with them perhaps the end of a run. */
   gap(): void;
+  /** All that was there at first was told. */
+  caughtUp(): void;
   /** All before was told, on each stream. Called after each read. */
   seen(offsets: Offsets): void;
 }
@@ -42,6 +44,7 @@ export async function followLog(
       while (!signal.aborted) {
         const item = await reader.next();
         if (item === undefined) {
+          follower.caughtUp();
           if (reader.isAtEnd) return kept.spool.record.exit;
           await reader.whenMore(signal);
           continue;

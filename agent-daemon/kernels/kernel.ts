@@ -66,6 +66,8 @@ export class Kernel implements RunKernel {
   #saved: SavedRunnerKernel;
   #heard = nothing();
   #isReady = false;
+  /** What was there when this agent began was heard. */
+  #isCaughtUp = false;
   /** It had ended before this agent took it up: nothing is given to it, whatever its log says. */
   #isOver = false;
   #version: string | undefined;
@@ -186,6 +188,7 @@ export class Kernel implements RunKernel {
 
   async answer(run: SavedRun, at: number, text: string): Promise<void> {
     if (at <= run.inputAt) return;
+    if (run.ended === undefined && this.asks(run)?.at !== at) await this.#whenRead();
     if (this.asks(run)?.at !== at)
       throw new Refusal('kernel_input_unasked', 'The run does not ask for a line at this place of its output.');
     run.inputAt = at;
@@ -276,6 +279,13 @@ export class Kernel implements RunKernel {
 
   // ---- what the kernel says ----
 
+  /** An agent that has just begun does not know yet what is asked. */
+  async #whenRead(): Promise<void> {
+    const { signal } = this.#following;
+    const isBehind = () => !this.#isCaughtUp && this.#death === undefined && !signal.aborted;
+    for (let turn = this.bell.turn; isBehind(); turn = this.bell.turn) await this.bell.past(turn, signal);
+  }
+
   #follow(from: Offsets): void {
     const { sessionId, generation, spools } = this.#owner;
     const { kernelId } = this.#saved;
@@ -285,6 +295,10 @@ export class Kernel implements RunKernel {
     const follower = {
       item: (stream: StreamName, item: KernelItem) => this.#hear(stream, item),
       gap: () => this.#missed(),
+      caughtUp: () => {
+        this.#isCaughtUp = true;
+        this.bell.ring();
+      },
       seen: (offsets: Offsets) => {
         this.#seen = offsets;
         this.bell.ring();

@@ -163,6 +163,20 @@ describe('output that the disk refuses', () => {
 });
 
 describe('a disk that fails', () => {
+  it('keeps no line from a run whose question the next agent has not read yet', () =>
+    withDisk(async (own) => {
+      const run = own.run(`read -p 'name? ' name; echo "hi $name"`, { language: 'bash' });
+      const { at } = await run.event('waiting');
+      own.refuses = 'reads';
+      await own.restart();
+      own.refusals = 0;
+      const answered = own.execute({ runId: run.runId, input: { kind: 'input', at, text: 'Ada' } });
+      await until(() => own.refusals > 0, { what: 'reading to be refused' });
+      own.refuses = undefined;
+      expect(await answered.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(answered.text()).toContain('hi Ada\n');
+    }));
+
   it('where the log of a kernel is read keeps nobody from hearing the rest', () =>
     withDisk(async (own) => {
       await own.refuseFor(
