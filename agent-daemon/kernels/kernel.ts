@@ -187,8 +187,8 @@ export class Kernel implements RunKernel {
   }
 
   async answer(run: SavedRun, at: number, text: string): Promise<void> {
+    if (run.ended === undefined && at > run.inputAt && this.asks(run)?.at !== at) await this.#whenRead();
     if (at <= run.inputAt) return;
-    if (run.ended === undefined && this.asks(run)?.at !== at) await this.#whenRead();
     if (this.asks(run)?.at !== at)
       throw new Refusal('kernel_input_unasked', 'The run does not ask for a line at this place of its output.');
     run.inputAt = at;
