@@ -24,4 +24,9 @@ export class Bell implements Changing {
   past(turn: number, signal: AbortSignal): Promise<void> {
     return whenDue(() => this.#turn > turn, [this], signal);
   }
+
+  /** Resolves when it `isSo` no more, which is looked at again after each change, or `signal` aborts. */
+  async whileSo(isSo: () => boolean, signal: AbortSignal): Promise<void> {
+    for (let turn = this.#turn; !signal.aborted && isSo(); turn = this.#turn) await this.past(turn, signal);
+  }
 }

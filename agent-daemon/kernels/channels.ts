@@ -10,6 +10,7 @@ import type { AgentStream, OpenOf, StreamHandler } from '../dispatch.ts';
 import { AlignedReader } from './aligned-reader.ts';
 import type { HeldWriter } from './jupyter-input.ts';
 import type { JupyterKernel } from './jupyter-kernel.ts';
+import { outcomeOf } from './kernel-life.ts';
 import { lendPatiently } from './patience.ts';
 import { RecordsIn } from './records-in.ts';
 import { kernelsOf, type ServedKernels } from './streams.ts';
@@ -169,15 +170,8 @@ async function tellEnd(stream: AgentStream, { kernel, starts, log: { spool } }: 
     const { turn } = kernel.bell;
     const end = kernel.endOf(starts, exit);
     if (end !== undefined) {
-      const { exitCode, signal, reason } = end.exit;
-      return send(stream, {
-        kind: 'ended',
-        end: spool.log('stdout').end,
-        reason,
-        ...(exitCode === undefined ? {} : { exitCode }),
-        ...(signal === undefined ? {} : { signal }),
-        restarts: end.restarts,
-      });
+      const { restarts } = end;
+      return send(stream, { kind: 'ended', end: spool.log('stdout').end, ...outcomeOf(end.exit), restarts });
     }
     await kernel.bell.past(turn, stream.closed);
   }

@@ -60,19 +60,18 @@ export class JupyterInput {
   /** Takes up what is kept for this start. */
   async open(starts: number): Promise<void> {
     await this.#journal.open(starts);
-    this.over();
+    this.settle();
   }
 
-  /** More will not be known of where writers are. */
-  over(): void {
+  /** It is known where writers are, or never will be. */
+  settle(): void {
     this.#isKnown = true;
     this.#owner.bell.ring();
   }
 
   /** Resolves when it is known where writers are, which an agent that has just begun has to read first, or `signal` aborts. */
-  async whenKnown(signal: AbortSignal): Promise<void> {
-    const { bell } = this.#owner;
-    for (let turn = bell.turn; !this.#isKnown && !signal.aborted; turn = bell.turn) await bell.past(turn, signal);
+  whenKnown(signal: AbortSignal): Promise<void> {
+    return this.#owner.bell.whileSo(() => !this.#isKnown, signal);
   }
 
   /** Another start: nothing that the former had not read is given to it. */
@@ -165,12 +164,8 @@ export class JupyterInput {
   }
 
   /** Resolves when there is room for more input, or `signal` aborts. */
-  async whenRoom(signal: AbortSignal): Promise<void> {
-    const { bell } = this.#owner;
-    for (let turn = bell.turn; !this.#journal.hasRoom; turn = bell.turn) {
-      if (signal.aborted) return;
-      await bell.past(turn, signal);
-    }
+  whenRoom(signal: AbortSignal): Promise<void> {
+    return this.#owner.bell.whileSo(() => !this.#journal.hasRoom, signal);
   }
 
   /** Gives this start what waits for it, if nobody does. */

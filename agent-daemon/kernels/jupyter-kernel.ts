@@ -9,13 +9,13 @@ import { Refusal } from '../../schema/errors.ts';
 import { bridgeChannel, BridgeNote, runsWriter } from '../../schema/protocol/channels.ts';
 import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { ProcessExit } from '../output/process-record.ts';
-import { Bell } from '../bell.ts';
-import { type Insistence, insist } from '../deadline.ts';
+import type { Bell } from '../bell.ts';
 import { JupyterInput } from './jupyter-input.ts';
 import { JupyterReading } from './jupyter-reading.ts';
 import { requestsOf } from './jupyter-requests.ts';
 import { JupyterRuns } from './jupyter-runs.ts';
 import type { KernelOwner } from './kernel.ts';
+import { KernelLife, outcomeOf } from './kernel-life.ts';
 import { type LogRecord, parseObject, typeOf } from './records.ts';
 import type { Ask, RunKernel } from './runs.ts';
 import type { Offsets, SavedJupyterKernel, SavedRun } from './saved.ts';
@@ -33,25 +33,21 @@ export interface StartEnd {
 
 export class JupyterKernel implements RunKernel {
   readonly #owner: KernelOwner;
-  readonly bell = new Bell();
+  readonly #life: KernelLife;
   readonly input: JupyterInput;
   readonly #runs: JupyterRuns;
   #saved: SavedJupyterKernel;
   #state: KernelView['state'] = 'starting';
   #inAdvance: KernelView['inAdvance'];
-  #death: KernelView['death'];
   /** When it last published something, as far as it was read. */
   #activeAtMs: number;
   /** Of the log of this start. */
   #reading: JupyterReading;
-  #following = new AbortController();
-  #dead = Promise.withResolvers<void>();
   /** Somebody ends it: what its end leads to is theirs to say. */
   #isEnding = false;
   /** The start of which there is a process, or was. */
   #spawned = 0;
   #restartsNext = false;
-  #isClosed = false;
   /** Restarts and its end, one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
   #end: StartEnd | undefined;
@@ -60,7 +56,8 @@ export class JupyterKernel implements RunKernel {
     this.#owner = owner;
     this.#saved = saved;
     this.#activeAtMs = owner.clock.nowMs();
-    const { clock, timers, disk } = owner;
+    const { sessionId, clock, timers, disk, log } = owner;
+    this.#life = new KernelLife({ sessionId, kernelId: saved.kernelId, timers, log });
     const { bell } = this;
     const failed = (error: unknown) => this.#failed(error);
     this.input = new JupyterInput(owner.inputPath(saved.kernelId), {
@@ -79,7 +76,7 @@ export class JupyterKernel implements RunKernel {
       failed,
       save: (record) => owner.save(record),
       isReady: () => this.#state !== 'starting',
-      death: () => this.#death,
+      death: () => this.#life.death,
       starts: () => this.#saved.starts,
       seen: () => this.#reading.seen,
       readTo: () => this.#reading.readTo,
@@ -87,6 +84,10 @@ export class JupyterKernel implements RunKernel {
       asked: () => this.#reading.hold(),
       signal: (name) => (name === 'kill' ? this.#signal('SIGKILL', 'session') : this.#signal('SIGINT', 'process')),
     });
+  }
+
+  get bell(): Bell {
+    return this.#life.bell;
   }
 
   get saved(): SavedJupyterKernel {
@@ -98,11 +99,12 @@ export class JupyterKernel implements RunKernel {
   }
 
   get state(): KernelView['state'] {
-    return this.#death === undefined ? this.#state : 'dead';
+    return this.#life.death === undefined ? this.#state : 'dead';
   }
 
   get view(): KernelView {
     const { kernelId: id, spec, starts, startedAtMs, restarts } = this.#saved;
+    const { death } = this.#life;
     return {
       id,
       spec,
@@ -113,13 +115,13 @@ export class JupyterKernel implements RunKernel {
       queued: this.#runs.queued,
       ...(this.#inAdvance === undefined ? {} : { inAdvance: this.#inAdvance }),
       ...(restarts === undefined ? {} : { restarts }),
-      ...(this.#death === undefined ? {} : { death: this.#death }),
+      ...(death === undefined ? {} : { death }),
     };
   }
 
   /** Its process is there: an init takes what is written before that for what nobody will ever read. */
   get #isTaking(): boolean {
-    return this.#spawned === this.#saved.starts && this.#death === undefined && !this.#following.signal.aborted;
+    return this.#spawned === this.#saved.starts && this.#life.death === undefined && !this.#life.signal.aborted;
   }
 
   /** Where in the log of this start the next record begins, as far as it was read; undefined behind a gap, until one was found. */
@@ -162,7 +164,7 @@ export class JupyterKernel implements RunKernel {
   async adopt(runs: readonly SavedRun[]): Promise<void> {
     const { sessionId, generation } = this.#owner;
     const { processId } = this;
-    const kept = await this.#insist(() => this.#owner.spools.read({ sessionId, generation, processId }));
+    const kept = await this.#life.insist(() => this.#owner.spools.read({ sessionId, generation, processId }));
     const exit = kept?.spool.record.exit;
     const log = kept?.spool.log('stdout');
     const [end, from] = [log?.end ?? 0, log?.keptFrom(0) ?? 0];
@@ -170,9 +172,9 @@ export class JupyterKernel implements RunKernel {
     // The agent may have died before the process was there, or before it knew that; asking for it again is harmless.
     if (exit === undefined && end === 0) {
       this.#runs.adopt(runs, 0);
-      return this.#start((spawn) => this.#insist(spawn));
+      return this.#start((spawn) => this.#life.insist(spawn));
     }
-    await this.#insist(() => this.input.open(this.#saved.starts));
+    await this.#life.insist(() => this.input.open(this.#saved.starts));
     this.#spawned = this.#saved.starts;
     this.#reading = this.#readingFrom(from);
     // It said that it is there in what was dropped since, or it was given a run.
@@ -200,14 +202,13 @@ export class JupyterKernel implements RunKernel {
 
   /** Resolves when it answers, is dead, or `signal` aborts. */
   async whenStarted(signal: AbortSignal): Promise<void> {
-    for (let turn = this.bell.turn; this.state === 'starting' && !signal.aborted; turn = this.bell.turn)
-      await this.bell.past(turn, signal);
+    await this.bell.whileSo(() => this.state === 'starting', signal);
   }
 
   /** Interrupts what it runs, in the way of its kernelspec; `run`: only if it is that one. */
   async interrupt(run?: SavedRun): Promise<void> {
     if (run !== undefined) await this.#runs.interrupt(run);
-    else if (this.#death === undefined) await this.#signal('SIGINT', 'process');
+    else if (this.#life.death === undefined) await this.#signal('SIGINT', 'process');
   }
 
   /** Takes a run, behind those that wait. @throws Refusal `kernel_kind_wrong`, `kernel_dead`, `kernel_busy` */
@@ -228,13 +229,15 @@ export class JupyterKernel implements RunKernel {
   }
 
   async answer(run: SavedRun, at: number, text: string): Promise<void> {
-    if (run.ended === undefined && this.asks(run) === undefined) await this.#whenRead();
+    // An agent that has just begun does not know yet what is asked.
+    if (run.ended === undefined && this.asks(run) === undefined)
+      await this.#life.whileSo(() => !this.#reading.isCaughtUp);
     await this.#runs.answer(run, at, text);
   }
 
   /** Ends it: politely for a while, if there is one. Resolves when its end is known. */
   async kill(politelyMs = shutdownMs): Promise<void> {
-    if (this.#death !== undefined) return;
+    if (this.#life.death !== undefined) return;
     this.#isEnding = true;
     // What nobody reads must not keep its end from being heard.
     const stop = this.#reading.flow();
@@ -244,7 +247,7 @@ export class JupyterKernel implements RunKernel {
     try {
       // It may have ended by itself meanwhile.
       await this.#signal('SIGTERM', 'process').catch((error: unknown) => this.#failed(error));
-      await this.#dead.promise;
+      await this.#life.whenDead();
     } finally {
       cancel();
       stop();
@@ -288,14 +291,13 @@ export class JupyterKernel implements RunKernel {
   over(): void {
     const wasStarted = this.#spawned === this.#saved.starts;
     this.#spawned = this.#saved.starts;
-    this.input.over();
-    if (this.#death === undefined) this.#isDead({ reason: wasStarted ? 'killed' : 'not-started' });
+    this.input.settle();
+    if (this.#life.death === undefined) this.#isDead({ reason: wasStarted ? 'killed' : 'not-started' });
   }
 
   /** Lets go: the kernel goes on by itself. */
   async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#following.abort();
+    this.#life.letGo();
     this.#runs.close();
     await this.input.close();
   }
@@ -317,13 +319,6 @@ export class JupyterKernel implements RunKernel {
 
   // ---- what it says ----
 
-  /** An agent that has just begun does not know yet what is asked. */
-  async #whenRead(): Promise<void> {
-    const { signal } = this.#following;
-    const isBehind = () => !this.#reading.isCaughtUp && this.#death === undefined && !signal.aborted;
-    for (let turn = this.bell.turn; isBehind(); turn = this.bell.turn) await this.bell.past(turn, signal);
-  }
-
   #readingFrom(from: number): JupyterReading {
     const { sessionId, generation, spools } = this.#owner;
     return new JupyterReading({ sessionId, generation, processId: this.processId }, from, {
@@ -336,9 +331,9 @@ export class JupyterKernel implements RunKernel {
   }
 
   #follow(): void {
-    const { signal } = this.#following;
+    const { signal } = this.#life;
     this.#reading
-      .read(this.#insistence)
+      .read(this.#life.insistence)
       .then((exit) => {
         if (exit !== undefined && !signal.aborted) return this.#died(exit);
         return undefined;
@@ -383,19 +378,13 @@ export class JupyterKernel implements RunKernel {
   // ---- its end ----
 
   async #died(exit: ProcessExit): Promise<void> {
-    const { exitCode, signal, reason } = exit;
     const { starts } = this.#saved;
-    const how = {
-      reason,
-      ...(exitCode === undefined ? {} : { exitCode }),
-      ...(signal === undefined ? {} : { signal }),
-    };
     const again = this.#isEnding ? undefined : nextRestarts(this.#saved, exit, this.#owner.clock.nowMs());
     this.#end = { exit, restarts: this.#restartsNext || again !== undefined };
-    this.#isDead(how);
+    this.#isDead(outcomeOf(exit));
     if (again === undefined) return;
     const { sessionId } = this.#owner;
-    this.#owner.log.warn('a kernel ended by itself and is started anew', { sessionId, ...this.#death });
+    this.#owner.log.warn('a kernel ended by itself and is started anew', { sessionId, ...this.#life.death });
     await this.#inTurn(async () => {
       // Somebody was faster.
       if (this.#saved.closed || this.#saved.starts !== starts) return;
@@ -405,10 +394,8 @@ export class JupyterKernel implements RunKernel {
   }
 
   #isDead(how: ExecuteOutcome): void {
-    this.#death = { ...how, lastOutput: this.#reading.lastWords };
+    this.#life.die(how, this.#reading.lastWords);
     this.#runs.died(how);
-    this.#dead.resolve();
-    this.bell.ring();
   }
 
   async #startAnew(restartedAtMs: number[]): Promise<void> {
@@ -421,46 +408,24 @@ export class JupyterKernel implements RunKernel {
     this.#saved = { ...this.#saved, ...changes };
     // Before the journal: it follows what is kept here.
     await this.#owner.save({ kernel: { kernelId, ...changes } });
-    await this.#insist(() => this.input.restart(starts));
-    this.#following.abort();
-    this.#following = new AbortController();
-    // It was let go of meanwhile.
-    if (this.#isClosed) this.#following.abort();
+    await this.#life.insist(() => this.input.restart(starts));
+    this.#life.begin();
     this.#state = 'starting';
     this.#inAdvance = undefined;
-    this.#death = undefined;
     this.#end = undefined;
     this.#isEnding = false;
     this.#reading = this.#readingFrom(0);
-    this.#dead = Promise.withResolvers<void>();
     this.bell.ring();
-    await this.#start((spawn) => this.#insist(spawn));
+    await this.#start((spawn) => this.#life.insist(spawn));
   }
 
   async #signal(name: 'SIGINT' | 'SIGTERM' | 'SIGKILL', scope: 'process' | 'session'): Promise<void> {
     await this.#owner.supervisor().link.signal(this.processId, constants.signals[name], scope);
   }
 
-  #insist<T>(act: () => Promise<T>): Promise<T | undefined> {
-    return insist(this.#insistence, act);
-  }
-
-  /** Until it is let go of, or started anew. */
-  get #insistence(): Insistence {
-    const failed = (error: unknown) => this.#warn(error);
-    return { timers: this.#owner.timers, signal: this.#following.signal, failed };
-  }
-
-  /** Mostly: the process is gone meanwhile, which its log tells. */
+  /** A refusal is for whoever asked. */
   #failed(error: unknown): void {
-    if (this.#following.signal.aborted || this.#death !== undefined || error instanceof Refusal) return;
-    this.#warn(error);
-  }
-
-  #warn(error: unknown): void {
-    const { sessionId } = this.#owner;
-    const { kernelId } = this.#saved;
-    this.#owner.log.warn('a kernel could not be served', { sessionId, kernelId, error: String(error) });
+    if (!(error instanceof Refusal)) this.#life.failed(error);
   }
 }
 

@@ -9,14 +9,13 @@ import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Log, Timers } from '../../schema/ports.ts';
 import type { KernelItem, KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
-import type { ProcessExit } from '../output/process-record.ts';
 import type { Disk } from '../disk.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { Bell } from '../bell.ts';
-import { type Insistence, insist } from '../deadline.ts';
+import type { Bell } from '../bell.ts';
 import { followLog } from './follow.ts';
+import { KernelLife, outcomeOf } from './kernel-life.ts';
 import { type Ask, type RunKernel, Runs } from './runs.ts';
 import type { Offsets, SavedKernel, SavedRecord, SavedRun, SavedRunnerKernel } from './saved.ts';
 import { exitCodeOf, frameOf, nextStep, toFrame } from './steps.ts';
@@ -61,7 +60,7 @@ const nothing = (): Heard => ({ ends: {}, exitCode: undefined, question: undefin
 
 export class Kernel implements RunKernel {
   readonly #owner: KernelOwner;
-  readonly bell = new Bell();
+  readonly #life: KernelLife;
   readonly #runs: Runs;
   #saved: SavedRunnerKernel;
   #heard = nothing();
@@ -71,31 +70,33 @@ export class Kernel implements RunKernel {
   /** It had ended before this agent took it up: nothing is given to it, whatever its log says. */
   #isOver = false;
   #version: string | undefined;
-  #death: KernelView['death'];
   /** All before was read, and belongs to runs that ended. */
   #seen: Offsets = { stdout: 0, stderr: 0 };
   #settled: Offsets = { stdout: 0, stderr: 0 };
   #lastOutput = Buffer.alloc(0);
   #writing: Promise<void> = Promise.resolve();
   #questions = 0;
-  #following = new AbortController();
-  #dead = Promise.withResolvers<void>();
 
   constructor(owner: KernelOwner, saved: SavedRunnerKernel) {
     this.#owner = owner;
     this.#saved = saved;
-    const { clock, timers } = owner;
+    const { sessionId, clock, timers, log } = owner;
+    this.#life = new KernelLife({ sessionId, kernelId: saved.kernelId, timers, log });
     this.#runs = new Runs({
       clock,
       timers,
       bell: this.bell,
       save: (record) => owner.save(record),
       isReady: () => this.#isReady && !this.#isOver,
-      death: () => this.#death,
+      death: () => this.#life.death,
       give: (run) => this.#give(run),
       signal: (name) => (name === 'kill' ? this.#signal('SIGKILL', 'session') : this.#signal('SIGINT', 'group')),
-      failed: (error) => this.#failed(error),
+      failed: (error) => this.#life.failed(error),
     });
+  }
+
+  get bell(): Bell {
+    return this.#life.bell;
   }
 
   get saved(): SavedRunnerKernel {
@@ -107,13 +108,14 @@ export class Kernel implements RunKernel {
   }
 
   get state(): KernelView['state'] {
-    if (this.#death !== undefined) return 'dead';
+    if (this.#life.death !== undefined) return 'dead';
     if (!this.#isReady) return 'starting';
     return this.#runs.current === undefined ? 'idle' : 'busy';
   }
 
   get view(): KernelView {
     const { kernelId: id, language, starts, startedAtMs } = this.#saved;
+    const { death } = this.#life;
     return {
       id,
       language,
@@ -122,7 +124,7 @@ export class Kernel implements RunKernel {
       starts,
       startedAtMs,
       queued: this.#runs.queued,
-      ...(this.#death === undefined ? {} : { death: this.#death }),
+      ...(death === undefined ? {} : { death }),
     };
   }
 
@@ -154,12 +156,12 @@ export class Kernel implements RunKernel {
     this.#runs.adopt(current, waiting);
     const { sessionId, generation } = this.#owner;
     const { processId } = this;
-    const kept = await insist(this.#insistence, () => this.#owner.spools.read({ sessionId, generation, processId }));
+    const kept = await this.#life.insist(() => this.#owner.spools.read({ sessionId, generation, processId }));
     await kept?.done();
     this.#isOver = kept?.spool.record.exit !== undefined;
     // The agent died before it knew that the process was there; asking for it again is harmless.
     if (kept === undefined || (!this.#isOver && this.#saved.frame.at === 0))
-      return this.#start((spawn) => insist(this.#insistence, spawn));
+      return this.#start((spawn) => this.#life.insist(spawn));
     this.#follow(current?.begun?.from ?? this.#settled);
     if (this.#isOver) return;
     this.#write(this.#saved.frame);
@@ -169,8 +171,7 @@ export class Kernel implements RunKernel {
 
   /** Resolves when its interpreter is there, it is dead, or `signal` aborts. */
   async whenStarted(signal: AbortSignal): Promise<void> {
-    for (let turn = this.bell.turn; this.state === 'starting' && !signal.aborted; turn = this.bell.turn)
-      await this.bell.past(turn, signal);
+    await this.bell.whileSo(() => this.state === 'starting', signal);
   }
 
   /** Takes a run, behind those that wait. @throws Refusal `kernel_dead`, `kernel_busy` */
@@ -187,7 +188,9 @@ export class Kernel implements RunKernel {
   }
 
   async answer(run: SavedRun, at: number, text: string): Promise<void> {
-    if (run.ended === undefined && at > run.inputAt && this.asks(run)?.at !== at) await this.#whenRead();
+    // An agent that has just begun does not know yet what is asked.
+    if (run.ended === undefined && at > run.inputAt && this.asks(run)?.at !== at)
+      await this.#life.whileSo(() => !this.#isCaughtUp);
     if (at <= run.inputAt) return;
     if (this.asks(run)?.at !== at)
       throw new Refusal('kernel_input_unasked', 'The run does not ask for a line at this place of its output.');
@@ -202,10 +205,10 @@ export class Kernel implements RunKernel {
 
   /** Kills the process, and resolves when its end is known. */
   async kill(): Promise<void> {
-    if (this.#death !== undefined) return;
+    if (this.#life.death !== undefined) return;
     // It may have ended by itself meanwhile.
-    await this.#signal('SIGKILL', 'session').catch((error: unknown) => this.#failed(error));
-    await this.#dead.promise;
+    await this.#signal('SIGKILL', 'session').catch((error: unknown) => this.#life.failed(error));
+    await this.#life.whenDead();
   }
 
   /** Starts anew with nothing of its state. Runs that were under way or waited end. @throws Refusal */
@@ -216,15 +219,13 @@ export class Kernel implements RunKernel {
     const startedAtMs = this.#owner.clock.nowMs();
     this.#saved = { ...this.#saved, starts: starts + 1, startedAtMs, frame };
     await this.#owner.save({ kernel: { kernelId, starts: starts + 1, startedAtMs, frame } });
+    this.#life.begin();
     this.#isReady = false;
     this.#isOver = false;
-    this.#death = undefined;
     this.#version = undefined;
     this.#settled = { stdout: 0, stderr: 0 };
     this.#lastOutput = Buffer.alloc(0);
     this.#writing = Promise.resolve();
-    this.#following = new AbortController();
-    this.#dead = Promise.withResolvers<void>();
     await this.start();
   }
 
@@ -244,12 +245,12 @@ export class Kernel implements RunKernel {
 
   /** Its session is over: whoever waits for it to start, or to be read, is told. */
   over(): void {
-    if (this.#death === undefined) this.#end({ reason: this.#isReady ? 'killed' : 'not-started' });
+    if (this.#life.death === undefined) this.#end({ reason: this.#isReady ? 'killed' : 'not-started' });
   }
 
   /** Lets go: the kernel goes on by itself. */
   close(): Promise<void> {
-    this.#following.abort();
+    this.#life.letGo();
     this.#runs.close();
     return Promise.resolve();
   }
@@ -274,23 +275,16 @@ export class Kernel implements RunKernel {
     run.asked = run.answered.length + 1;
     const { runId, begun, asked, answered } = run;
     const changes = { runId, asked, answered, ...(begun === undefined ? {} : { begun }) };
-    this.#ask(frameOf(run, step, this.#saved.language), changes).catch((error: unknown) => this.#failed(error));
+    this.#ask(frameOf(run, step, this.#saved.language), changes).catch((error: unknown) => this.#life.failed(error));
   }
 
   // ---- what the kernel says ----
-
-  /** An agent that has just begun does not know yet what is asked. */
-  async #whenRead(): Promise<void> {
-    const { signal } = this.#following;
-    const isBehind = () => !this.#isCaughtUp && this.#death === undefined && !signal.aborted;
-    for (let turn = this.bell.turn; isBehind(); turn = this.bell.turn) await this.bell.past(turn, signal);
-  }
 
   #follow(from: Offsets): void {
     const { sessionId, generation, spools } = this.#owner;
     const { kernelId } = this.#saved;
     const { processId } = this;
-    const { signal } = this.#following;
+    const { signal } = this.#life;
     this.#seen = from;
     const follower = {
       item: (stream: StreamName, item: KernelItem) => this.#hear(stream, item),
@@ -304,11 +298,11 @@ export class Kernel implements RunKernel {
         this.bell.ring();
       },
     };
-    followLog(spools, { sessionId, generation, processId }, { ...this.#insistence, kernelId, from }, follower)
+    followLog(spools, { sessionId, generation, processId }, { ...this.#life.insistence, kernelId, from }, follower)
       .then((exit) => {
-        if (exit !== undefined && !signal.aborted) this.#died(exit);
+        if (exit !== undefined && !signal.aborted) this.#end(outcomeOf(exit));
       })
-      .catch((error: unknown) => this.#failed(error));
+      .catch((error: unknown) => this.#life.failed(error));
   }
 
   #hear(stream: StreamName, item: KernelItem): void {
@@ -384,23 +378,12 @@ export class Kernel implements RunKernel {
     // The answer to a question of an earlier agent, which is read again, is another.
     const id = `-${this.#saved.frame.at}-${++this.#questions}`;
     this.#heard.question = { id, steps: run?.asked ?? 0, inputAt: run?.inputAt ?? 0 };
-    this.#ask(toFrame('mark', id, ''), undefined).catch((error: unknown) => this.#failed(error));
-  }
-
-  #died({ exitCode, signal, reason }: ProcessExit): void {
-    const how = {
-      reason,
-      ...(exitCode === undefined ? {} : { exitCode }),
-      ...(signal === undefined ? {} : { signal }),
-    };
-    this.#end(how);
+    this.#ask(toFrame('mark', id, ''), undefined).catch((error: unknown) => this.#life.failed(error));
   }
 
   #end(how: ExecuteOutcome): void {
-    this.#death = { ...how, lastOutput: this.#lastOutput.toString() };
+    this.#life.die(how, this.#lastOutput.toString());
     this.#runs.died(how, this.#seen);
-    this.#dead.resolve();
-    this.bell.ring();
   }
 
   // ---- what it is told ----
@@ -421,12 +404,12 @@ export class Kernel implements RunKernel {
       await this.#put(frame);
     });
     this.#writing.catch(kept.reject);
-    this.#writing = this.#writing.catch((error: unknown) => this.#failed(error));
+    this.#writing = this.#writing.catch((error: unknown) => this.#life.failed(error));
     return kept.promise;
   }
 
   #write(frame: SavedRunnerKernel['frame']): void {
-    this.#writing = this.#writing.then(() => this.#put(frame)).catch((error: unknown) => this.#failed(error));
+    this.#writing = this.#writing.then(() => this.#put(frame)).catch((error: unknown) => this.#life.failed(error));
   }
 
   /** Writes a frame at its offset: what the process has of it already is passed over. */
@@ -436,26 +419,5 @@ export class Kernel implements RunKernel {
 
   async #signal(name: 'SIGINT' | 'SIGKILL', scope: 'group' | 'session'): Promise<void> {
     await this.#owner.supervisor().link.signal(this.processId, constants.signals[name], scope);
-  }
-
-  /** Until it is let go of, or started anew. */
-  get #insistence(): Insistence {
-    const failed = (error: unknown) => this.#warn(error);
-    return { timers: this.#owner.timers, signal: this.#following.signal, failed };
-  }
-
-  /** Mostly: the process is gone meanwhile, which its log tells. */
-  #failed(error: unknown): void {
-    if (this.#following.signal.aborted || this.#death !== undefined) return;
-    this.#warn(error);
-  }
-
-  #warn(error: unknown): void {
-    const { sessionId } = this.#owner;
-    this.#owner.log.warn('a kernel could not be served', {
-      sessionId,
-      kernelId: this.#saved.kernelId,
-      error: String(error),
-    });
   }
 }

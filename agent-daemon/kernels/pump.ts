@@ -35,8 +35,7 @@ export async function pumpRun(
   open: (starts: number) => Promise<{ spool: ProcessSpool; done(): Promise<void> }>,
 ): Promise<void> {
   const signal = stream.closed;
-  for (let turn = kernel.bell.turn; !run.begun && !run.ended && !signal.aborted; turn = kernel.bell.turn)
-    await kernel.bell.past(turn, signal);
+  await kernel.bell.whileSo(() => !run.begun && !run.ended, signal);
   if (signal.aborted) return;
   if (run.begun !== undefined) {
     const { starts, from } = run.begun;

@@ -167,6 +167,7 @@ export class SessionKernels {
 
   /** The session is over, and nothing is kept any more. */
   async remove(): Promise<void> {
+    // First: how their runs end now is not kept.
     this.#isClosed = true;
     for (const kernel of this.#kernels.values()) kernel.over();
     await this.close();
