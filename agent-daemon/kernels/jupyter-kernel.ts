@@ -132,7 +132,8 @@ export class JupyterKernel implements RunKernel {
   /** How a start ended; undefined while it has not, or what follows is not decided. */
   endOf(starts: number, exit: ProcessExit): StartEnd | undefined {
     if (starts < this.#saved.starts) return { exit, restarts: true };
-    return this.#end;
+    // One that died with its session is started by nobody.
+    return this.#end ?? (this.#life.death === undefined ? undefined : { exit, restarts: false });
   }
 
   /** Starts the process of this start. @throws Refusal when the session can not start it now */

@@ -13,6 +13,7 @@ import type { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
 import { systemTimers } from '../../../agent-daemon/platform.ts';
 import type { Kernel } from '../../../schema/api/kernel-parts.ts';
 import type { Refusal } from '../../../schema/errors.ts';
+import { newId } from '../../../schema/ids.ts';
 import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/session-parts.ts';
 import type { CallInput } from '../../../schema/protocol/calls.ts';
 import { ExecuteEvent, type ExecuteInput } from '../../../schema/protocol/execute.ts';
@@ -24,6 +25,7 @@ import { initBinary } from '../init/harness.ts';
 import { InitBench } from '../init-bench.ts';
 import { TestStream } from '../processes/test-stream.ts';
 import { sessionId } from '../support.ts';
+import { fakeArgv } from './bridge-process.ts';
 import { type ChannelsAsk, ChannelsReader } from './channels-reader.ts';
 import { runnersFolder } from './runner-process.ts';
 
@@ -166,6 +168,19 @@ export class KernelBench extends InitBench {
     return { state: 'running', supervisor: this.supervisor, kernels: this.kernels };
   }
 }
+
+/** With a kernelspec `fake`. */
+export async function withBench<Own extends KernelBench>(own: Own, act: (own: Own) => Promise<void>): Promise<void> {
+  await own.start();
+  try {
+    own.putSpecs({ fake: { argv: fakeArgv, display_name: 'Fake', language: 'fake' } });
+    await act(own);
+  } finally {
+    await own.stop();
+  }
+}
+
+export const freshKernelId = () => newId('kernel', Date.now(), crypto.getRandomValues(new Uint8Array(10)));
 
 let runs = 0;
 export const freshRunId = () => `run${++runs}`;

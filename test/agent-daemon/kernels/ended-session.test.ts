@@ -1,29 +1,18 @@
 /** A session ends while its kernels are started: whoever waits for them is told. */
 import { describe, expect, it } from 'vitest';
+import { processIdOf } from '../../../agent-daemon/kernels/spawner.ts';
 import { Refusal } from '../../../schema/errors.ts';
-import { newId } from '../../../schema/ids.ts';
 import { until } from '../../support/wait.ts';
-import { freshRunId, KernelBench } from './bench.ts';
-import { fakeArgv } from './bridge-process.ts';
+import { freshKernelId, freshRunId, KernelBench, withBench } from './bench.ts';
 import type { Step } from './fake-kernel.ts';
 
-const kernelId = () => newId('kernel', Date.now(), crypto.getRandomValues(new Uint8Array(10)));
-const withBench = async (act: (own: KernelBench) => Promise<void>) => {
-  const own = new KernelBench();
-  await own.start();
-  try {
-    own.putSpecs({ fake: { argv: fakeArgv, display_name: 'Fake', language: 'fake' } });
-    await act(own);
-  } finally {
-    await own.stop();
-  }
-};
+const withOwn = (act: (own: KernelBench) => Promise<void>) => withBench(new KernelBench(), act);
 const unreachable = () => new Refusal('session_not_running', 'Not now.');
 const die = JSON.stringify([{ do: 'die', signal: 'SIGKILL' }] satisfies Step[]);
 
 /** A kernel that was started anew in vain, and a run that waits for it. */
 async function waiting(own: KernelBench) {
-  const id = kernelId();
+  const id = freshKernelId();
   await own.act(id, { kind: 'startSpec', spec: 'fake', restarts: { perMinute: 2 } });
   own.spawnRefusal = unreachable();
   await own.run(die, { spec: 'fake', kernelId: id }).outcome();
@@ -36,7 +25,7 @@ async function waiting(own: KernelBench) {
 
 describe('the end of a session', () => {
   it('is the end of a kernel of Jupyter that could not be started anew yet', async () =>
-    withBench(async (own) => {
+    withOwn(async (own) => {
       const { id, run, viewer } = await waiting(own);
       own.hasEnded = true;
       own.spawnRefusal = undefined;
@@ -47,16 +36,28 @@ describe('the end of a session', () => {
     }));
 
   it('with all that is kept of it leaves nobody waiting either', async () =>
-    withBench(async (own) => {
+    withOwn(async (own) => {
       const { run, viewer } = await waiting(own);
       await own.kernels.remove();
       expect(await run.outcome()).toEqual({ reason: 'not-started' });
       await expect(viewer.done).rejects.toMatchObject({ code: 'session_output_gone' });
     }));
 
+  it('is told to whoever reads a kernel that ran till then', async () =>
+    withOwn(async (own) => {
+      const id = freshKernelId();
+      await own.act(id, { kind: 'startSpec', spec: 'fake', restarts: { perMinute: 2 } });
+      const viewer = await own.channels({ kernelId: id }).whenOpen();
+      // The agent does not read its log any more when its process ends.
+      await own.kernels.remove();
+      await own.supervisor.link.signal(processIdOf(id, 1), 9);
+      await viewer.done;
+      expect(viewer.events.at(-1)).toMatchObject({ kind: 'ended', signal: 'SIGKILL', restarts: false });
+    }));
+
   it('is the end of a runner that is started anew', async () =>
-    withBench(async (own) => {
-      const id = kernelId();
+    withOwn(async (own) => {
+      const id = freshKernelId();
       await own.act(id, { kind: 'start', language: 'bash' });
       own.spawnRefusal = unreachable();
       await expect(own.act(id, { kind: 'restart' })).rejects.toMatchObject({ code: 'session_not_running' });

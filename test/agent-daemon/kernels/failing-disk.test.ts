@@ -2,11 +2,9 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { processIdOf } from '../../../agent-daemon/kernels/spawner.ts';
-import { newId } from '../../../schema/ids.ts';
 import { printed } from '../../support/jupyter-messages.ts';
 import { until } from '../../support/wait.ts';
-import { freshRunId, KernelBench } from './bench.ts';
-import { fakeArgv } from './bridge-process.ts';
+import { freshKernelId, freshRunId, KernelBench, withBench } from './bench.ts';
 
 const failure = (code: string) => Promise.reject(Object.assign(new Error(`${code} of the test`), { code }));
 /** Waits on a file of its home. */
@@ -65,16 +63,7 @@ class FailingDisk extends KernelBench {
   }
 }
 
-const kernelId = () => newId('kernel', Date.now(), crypto.getRandomValues(new Uint8Array(10)));
-const withDisk = async (act: (own: FailingDisk) => Promise<void>, own = new FailingDisk()) => {
-  await own.start();
-  try {
-    own.putSpecs({ fake: { argv: fakeArgv, display_name: 'Fake', language: 'fake' } });
-    await act(own);
-  } finally {
-    await own.stop();
-  }
-};
+const withDisk = (act: (own: FailingDisk) => Promise<void>, own = new FailingDisk()) => withBench(own, act);
 
 describe('a full disk', () => {
   it('at the first run refuses that, and is forgotten when it is full no more', async () => {
@@ -107,7 +96,7 @@ describe('a full disk', () => {
 describe('output that the disk refuses', () => {
   it('of one step of a batch does not end the next one before it is done', () =>
     withDisk(async (own) => {
-      const id = kernelId();
+      const id = freshKernelId();
       await own.act(id, { kind: 'start', language: 'bash' });
       const build = `echo built; ${waitFor('on')}; while [ -e on ]; do echo more; sleep 0.02; done`;
       const request = { mode: 'batch' as const, clean: '', build, exec: 'sleep 0.5; echo done' };
@@ -153,7 +142,7 @@ describe('output that the disk refuses', () => {
         { kind: 'start', language: 'bash' },
         { kind: 'startSpec', spec: 'fake' },
       ] as const) {
-        const id = kernelId();
+        const id = freshKernelId();
         own.process = processIdOf(id, 1);
         let started: ReturnType<typeof own.act> | undefined;
         await own.refuseFor('output', () => void (started = own.act(id, what)));
@@ -187,7 +176,7 @@ describe('a disk that fails', () => {
       const again = own.execute({ runId: 'lost' });
       expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
       expect(again.text()).toBe('1\n');
-      const id = kernelId();
+      const id = freshKernelId();
       own.process = processIdOf(id, 1);
       let started: ReturnType<typeof own.act> | undefined;
       await own.refuseFor('reads', () => void (started = own.act(id, { kind: 'startSpec', spec: 'fake' })), 3);
@@ -225,7 +214,7 @@ describe('a disk that fails', () => {
 
   it('where another agent reads what was said to a kernel loses nothing of that', () =>
     withDisk(async (own) => {
-      const id = kernelId();
+      const id = freshKernelId();
       await own.act(id, { kind: 'startSpec', spec: 'fake' });
       const first = await own.channels({ kernelId: id, writer: 'w' }).whenOpen();
       await first.whenDone(first.ask(JSON.stringify([{ do: 'count' }])));

@@ -3,11 +3,10 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { processIdOf } from '../../../agent-daemon/kernels/spawner.ts';
-import { newId } from '../../../schema/ids.ts';
 import { notes, printed, request, toJupyterRecord } from '../../support/jupyter-messages.ts';
 import { byTier, tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';
-import { KernelBench } from './bench.ts';
+import { freshKernelId, KernelBench } from './bench.ts';
 import { fakeArgv } from './bridge-process.ts';
 import type { Step } from './fake-kernel.ts';
 
@@ -27,9 +26,8 @@ afterAll(async () => {
   await bench?.stop();
 });
 
-const kernelId = () => newId('kernel', Date.now(), crypto.getRandomValues(new Uint8Array(10)));
 const start = async (spec = 'fake', restarts?: { perMinute: number }) => {
-  const id = kernelId();
+  const id = freshKernelId();
   const act = { kind: 'startSpec' as const, spec, ...(restarts === undefined ? {} : { restarts }) };
   expect(await bench.act(id, act)).toMatchObject({ id, spec, state: 'idle', starts: 1 });
   return id;
@@ -43,10 +41,10 @@ describe('a kernel of Jupyter', () => {
     const id = await start();
     expect(await bench.act(id, { kind: 'startSpec', spec: 'fake' })).toMatchObject({ id, starts: 1 });
     expect(await bench.list()).toContainEqual(expect.objectContaining({ id, spec: 'fake', state: 'idle' }));
-    await expect(bench.act(kernelId(), { kind: 'startSpec', spec: 'cobol' })).rejects.toMatchObject({
+    await expect(bench.act(freshKernelId(), { kind: 'startSpec', spec: 'cobol' })).rejects.toMatchObject({
       code: 'kernel_spec_missing',
     });
-    await expect(bench.act(kernelId(), { kind: 'startSpec', spec: 'absent' })).rejects.toMatchObject({
+    await expect(bench.act(freshKernelId(), { kind: 'startSpec', spec: 'absent' })).rejects.toMatchObject({
       code: 'kernel_spec_unusable',
     });
     await bench.act(id, { kind: 'shutdown' });
@@ -59,7 +57,7 @@ describe('a kernel of Jupyter', () => {
     writeFileSync(old, '#!/bin/sh\necho usage >&2\nexit 2\n', { mode: 0o755 });
     bench.initPath = old;
     await bench.restart();
-    await expect(bench.act(kernelId(), { kind: 'startSpec', spec: 'fake' })).rejects.toMatchObject({
+    await expect(bench.act(freshKernelId(), { kind: 'startSpec', spec: 'fake' })).rejects.toMatchObject({
       code: 'kernel_spec_unusable',
     });
     bench.initPath = initPath;
@@ -68,7 +66,7 @@ describe('a kernel of Jupyter', () => {
 
   it('is not what code runs in that names no kernel, and a runner has no channels', async () => {
     const id = await start();
-    const runner = kernelId();
+    const runner = freshKernelId();
     await bench.act(runner, { kind: 'start', language: 'bash' });
     await expect(bench.channels({ kernelId: runner }).done).rejects.toMatchObject({ code: 'kernel_kind_wrong' });
     // Code that names no kernel goes to a runner.
@@ -317,7 +315,7 @@ describe('a kernel of Jupyter', () => {
   });
 
   it('is started all the same where the agent died just before its init was asked to', async () => {
-    const id = kernelId();
+    const id = freshKernelId();
     bench.losesSpawnOf = processIdOf(id, 1);
     bench.act(id, { kind: 'startSpec', spec: 'fake' }).catch(() => undefined);
     await until(() => bench.lostSpawns === 1, { what: 'the process to be noted' });
@@ -372,10 +370,10 @@ describe('a kernel of Jupyter', () => {
   });
 
   it('says why it can not start, with the environment of its kernelspec', async () => {
-    const failed = await bench.act(kernelId(), { kind: 'startSpec', spec: 'fails' });
+    const failed = await bench.act(freshKernelId(), { kind: 'startSpec', spec: 'fails' });
     expect(failed).toMatchObject({ state: 'dead', death: { exitCode: 5 } });
     expect(failed.death?.lastOutput).toContain('can not');
-    const told = await bench.act(kernelId(), { kind: 'startSpec', spec: 'env' });
+    const told = await bench.act(freshKernelId(), { kind: 'startSpec', spec: 'env' });
     expect(told.death?.lastOutput).toContain(`mark of ${bench.dir.path}/home`);
   });
 });

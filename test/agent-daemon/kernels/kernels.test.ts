@@ -1,9 +1,8 @@
 /** The kernels of a session as clients see them, over a real init and real interpreters. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { newId } from '../../../schema/ids.ts';
 import { byTier, tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';
-import { freshRunId, KernelBench } from './bench.ts';
+import { freshKernelId, freshRunId, KernelBench } from './bench.ts';
 
 let bench: KernelBench;
 beforeAll(async () => {
@@ -13,9 +12,8 @@ afterAll(async () => {
   await bench?.stop();
 });
 
-const kernelId = () => newId('kernel', Date.now(), crypto.getRandomValues(new Uint8Array(10)));
 const start = async (language: 'python' | 'node' | 'bash', of = bench) => {
-  const id = kernelId();
+  const id = freshKernelId();
   expect(await of.act(id, { kind: 'start', language })).toMatchObject({ id, language, state: 'idle', starts: 1 });
   return id;
 };
@@ -240,7 +238,7 @@ describe('after the death of the agent', () => {
   it('a kernel of which the agent knew nothing yet is started all the same, once', async () => {
     const own = await new KernelBench().start();
     try {
-      const id = kernelId();
+      const id = freshKernelId();
       // The agent dies when the kernel is noted and its process is not asked for yet.
       own.holdsSpawns = true;
       void own.act(id, { kind: 'start', language: 'bash' });
@@ -294,7 +292,7 @@ describe('kernels that died', () => {
   it('leave code without a language to one of their own, and make room for others', async () => {
     const own = await new KernelBench().start();
     try {
-      const [python, bash] = [kernelId(), kernelId()];
+      const [python, bash] = [freshKernelId(), freshKernelId()];
       await own.act(python, { kind: 'start', language: 'python' });
       await own.act(bash, { kind: 'start', language: 'bash' });
       await own.run('import os; os._exit(9)', { kernelId: python }).outcome();
@@ -302,7 +300,7 @@ describe('kernels that died', () => {
       expect(await next.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
       expect(next.text()).toBe('42\n');
       for (let count = 0; count < 16; count++) {
-        const id = kernelId();
+        const id = freshKernelId();
         await own.act(id, { kind: 'start', language: 'bash' });
         await own.run('kill -9 $$', { kernelId: id }).outcome();
       }
