@@ -1,38 +1,12 @@
 /** The agent's connection over real sockets against a fake edge: every rule of sections 1 and 3 that is the agent's to keep. */
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { newId } from '../../../schema/ids.ts';
 import { frameTypes } from '../../../schema/protocol/frame.ts';
 import { limits } from '../../../schema/protocol/limits.ts';
-import { FakeEdge, fakeAgentId } from '../../support/fake-edge.ts';
-import { type TmpDir, tmpDir } from '../../support/tmp.ts';
-import { type AgentBench, attach, type BenchOptions, create, event, startAgent, stop, welcome } from './bench.ts';
+import { fakeAgentId } from '../../support/fake-edge.ts';
+import { attach, create, event, stop, welcome } from './bench.ts';
+import { agentOn, edge, restart, startAnotherEdge } from './on-fake-edge.ts';
 import { VirtualTime } from '../../support/virtual-time.ts';
-
-let edge: FakeEdge;
-let dir: TmpDir;
-const running: AgentBench[] = [];
-
-beforeEach(async () => {
-  edge = await FakeEdge.start();
-  dir = tmpDir('con');
-});
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((agent) => agent.stop()));
-  await edge.stop();
-  dir.remove();
-});
-
-async function agentOn(options: BenchOptions = {}): Promise<AgentBench> {
-  const agent = await startAgent(() => edge, dir.path, options);
-  running.push(agent);
-  return agent;
-}
-
-async function restart(agent: AgentBench, options: BenchOptions = {}): Promise<AgentBench> {
-  running.splice(running.indexOf(agent), 1);
-  await agent.stop();
-  return agentOn(options);
-}
 
 describe('joining', () => {
   it('enrols once, with a key that stays on the host, and proves it by a signature on each dial', async () => {
@@ -389,7 +363,7 @@ describe('liveness', () => {
       () => agent.log.lines.some(({ message }) => message === 'the edge was not reached'),
       500,
     );
-    edge = await FakeEdge.start();
+    await startAnotherEdge();
     edge.enrolments.push(...enrolments);
     await attach(edge, agent);
   });

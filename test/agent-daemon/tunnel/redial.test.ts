@@ -1,29 +1,9 @@
 /** When the agent comes back to an edge that it lost, and what it shows there. */
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { badgeHeader } from '../../../schema/protocol/limits.ts';
-import { FakeEdge, type FakeHubSocket } from '../../support/fake-edge.ts';
-import { type TmpDir, tmpDir } from '../../support/tmp.ts';
-import { type AgentBench, attach, type BenchOptions, startAgent } from './bench.ts';
-
-let edge: FakeEdge;
-let dir: TmpDir;
-const running: AgentBench[] = [];
-
-beforeEach(async () => {
-  edge = await FakeEdge.start();
-  dir = tmpDir('red');
-});
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((agent) => agent.stop()));
-  await edge.stop();
-  dir.remove();
-});
-
-async function agentOn(options: BenchOptions = {}): Promise<AgentBench> {
-  const agent = await startAgent(() => edge, dir.path, options);
-  running.push(agent);
-  return agent;
-}
+import type { FakeHubSocket } from '../../support/fake-edge.ts';
+import { attach } from './bench.ts';
+import { agentOn, edge } from './on-fake-edge.ts';
 
 it('[M12] knocks every few seconds where an edge was a moment ago', async () => {
   const agent = await agentOn();
