@@ -3,7 +3,7 @@
  * travel. No decision is taken here.
  */
 import { WebSocket } from 'ws';
-import { badgeHeader, limits, tunnelProtocol } from '../../schema/protocol/limits.ts';
+import { badgeHeader, limits, spreadHeader, tunnelProtocol } from '../../schema/protocol/limits.ts';
 import type { WayAgent } from '../../wire/http.ts';
 import { toEdgeRefusal } from './edge-api.ts';
 
@@ -106,7 +106,7 @@ async function dialWebSocket(
     let opened = false;
     let said: Pick<Socket, 'spreadMs' | 'badge'> = {};
     socket.on('upgrade', ({ headers }) => {
-      const spreadMs = Number(headers['x-causeway-spread-ms']);
+      const spreadMs = Number(headers[spreadHeader]);
       const badge = headers[badgeHeader];
       said = { ...(spreadMs > 0 ? { spreadMs } : {}), ...(typeof badge === 'string' ? { badge } : {}) };
     });

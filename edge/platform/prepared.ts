@@ -55,8 +55,11 @@ export function preparedUpdate<Table extends SQLiteTable>(
   return (id, change) => {
     const changed = columns.filter(([name]) => name in change);
     const names = changed.map(([name]) => name).join(' ');
-    const statement = known.get(names) ?? build(changed);
-    if (known.size < mostUpdates) known.set(names, statement);
+    let statement = known.get(names);
+    if (statement === undefined) {
+      statement = build(changed);
+      if (known.size < mostUpdates) known.set(names, statement);
+    }
     statement.run({ ...encode(changed, change), of: id });
   };
 }

@@ -83,7 +83,9 @@ export const limits = {
 } as const;
 
 export const tunnelProtocol = 'causeway.tunnel.v1';
-/** Of the 101 to a control dial, and of the agent's next one (SPEC K1). */
+/** Of the 101 to a control dial: over how long a time all agents should come back, ms (SPEC M12). */
+export const spreadHeader = 'x-causeway-spread-ms';
+/** Of the same, and of the agent's next dial (SPEC K1). */
 export const badgeHeader = 'x-causeway-badge';
 export const clientProtocol = 'causeway.client.v1';
 

@@ -11,7 +11,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { Enrol, tunnelSigningText } from '../../schema/api/agent.ts';
 import { decodeFrames, encodeFrames, type Frame, frameTypes } from '../../schema/protocol/frame.ts';
 import { JsonJoiner, jsonFrames } from '../../schema/protocol/json.ts';
-import { badgeHeader, tunnelProtocol } from '../../schema/protocol/limits.ts';
+import { badgeHeader, spreadHeader, tunnelProtocol } from '../../schema/protocol/limits.ts';
 import { type ToAgent, ToEdge } from '../../schema/protocol/messages.ts';
 
 export const fakeAgentId = `agt_${'0'.repeat(26)}_1`;
@@ -104,7 +104,7 @@ export class FakeEdge {
     server.on('request', (request, response) => void this.#answer(request, response));
     server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#sockets.on('headers', (headers) => {
-      headers.push(`x-causeway-spread-ms: ${this.spreadMs}`);
+      headers.push(`${spreadHeader}: ${this.spreadMs}`);
       if (this.badge !== undefined) headers.push(`${badgeHeader}: ${this.badge}`);
     });
   }

@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import { type Challenge, type Challenged, tunnelSigningText } from '../../../schema/api/agent.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { idPattern, parseAgentId } from '../../../schema/ids.ts';
-import { badgeHeader } from '../../../schema/protocol/limits.ts';
+import { badgeHeader, spreadHeader } from '../../../schema/protocol/limits.ts';
 import type { AgentActor, AnonymousActor, Ctx } from '../../http/context.ts';
 import { Appointments } from '../../http/appointments.ts';
 import { Doorway } from '../../http/doorway.ts';
@@ -174,7 +174,7 @@ export async function openTunnel(ctx: Ctx<AgentActor>): Promise<Response> {
   const { status, webSocket, headers } = await arrivals.pass(() => controlHubObject(ctx.env, hub).fetch(request));
   appointments.through(arrivals.isCrowded);
   const all = new Headers(headers);
-  all.set('x-causeway-spread-ms', String(await spreadMs(ctx)));
+  all.set(spreadHeader, String(await spreadMs(ctx)));
   const enrolment = proven.get(agentId);
   if (enrolment) all.set(badgeHeader, makeBadge(ctx.config.keys, agentId, enrolment));
   return new Response(null, { status, webSocket, headers: all });

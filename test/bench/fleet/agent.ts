@@ -11,7 +11,7 @@ import { newId } from '../../../schema/ids.ts';
 import { Redial } from '../../../schema/protocol/backoff.ts';
 import { decodeFrames, encodeFrames, frameTypes } from '../../../schema/protocol/frame.ts';
 import { JsonJoiner, jsonFrames } from '../../../schema/protocol/json.ts';
-import { badgeHeader, closeCodes, limits, tunnelProtocol } from '../../../schema/protocol/limits.ts';
+import { badgeHeader, closeCodes, limits, spreadHeader, tunnelProtocol } from '../../../schema/protocol/limits.ts';
 import type { ToAgent, ToEdge } from '../../../schema/protocol/messages.ts';
 import { brieflyKept, type WayAgent } from '../../../wire/http.ts';
 import { Way } from '../../../wire/way.ts';
@@ -126,7 +126,7 @@ export class FleetAgent {
     });
     this.#socket = socket;
     socket.on('upgrade', ({ headers }) => {
-      this.#redial.spread(Number(headers['x-causeway-spread-ms'] ?? 0));
+      this.#redial.spread(Number(headers[spreadHeader] ?? 0));
       this.#badge = headers[badgeHeader] as string | undefined;
     });
     return this.#live(socket);
