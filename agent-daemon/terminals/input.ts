@@ -7,6 +7,9 @@ import { Refusal } from '../../schema/errors.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { Turn } from './saved.ts';
 
+/** Nothing is typed any more: who typed it could not be kept. */
+export const agentEnding = () => new Refusal('session_not_running', 'The agent is ending. Try again in a moment.');
+
 export interface InputPorts {
   /** Resolves when the terminal has taken the bytes, which lie at this offset of its input. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
@@ -92,7 +95,7 @@ export class TerminalInput {
     if (skip < 0) throw new Refusal('tunnel_frame_invalid', `Input went on at ${offset} where ${taken} was to come.`);
     if (skip >= bytes.byteLength) return;
     if (this.#current?.writer !== writer && !this.#isStopped) await this.#turn(writer, taken);
-    if (this.#isStopped) throw new Refusal('session_not_running', 'The agent is ending. Try again in a moment.');
+    if (this.#isStopped) throw agentEnding();
     const rest = bytes.subarray(skip);
     const at = this.#at;
     this.#at += rest.byteLength;

@@ -15,7 +15,7 @@ import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
 import type { Supervisor } from '../processes/supervisor.ts';
-import { TerminalInput } from './input.ts';
+import { agentEnding, TerminalInput } from './input.ts';
 import { Keeper, type KeeperPorts, type ScreenAt } from './keeper.ts';
 import type { KeptTerminal, SavedRecord, SavedTerminal, Size } from './saved.ts';
 import { notTakenOver } from '../sessions/not-taken-over.ts';
@@ -290,6 +290,8 @@ export class Terminal {
     if (supervisor === undefined) throw notTakenOver();
     await supervisor.whenKnown(this.processId, signal);
     if (supervisor.givenUp.aborted) throw new Refusal('session_not_running', 'The session does not run (any more).');
+    // Who types could not be kept any more.
+    if (this.#stopping.signal.aborted) throw agentEnding();
     this.#input ??= this.#makeInput(supervisor);
     return this.#input;
   }

@@ -194,17 +194,16 @@ describe('what is typed', () => {
     // Each client sends on from where the terminal is, is cut at any moment, and comes again.
     const paste = async (text: string, writer: string): Promise<void> => {
       for (let taken = 0; taken < bytes;) {
-        const { stream, done } = bench.view(id, { input: { writer, from: taken } });
-        const opened = await until(() => stream.info !== undefined || stream.closed.aborted, {
-          what: 'opened',
-          everyMs: 2,
-        }).catch(() => false);
-        if (opened && stream.info !== undefined) {
+        const viewer = bench.view(id, { input: { writer, from: taken } });
+        const { stream, done } = viewer;
+        const isDone = () => stream.info !== undefined || stream.closed.aborted || viewer.error !== undefined;
+        await until(isDone, { what: 'opened, or refused', everyMs: 2 });
+        if (stream.info !== undefined) {
           taken = stream.info.inputOffset ?? 0;
           for (let at = taken; at < Math.min(bytes, taken + 64 * 1024); at += 4096)
             stream.inputAt(at, text.slice(at, at + 4096));
-          await new Promise((resolve) => setTimeout(resolve, 30));
         }
+        await new Promise((resolve) => setTimeout(resolve, 30));
         stream.cut();
         await done.catch(() => undefined);
       }
@@ -222,6 +221,23 @@ describe('what is typed', () => {
     await until(() => pasted().length === 2 * bytes, { what: 'all of it', timeoutMs: 90_000 });
     expect(pasted().replaceAll(/\d/g, '') === letters).toBe(true);
     expect(pasted().replaceAll(/\D/g, '') === digits).toBe(true);
+  });
+
+  it('[S19] is refused while the agent ends: who typed it could not be kept', async () => {
+    const id = await bench.open('stty raw -echo; printf ready; head -c 5 > typed; sleep 1000');
+    await bench.view(id).whenText('ready');
+    const ended = bench.terminals.stop();
+    const late = bench.view(id, { input: { writer: 'late-writer', from: 0 } });
+    late.stream.input('early');
+    await expect(late.done).rejects.toMatchObject({ code: 'session_not_running' });
+    await ended;
+    await bench.restart();
+    const again = bench.view(id, { input: { writer: 'late-writer', from: 0 } });
+    await until(() => again.stream.info, { what: 'opened' });
+    expect(again.stream.info?.inputOffset).toBe(0);
+    again.stream.input('typed');
+    const typed = () => readFileSync(join(bench.dir.path, 'home/typed'), 'latin1');
+    expect(await until(() => typed().length === 5 && typed(), { what: 'all of it' })).toBe('typed');
   });
 
   it('interrupts a flood', async () => {
