@@ -2,18 +2,21 @@
 import { applyD1Migrations, type D1Migration, listDurableObjectIds, reset, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach } from 'vitest';
+import { realMs } from './boot-clock.ts';
+import { wakeEvicted } from './evict.ts';
 
 /** An object that nobody used for 10 s sleeps. */
 const sleepMs = 10_000;
 let startedMs = 0;
 
 beforeEach(async () => {
-  startedMs = performance.now();
+  startedMs = realMs();
   await applyD1Migrations(env.DB, (env as unknown as { MIGRATIONS: D1Migration[] }).MIGRATIONS);
 });
 // Right after the test: `reset` forgets the objects that live, and one that sleeps would keep its storage for the next test.
 afterEach(async () => {
-  if (performance.now() - startedMs > sleepMs / 2) await wakeAll();
+  await wakeEvicted();
+  if (realMs() - startedMs > sleepMs / 2) await wakeAll();
   await reset();
 });
 

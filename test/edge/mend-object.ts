@@ -1,6 +1,7 @@
 /** An object whose storage newer code wrote can not wake, and would keep that storage for the tests that follow. */
-import { evictDurableObject, runInDurableObject } from 'cloudflare:test';
+import { runInDurableObject } from 'cloudflare:test';
 import { objectSchemas } from '../../schema/home-version.ts';
+import { evict } from './evict.ts';
 
 /** Lets this code read the object again: wakes it as if it were newer, for the time of one statement. */
 export async function mendObject(kind: keyof typeof objectSchemas, stub: DurableObjectStub): Promise<void> {
@@ -12,5 +13,5 @@ export async function mendObject(kind: keyof typeof objectSchemas, stub: Durable
   } finally {
     schema.version = version;
   }
-  await evictDurableObject(stub);
+  await evict(stub);
 }

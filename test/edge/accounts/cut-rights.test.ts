@@ -1,5 +1,5 @@
 /** A change of rights that is cut at any point: nobody keeps, for more than the 3 s of a check, rights that D1 no longer gives. */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Access } from '../../../edge/http/access-object.ts';
@@ -9,6 +9,7 @@ import { accessObject } from '../../../edge/platform/objects.ts';
 import { passMs } from '../boot-clock.ts';
 import { call } from '../client.ts';
 import { makePeople, type People } from './people.ts';
+import { evict } from '../evict.ts';
 
 let people: People;
 beforeEach(async () => {
@@ -51,7 +52,7 @@ describe('a change of rights cut', () => {
     const { userId } = people.viewer;
     const stub = env.ACCESS.getByName(String(shardOf(userId)));
     await accessOf(userId).intend('cut', userId, false);
-    await evictDurableObject(stub);
+    await evict(stub);
     expect(await verdictOf(userId)).toBe('changed');
     vi.setSystemTime(Date.now() + 61_000);
     expect(await runDurableObjectAlarm(stub)).toBe(true);

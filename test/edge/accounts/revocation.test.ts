@@ -1,6 +1,6 @@
 /** Nothing passes later than 3 s after a revocation or a change of rights was told to `Access`, wherever it was told from. */
 import { env } from 'cloudflare:workers';
-import { evictDurableObject, runInDurableObject, runDurableObjectAlarm } from 'cloudflare:test';
+import { runInDurableObject, runDurableObjectAlarm } from 'cloudflare:test';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Principal } from '../../../edge/http/access-rpc.ts';
 import { checkAccess } from '../../../edge/http/access.ts';
@@ -9,6 +9,7 @@ import { accessObject } from '../../../edge/platform/objects.ts';
 import { passMs } from '../boot-clock.ts';
 import { bootstrapped, call } from '../client.ts';
 import { join, makePeople, makePerson } from './people.ts';
+import { evict } from '../evict.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -107,7 +108,7 @@ describe('an Access object', () => {
   it('judges by version, and remembers over a restart', async () => {
     expect(await judge(0)).toBe('ok');
     await accessObject(env, shard).finish('test', 'usr_a', 'changed');
-    await evictDurableObject(env.ACCESS.getByName(String(shard)));
+    await evict(env.ACCESS.getByName(String(shard)));
     expect(await judge(0)).toBe('changed');
     expect(await judge(1)).toBe('ok');
     expect(await judge(2)).toBe('changed');

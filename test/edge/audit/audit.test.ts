@@ -1,5 +1,5 @@
 /** The audit trail through the front door: what is done leaves a record, refusals a few, and a changed chain is found out. */
-import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
+import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AuditRecord, AuditVerdict } from '../../../schema/api/audit.ts';
@@ -8,6 +8,7 @@ import { admissionObject } from '../../../edge/platform/objects.ts';
 import { passMs } from '../boot-clock.ts';
 import { call, password } from '../client.ts';
 import { makePeople, makePerson, type People } from '../accounts/people.ts';
+import { evict } from '../evict.ts';
 
 let people: People;
 let admin: string;
@@ -201,7 +202,7 @@ describe('the sealer', () => {
     await env.DB.exec(
       `INSERT INTO audit_pending SELECT 'aud_zzz', '1', replace(entry, '"action"', '"was"') FROM audit WHERE seq = 1 AND chain = '1'`,
     );
-    await evictDurableObject(stub());
+    await evict(stub());
     expect(await runDurableObjectAlarm(stub())).toBe(true);
     expect(await rows()).toBe(length + 1);
     expect(await env.DB.prepare('SELECT count(*) AS n FROM audit_pending WHERE chain = 1').first('n')).toBe(0);
@@ -213,7 +214,7 @@ describe('the sealer', () => {
     await env.DB.exec('ALTER TABLE audit RENAME TO audit_away');
     expect((await call('GET', '/v1/audit', { token: admin })).status).toBe(500);
     await env.DB.exec('ALTER TABLE audit_away RENAME TO audit');
-    await evictDurableObject(stub());
+    await evict(stub());
     expect((await read()).map(({ seq }) => seq)[0]).toBe(length + 1);
     expect((await verify()).ok).toBe(true);
   });

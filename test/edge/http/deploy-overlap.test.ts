@@ -1,10 +1,11 @@
 import { env } from 'cloudflare:workers';
-import { evictDurableObject, runInDurableObject } from 'cloudflare:test';
+import { runInDurableObject } from 'cloudflare:test';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { shardOf } from '../../../edge/http/shards.ts';
 import { passMs } from '../boot-clock.ts';
 import { bootstrapped, call } from '../client.ts';
 import { mendObject } from '../mend-object.ts';
+import { evict } from '../evict.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -17,7 +18,7 @@ describe('storage that newer code wrote', () => {
     const stub = env.ACCESS.getByName(String(shardOf(userId)));
     const write = (sql: string) => runInDurableObject(stub, (_, state) => void state.storage.sql.exec(sql));
     await write('UPDATE schema_state SET version = 9, min_reader = 9');
-    await evictDurableObject(stub);
+    await evict(stub);
     passMs(3001);
     const refused = await call('GET', '/v1/whoami', { token });
     expect(refused).toMatchObject({ status: 503, body: { code: 'deploy_overlap' } });
@@ -32,7 +33,7 @@ describe('storage that newer code wrote', () => {
       stub,
       (_, state) => void state.storage.sql.exec('UPDATE schema_state SET version = 2, min_reader = 1'),
     );
-    await evictDurableObject(stub);
+    await evict(stub);
     passMs(3001);
     expect((await call('GET', '/v1/whoami', { token })).status).toBe(200);
   });

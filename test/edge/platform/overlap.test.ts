@@ -3,13 +3,14 @@
  * table is made, the schema's version goes up), and N wakes on it again, reads what it wrote, and writes. Every class that keeps
  * storage is here; which N+1 N may still read is what N+1 says.
  */
-import { evictDurableObject, runInDurableObject } from 'cloudflare:test';
+import { runInDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { objectSchemas } from '../../../schema/home-version.ts';
 import { accessObject, admissionObject, ledgerObject, throttleObject } from '../../../edge/platform/objects.ts';
 import { mendObject } from '../mend-object.ts';
 import { ids } from '../tunnel/peers.ts';
+import { evict } from '../evict.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -85,7 +86,7 @@ describe.each(Object.entries(classes))('storage of %s', (name, { namespace, name
       storage.sql.exec('CREATE TABLE of_the_next_release (id TEXT PRIMARY KEY)');
       storage.sql.exec('UPDATE schema_state SET version = ?, min_reader = ?', version + 1, minReader);
     });
-    await evictDurableObject(stub);
+    await evict(stub);
   }
   const state = () =>
     runInDurableObject(namespace.getByName(object), (_, { storage }) =>

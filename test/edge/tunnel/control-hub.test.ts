@@ -1,5 +1,4 @@
 /** The control hub over real sockets in workerd, with a real ledger behind it. */
-import { evictDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { controlHubObject, ledgerObject } from '../../../edge/platform/objects.ts';
@@ -8,6 +7,7 @@ import { limits } from '../../../schema/protocol/limits.ts';
 import type { ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import { jsonFrames } from '../../../schema/protocol/json.ts';
 import { dialClient, dialControl, dialData, ids, type Peer } from './peers.ts';
+import { evict } from '../evict.ts';
 
 const { message } = frameTypes;
 const hub = 'control-test';
@@ -214,7 +214,7 @@ describe('the control hub', () => {
 
   it('survives an eviction with its socket and its epoch', async () => {
     const { peer, epoch } = await attach(1);
-    await evictDurableObject(env.CONTROL_HUB.getByName(hub));
+    await evict(env.CONTROL_HUB.getByName(hub));
     expect((await controlHubObject(env, hub).liveness([agentId]))[agentId]).toMatchObject({ epoch });
     expect(await controlHubObject(env, hub).dial(agentId, epoch, 'bulk', 'hub', 'ticket')).toBe(true);
     await peer.until('dial', () => find(peer, 'dial'));

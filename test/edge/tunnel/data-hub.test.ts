@@ -1,5 +1,4 @@
 /** The data hub over real sockets in workerd: agents and clients that behave, and those that do not. */
-import { evictDurableObject } from 'cloudflare:test';
 import { env } from 'cloudflare:workers';
 import { describe, expect, it } from 'vitest';
 import { accessObject } from '../../../edge/platform/objects.ts';
@@ -11,6 +10,7 @@ import { channels, encodeFrames, frameTypes } from '../../../schema/protocol/fra
 import { limits } from '../../../schema/protocol/limits.ts';
 import { tier } from '../../support/tier.ts';
 import { clientClaim, dialClient, dialData, ids, type Peer } from './peers.ts';
+import { evict } from '../evict.ts';
 
 const { open, opened, data, reset, window, mark, end } = frameTypes;
 const { input, stdout, stderr, control } = channels;
@@ -373,20 +373,20 @@ describe('flow control', () => {
 describe('hibernation', () => {
   it('sockets, streams and credit survive an eviction of the object', async () => {
     const { agent, client, far, hub } = await bridged();
-    await evictDurableObject(env.DATA_HUB.getByName(hub));
+    await evict(env.DATA_HUB.getByName(hub));
     agent.data(far, stdout, Uint8Array.of(1));
     client.data(1, input, Uint8Array.of(2));
     await client.until('DATA', () => client.dataBytes === 1);
     await agent.until('DATA', () => agent.dataBytes === 1);
     const second = await openStream(client, agent, 2);
     expect(second).toBeGreaterThan(far);
-    await evictDurableObject(env.DATA_HUB.getByName(hub));
+    await evict(env.DATA_HUB.getByName(hub));
     for (const channel of [stdout, stderr, control]) agent.end(far, channel);
     client.end(1, input);
     const ends = (peer: Peer) => peer.frames.filter(({ type }) => type === end).length;
     await client.until('END', () => ends(client) === 3);
     await agent.until('END', () => ends(agent) === 1);
-    await evictDurableObject(env.DATA_HUB.getByName(hub));
+    await evict(env.DATA_HUB.getByName(hub));
     client.end(1, control);
     await agent.until('END', () => ends(agent) === 2);
     expect((await statusOf(hub)).streams).toBe(1);
@@ -394,7 +394,7 @@ describe('hibernation', () => {
 
   it('[S6] grants nothing after a wake before a new mark came back', async () => {
     const { agent, client, hub } = await bridged();
-    await evictDurableObject(env.DATA_HUB.getByName(hub));
+    await evict(env.DATA_HUB.getByName(hub));
     client.answersMarks = false;
     client.grant(1, 128 * 1024);
     const asked = await client.until('MARK', () => client.frames.find(({ type }) => type === mark));
@@ -413,7 +413,7 @@ describe('access', () => {
     const { userId, tokenId } = claim.principal;
     await accessObject(env, shardOf(userId)).finish('test', tokenId, 'revoked');
     // A wake forgets the last check: the next byte must ask.
-    await evictDurableObject(env.DATA_HUB.getByName(hub));
+    await evict(env.DATA_HUB.getByName(hub));
     agent.data(far, stdout, Uint8Array.of(1));
     expect(await client.closed).toMatchObject({ code: 4401 });
     expect(client.dataBytes).toBe(0);
@@ -426,7 +426,7 @@ describe('access', () => {
     const client = await dialClient(hub, claim);
     await openStream(client, agent, 1);
     await accessObject(env, shardOf(claim.principal.userId)).finish('test', claim.principal.userId, 'changed');
-    await evictDurableObject(env.DATA_HUB.getByName(hub));
+    await evict(env.DATA_HUB.getByName(hub));
     client.data(1, input, Uint8Array.of(1));
     expect(await client.closed).toMatchObject({ code: 4409 });
     expect(agent.dataBytes).toBe(0);
