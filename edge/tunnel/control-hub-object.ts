@@ -6,6 +6,8 @@ import { DurableObject } from 'cloudflare:workers';
 import type { Intent } from '../../schema/protocol/intents.ts';
 import { tunnelProtocol } from '../../schema/protocol/limits.ts';
 import { systemClock, systemTimers } from '../platform/clock.ts';
+import { readConfig } from '../platform/config.ts';
+import { machine } from '../platform/draining.ts';
 import { consoleLog } from '../platform/log.ts';
 import { ledgerObject } from '../platform/objects.ts';
 import { redisOf } from '../platform/redis.ts';
@@ -47,6 +49,7 @@ export class ControlHub extends DurableObject<Env> implements ControlHubRpc {
   override async fetch(request: Request): Promise<Response> {
     const claim = request.headers.get(hubHeaders.agent);
     if (claim === null) return new Response(null, { status: 403 });
+    if (readConfig(this.env).layout === 'machine') machine.controlHubs.add(this.ctx.id.name ?? '');
     const { agentId, groupNumber } = JSON.parse(claim) as AgentSocketClaim;
     const { 0: client, 1: server } = new WebSocketPair();
     const socket = await newcomers.open(() => {

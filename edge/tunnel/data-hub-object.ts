@@ -9,6 +9,7 @@ import { checkAccess } from '../http/access.ts';
 import { uploadedKeys } from '../manager/ssh-keys/service.ts';
 import { systemClock, systemTimers } from '../platform/clock.ts';
 import { readConfig } from '../platform/config.ts';
+import { machine } from '../platform/draining.ts';
 import { consoleLog } from '../platform/log.ts';
 import { controlHubObject, ledgerObject } from '../platform/objects.ts';
 import { systemRandom } from '../platform/random.ts';
@@ -51,6 +52,7 @@ export class DataHub extends DurableObject<Env> implements DataHubRpc {
   override fetch(request: Request): Response {
     const agent = request.headers.get(hubHeaders.agent);
     const client = request.headers.get(hubHeaders.client);
+    if (readConfig(this.env).layout === 'machine') machine.dataHubs.add(this.ctx.id.name ?? '');
     const { 0: theirs, 1: ours } = new WebSocketPair();
     if (agent !== null) {
       this.#open(ours, this.#core.agentState(JSON.parse(agent) as AgentSocketClaim));

@@ -6,10 +6,8 @@ import { z } from 'zod';
 import { Refusal } from '../../schema/errors.ts';
 import type { Ctx } from '../http/context.ts';
 import { reply, route, slice } from '../http/slice.ts';
-import { listControlHubs } from '../manager/agents/roster.ts';
 import { machine as state } from '../platform/draining.ts';
 import { controlHubObject, dataHubObject } from '../platform/objects.ts';
-import { machineDataHubs } from './tickets.ts';
 
 const Drained = z.object({ hubs: z.int().nonnegative() }).meta({ id: 'Drained' });
 
@@ -17,8 +15,8 @@ async function drain(ctx: Ctx): Promise<z.infer<typeof Drained>> {
   if (ctx.config.layout !== 'machine') throw new Refusal('route_not_found');
   state.isDraining = true;
   const hubs = [
-    ...(await listControlHubs(ctx)).map((name) => controlHubObject(ctx.env, name)),
-    ...Array.from({ length: machineDataHubs }, (_, shard) => dataHubObject(ctx.env, String(shard))),
+    ...[...state.controlHubs].map((name) => controlHubObject(ctx.env, name)),
+    ...[...state.dataHubs].map((name) => dataHubObject(ctx.env, name)),
   ];
   await Promise.all(hubs.map((hub) => hub.drain()));
   return { hubs: hubs.length };

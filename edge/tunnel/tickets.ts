@@ -34,7 +34,7 @@ export function verifyDataTicket(
 }
 
 /** Data hubs of a machine: a workerd process fails beyond about 3,500 live objects. */
-export const machineDataHubs = 64;
+const machineDataHubs = 64;
 
 /** The data hub of an agent: its own in production, one of a few on one machine. */
 export function dataHubName(layout: 'production' | 'machine', agentId: string): string {

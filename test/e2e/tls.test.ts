@@ -93,8 +93,14 @@ it('joins with one pasted line that pins the key, runs a session, and carries it
   expect((await cli.run(['logs', 'lab'])).stdout).toBe('begun\n');
   expect(await host.inboundAttempts()).toBe(0);
 
-  // The certificate is made anew at a start that finds none; the key is what was pinned.
+  // A socket that the hubs did not close would hold workerd until its grace ends.
+  const following = cli.start(['logs', '-f', 'lab'], '');
+  await following.says(/begun/);
   await stack.edge.stop();
+  expect(stack.edge.process.lines.at(-1)).toMatchObject({ msg: 'stopped', told: true, finished: true });
+  expect(agent.output()).toMatch(/the edge asks to dial again.*restarting/);
+
+  // The certificate is made anew at a start that finds none; the key is what was pinned.
   const before = readFileSync(join(stack.dir, 'tls/server.pem'), 'utf8');
   unlinkSync(join(stack.dir, 'tls/server.pem'));
   await stack.edge.start();
@@ -102,6 +108,7 @@ it('joins with one pasted line that pins the key, runs a session, and carries it
   const again = await cli.run(['exec', 'lab', '--', 'echo', 'still here']);
   expect(again).toMatchObject({ status: 0, stdout: 'still here\n' });
   expect(await cli.run(['stop', 'lab'])).toMatchObject({ status: 0 });
+  expect(await following.done).toMatchObject({ stdout: 'begun\n' });
 });
 
 it('refuses another key in words, on the machine that joins and in the CLI, and spends no token', async () => {

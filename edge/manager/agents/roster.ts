@@ -19,7 +19,7 @@ import { reachedGroups } from '../accounts/manage-domains.ts';
 import type { LedgerAgent } from '../scheduler/rpc.ts';
 import { diagnose } from './diagnose.ts';
 import { tellLedger } from './ledger.ts';
-import { type AgentRow, findAgent, listAgents, listAllAgents, listControlHubNames, updateAgent } from './store.ts';
+import { type AgentRow, findAgent, listAgents, listAllAgents, updateAgent } from './store.ts';
 
 type Live = ReadonlyMap<string, LedgerAgent>;
 
@@ -183,11 +183,6 @@ export async function revokeAgent(ctx: UserCtx, id: string): Promise<void> {
   );
   await tellLedger(ctx, { ...row, state: 'revoked', revokedAtMs });
   ctx.log.info('revocation', { subject: id, revoked: true });
-}
-
-/** Names of the control hubs in use. */
-export function listControlHubs(ctx: Ctx): Promise<string[]> {
-  return listControlHubNames(database(ctx.env));
 }
 
 /** Has every ledger know its agents as the catalogue does. Idempotent. Returns how many agents there are. */

@@ -99,11 +99,6 @@ export async function countAgents(db: Database): Promise<number> {
   return db.$count(agents, ne(agents.state, 'revoked'));
 }
 
-/** Control hubs that any agent was given. */
-export async function listControlHubNames(db: Database): Promise<string[]> {
-  return (await db.selectDistinct({ name: agents.controlHub }).from(agents)).map(({ name }) => name);
-}
-
 export function listAllAgents(db: Database): Promise<AgentRow[]> {
   return db.select().from(agents).orderBy(asc(agents.id));
 }
