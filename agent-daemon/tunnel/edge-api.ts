@@ -1,6 +1,7 @@
 /** The agent's plain HTTP calls to the edge: enrolment, challenge, and what it signs. Each answer is parsed; each refusal keeps its code. */
 import { z } from 'zod';
 import { Challenged, type Enrol, Enrolled } from '../../schema/api/agent.ts';
+import { badgeHeader } from '../../schema/protocol/limits.ts';
 
 const Refused = z.object({ code: z.string().max(64), detail: z.string().max(1024).optional() });
 
@@ -85,8 +86,21 @@ export function enrol(by: Post, url: string, request: Enrol, signal: AbortSignal
   return post(by, url, '/agent/v1/enrol', request, Enrolled, signal);
 }
 
-/** A nonce to be signed within 30 s. The header is for an edge that is full: it sends a herd away without a look at bodies. */
-export function challenge(by: Post, url: string, agentId: string, signal: AbortSignal): Promise<Challenged> {
-  const headers = { 'x-causeway-agent': agentId };
+/**
+ * A nonce to be signed within 30 s. Its header is for an edge that is full: it sends a herd away without a look at bodies. The
+ * badge is for one that somebody at this address attacks.
+ */
+export function challenge(
+  by: Post,
+  url: string,
+  { agentId, badge }: { agentId: string; badge: string | undefined },
+  signal: AbortSignal,
+): Promise<Challenged> {
+  const headers = { 'x-causeway-agent': agentId, ...badgeShown(badge) };
   return post(by, url, '/agent/v1/challenge', { agentId }, Challenged, signal, headers);
+}
+
+/** The header by which an agent shows what it was given when it last proved itself. */
+export function badgeShown(badge: string | undefined): Record<string, string> {
+  return badge === undefined ? {} : { [badgeHeader]: badge };
 }

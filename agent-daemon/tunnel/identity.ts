@@ -42,6 +42,8 @@ function parseFile<Schema extends z.ZodType>(path: string, text: Buffer, schema:
 }
 
 export class Identity {
+  /** What the edge gave at the last control dial, to be shown at the next (SPEC rule K1). In memory alone. */
+  badge: string | undefined;
   readonly #stateDir: string;
   readonly #ports: IdentityPorts;
   readonly #key: KeyObject;

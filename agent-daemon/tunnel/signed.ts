@@ -17,7 +17,7 @@ export async function authorization(ports: SignPorts, identity: Identity, signal
   if (membership === undefined) throw new Error('this agent has not joined');
   const { agentId } = membership;
   const url = ports.url();
-  const { nonce } = await challenge(ports.post, url, agentId, signal);
+  const { nonce } = await challenge(ports.post, url, { agentId, badge: identity.badge }, signal);
   const signature = identity.signTunnel(membership, nonce, new URL(url).host);
   return `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}`;
 }

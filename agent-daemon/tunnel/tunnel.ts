@@ -6,7 +6,7 @@
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
 import type { Failpoints, Random } from '../../schema/ports.ts';
 import { Redial } from '../../schema/protocol/backoff.ts';
-import { badgeHeader, closeCodes } from '../../schema/protocol/limits.ts';
+import { closeCodes } from '../../schema/protocol/limits.ts';
 import type { Report } from '../../schema/protocol/messages.ts';
 import { findWayError, reachedNobody } from '../../wire/way-error.ts';
 import type { Handlers, Services, Workload } from '../dispatch.ts';
@@ -14,7 +14,7 @@ import { timeLimit } from '../deadline.ts';
 import { Calls } from './calls.ts';
 import { type DataPorts, DataSockets } from './data.ts';
 import { ControlConnection, type ControlDeps, type ControlEnd } from './control.ts';
-import { challenge, EdgeRefusal, type Post } from './edge-api.ts';
+import { badgeShown, challenge, EdgeRefusal, type Post } from './edge-api.ts';
 import { buildHello, fitImages } from './hello.ts';
 import type { Identity, Membership } from './identity.ts';
 import { IntentQueue } from './intents.ts';
@@ -68,7 +68,6 @@ export class Tunnel {
   #watchdog: Watchdog | undefined;
   #report: Report | undefined;
   #pingMs: number | undefined;
-  #badge: string | undefined;
   #status: Omit<TunnelStatus, 'dataSockets'> = { state: 'connecting' };
 
   constructor(ports: TunnelPorts, identity: Identity, journal: Journal) {
@@ -187,7 +186,7 @@ export class Tunnel {
     const { socket, connection } = await this.#dial(membership, started, limit.signal).finally(limit.cancel);
     this.#connection = connection;
     if (socket.spreadMs !== undefined) redial.spread(socket.spreadMs);
-    this.#badge = socket.badge;
+    this.#identity.badge = socket.badge;
     const abort = () => socket.destroy();
     // A stop that came during the dial has been told to nobody.
     if (cut.aborted) abort();
@@ -199,7 +198,9 @@ export class Tunnel {
   async #dial(membership: Membership, { workload, intents, calls, data }: Started, signal: AbortSignal) {
     const ports = this.#ports;
     const url = ports.url();
-    const { nonce } = await challenge(ports.post, url, membership.agentId, signal);
+    const { agentId } = membership;
+    const { badge } = this.#identity;
+    const { nonce } = await challenge(ports.post, url, { agentId, badge }, signal);
     const attempt = await this.#identity.nextAttempt();
     const deps: ControlDeps = {
       ...ports,
@@ -223,9 +224,9 @@ export class Tunnel {
       pinged: (tookMs) => (this.#pingMs = tookMs),
     };
     const signature = this.#identity.signTunnel(membership, nonce, new URL(url).host);
-    const authorization = `Causeway-Agent id=${membership.agentId},nonce=${nonce},signature=${signature}`;
+    const authorization = `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}`;
     let connection!: ControlConnection;
-    const headers = { authorization, ...(this.#badge === undefined ? {} : { [badgeHeader]: this.#badge }) };
+    const headers = { authorization, ...badgeShown(badge) };
     const request = { url: `${url}/agent/v1/tunnel?purpose=control`, headers, signal };
     const socket = await ports.dial(request, (opened) => (connection = new ControlConnection(opened, deps)));
     return { socket, connection };
@@ -235,7 +236,7 @@ export class Tunnel {
   #describeEnd(end: ControlEnd): number {
     if (end.refused) {
       // What the catalogue says of it now may be another thing.
-      this.#badge = undefined;
+      this.#identity.badge = undefined;
       this.#status = { state: 'refused', detail: `${end.refused.code}: ${end.refused.detail}` };
       this.#ports.log.error('the edge refused this agent', end.refused);
       return end.refused.retryAfterMs ?? refusedMs;
@@ -249,7 +250,7 @@ export class Tunnel {
   #describeFailure(error: unknown): number {
     // What only a person can change is tried on, slowly: the person may be at the other end.
     const refused = error instanceof EdgeRefusal ? !error.retryable : findWayError(error)?.final === true;
-    if (refused) this.#badge = undefined;
+    if (refused) this.#identity.badge = undefined;
     this.#status = { state: refused ? 'refused' : 'connecting', detail: String(error) };
     if (!this.#stopping.signal.aborted) this.#ports.log.warn('the edge was not reached', { error: String(error) });
     const waitMs = error instanceof EdgeRefusal ? error.retryAfterMs : undefined;

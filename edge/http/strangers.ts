@@ -8,14 +8,14 @@ const ports = { clock: systemClock, timers: systemTimers, random: systemRandom }
 const memory = { mostKeys: 10_000, mostWaiting: 1_000 };
 
 /**
- * 300 failures at once, then 20 a second. A wait is shorter than what a stop waits for (edge/serve/drain.ts); what is held
+ * 300 failures at once, then 5 a second. A wait is shorter than what a stop waits for (edge/serve/drain.ts); what is held
  * longer is refused anyway, but must not outlast the patience of an agent that dials (15 s).
  */
 const failures = new Turns(
   {
     ...memory,
-    costMs: 50,
-    burstMs: 15_000,
+    costMs: 200,
+    burstMs: 60_000,
     waitMs: 4_000,
     holdMs: 12_000,
     detail: 'Too many failures from this address.',

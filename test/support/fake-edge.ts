@@ -80,6 +80,8 @@ export class FakeEdge {
   readonly sockets: FakeHubSocket[] = [];
   readonly enrolments: Enrol[] = [];
   challenges = 0;
+  /** What each challenge was asked for with. */
+  readonly shownForChallenges: unknown[] = [];
   /** Over how long a time its agents should come back, ms (SPEC M12). */
   spreadMs = 0;
   /** What its agents are to show at their next dial (SPEC K1). */
@@ -124,7 +126,7 @@ export class FakeEdge {
     const parts: Buffer[] = [];
     for await (const part of request) parts.push(part as Buffer);
     const body: unknown = JSON.parse(Buffer.concat(parts).toString());
-    const answer = request.url === '/agent/v1/enrol' ? this.#enrol(body) : this.#challenge();
+    const answer = request.url === '/agent/v1/enrol' ? this.#enrol(body) : this.#challenge(request);
     response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers });
     response.end(JSON.stringify(answer.body));
   }
@@ -142,8 +144,9 @@ export class FakeEdge {
     return this.enrolAnswer?.() ?? { status: 200, body: enrolled };
   }
 
-  #challenge(): Answer {
+  #challenge({ headers }: IncomingMessage): Answer {
     this.challenges++;
+    this.shownForChallenges.push(headers[badgeHeader]);
     return this.challengeAnswer?.() ?? { status: 200, body: { nonce: `nonce-${this.challenges}`, expiresAtMs: 1 } };
   }
 

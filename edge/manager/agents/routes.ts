@@ -243,7 +243,7 @@ export const agents = slice('agents', [
       responses: { 200: { description: 'The nonce.', schema: Challenged } },
       errors: ['edge_overloaded'],
     },
-    (ctx, { body }) => reply(200, challenge(ctx, body)),
+    async (ctx, { body }) => reply(200, await challenge(ctx, body)),
   ),
   route(
     {

@@ -24,11 +24,15 @@ import { countAgents, findAgent } from './store.ts';
 
 export const tunnelPath = '/agent/v1/tunnel';
 
-/** Makes a challenge for whatever agent is named: it costs nothing, and tells nobody who exists. @throws Refusal `edge_overloaded` */
-export function challenge(ctx: Ctx<AnonymousActor>, { agentId }: z.infer<typeof Challenge>): Challenged {
+/**
+ * Makes a challenge for whatever agent is named: that costs nothing, and tells nobody who exists. Where an address fails too
+ * often only who shows a badge waits for nobody. @throws Refusal `edge_overloaded`, `request_rate_limited`
+ */
+export async function challenge(ctx: Ctx<AnonymousActor>, { agentId }: z.infer<typeof Challenge>): Promise<Challenged> {
   // An agent of an earlier version says who it is in the body alone.
   const later = ctx.request.headers.has('x-causeway-agent') ? undefined : comesLater(agentId);
   if (later) throw later;
+  if (badgeOf(ctx, agentId) === undefined) await ctx.takeTurn();
   return makeChallenge(ctx.config.keys, agentId, ctx.clock.nowMs(), ctx.random);
 }
 
@@ -106,7 +110,7 @@ async function bySignature(ctx: Ctx, isDial: boolean): Promise<AgentActor> {
   if (judged === 'forged') throw new Refusal('agent_signature_invalid');
   const { host } = new URL(ctx.request.url);
   const text = tunnelSigningText({ instance: ctx.config.instance, agentId, nonce, host });
-  const known = proven.get(agentId) ?? readBadge(ctx.config.keys, agentId, ctx.request.headers.get(badgeHeader));
+  const known = proven.get(agentId) ?? badgeOf(ctx, agentId);
   if (known === undefined) await ctx.takeTurn();
   else if (!(await isStrictSignature(known.publicKey, signature, text))) throw new Refusal('agent_signature_invalid');
   else if (!(await dials.take(agentId))) dials.charge(agentId);
@@ -118,6 +122,10 @@ async function bySignature(ctx: Ctx, isDial: boolean): Promise<AgentActor> {
   // Said only to whoever proved to be it.
   if (enrolled.isRevoked === true) throw new Refusal('agent_revoked');
   return { kind: 'agent', agentId, groupNumber, purpose: 'control', hub: enrolled.hub, epoch: undefined };
+}
+
+function badgeOf(ctx: Ctx, agentId: string): Enrolment | undefined {
+  return readBadge(ctx.config.keys, agentId, ctx.request.headers.get(badgeHeader));
 }
 
 type Found = Enrolment & { isRevoked?: boolean };

@@ -1,6 +1,6 @@
 /**
  * Refusals on their way to the audit trail: counted in the isolate while one call is under way or rests, so that a flood
- * costs ten calls a second, each of which writes, and never one each. Nothing of it is waited for by the request that was
+ * costs one call a second, which writes, and never one each. Nothing of it is waited for by the request that was
  * refused.
  */
 import type { AuditEntry } from '../../../schema/api/audit.ts';
@@ -15,7 +15,7 @@ import type { Refusals } from './refusal-windows.ts';
 /** A call that takes longer than this died with its request; the next refusal makes another. */
 const callMs = 10_000;
 /** Between two calls, once more were made than anybody causes by mistake. */
-const restMs = 100;
+const restMs = 1_000;
 const burstCalls = 20;
 /** Kinds counted at once in an isolate; more are dropped, the object would count them together anyway. */
 const mostKinds = 1_000;

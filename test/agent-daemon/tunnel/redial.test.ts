@@ -42,7 +42,7 @@ it('[M12] comes back over all of the time of a large fleet where its socket was 
   expect(agent.time.bootMs() - fromMs, 'asked to go').toBeGreaterThanOrEqual(29_000);
 });
 
-it('[K1] shows at its next dial what it was given, until it is refused', async () => {
+it('[K1] shows at its next dial, and when it asks for its challenge, what it was given, until it is refused', async () => {
   edge.badge = 'first';
   const agent = await agentOn();
   const shown = (n: number) => edge.of('control')[n]!.headers[badgeHeader];
@@ -63,6 +63,7 @@ it('[K1] shows at its next dial what it was given, until it is refused', async (
   edge.of('control')[4]!.send({ type: 'refused', code: 'agent_not_found', detail: 'This group has no such agent.' });
   await agent.time.until('the next', () => edge.of('control')[5], 1000);
   expect([shown(4), shown(5)]).toEqual([undefined, undefined]);
+  expect(edge.shownForChallenges).toEqual([undefined, 'first', 'second', undefined, undefined, undefined]);
 });
 
 it('[M12] keeps every moment that an edge with too much to do names, and backs off none the more', async () => {

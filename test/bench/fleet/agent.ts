@@ -6,6 +6,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, si
 import { type IncomingMessage, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
+import { badgeShown } from '../../../agent-daemon/tunnel/edge-api.ts';
 import { type Enrolled, tunnelSigningText } from '../../../schema/api/agent.ts';
 import { newId } from '../../../schema/ids.ts';
 import { Redial } from '../../../schema/protocol/backoff.ts';
@@ -99,11 +100,12 @@ export class FleetAgent {
   async #connectOnce(): Promise<number> {
     const { agentId, instance, key } = this.record;
     this.#counters.dials++;
+    const badge = badgeShown(this.#badge);
     const asked = await post(
       this.#url,
       '/agent/v1/challenge',
       { agentId },
-      { agent: this.#kept, agentId },
+      { agent: this.#kept, shown: { 'x-causeway-agent': agentId, ...badge } },
       this.#answered,
     );
     const { nonce } = asked as { nonce: string };
@@ -117,7 +119,7 @@ export class FleetAgent {
     const socket = new WebSocket(`${this.#url.replace('http', 'ws')}/agent/v1/tunnel?purpose=control`, tunnelProtocol, {
       headers: {
         authorization: `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}`,
-        ...(this.#badge === undefined ? {} : { [badgeHeader]: this.#badge }),
+        ...badge,
       },
       perMessageDeflate: false,
       handshakeTimeout: handshakeMs,
@@ -230,7 +232,7 @@ async function post(
   url: string,
   path: string,
   body: unknown,
-  { token, agentId, agent }: { token?: string; agentId?: string; agent?: WayAgent } = {},
+  { token, shown, agent }: { token?: string; shown?: Record<string, string>; agent?: WayAgent } = {},
   answered: (status: number | 'none', retryAfter?: string) => void = () => {},
 ): Promise<unknown> {
   const target = new URL(path, url);
@@ -238,7 +240,7 @@ async function post(
   const headers = {
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(text),
-    ...(agentId === undefined ? {} : { 'x-causeway-agent': agentId }),
+    ...shown,
     ...(token === undefined
       ? {}
       : { authorization: `Bearer ${token}`, 'idempotency-key': randomBytes(12).toString('hex') }),

@@ -1,5 +1,9 @@
 /** An address whose dials prove nothing is slowed down and refused; agents that prove themselves are not, behind the same address. */
+import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { makeBadge } from '../../../edge/manager/agents/badge.ts';
+import { readConfig } from '../../../edge/platform/config.ts';
+import { badgeHeader } from '../../../schema/protocol/limits.ts';
 import { bootstrapped, call, password, send } from '../client.ts';
 import { tier } from '../../support/tier.ts';
 import { capacity, flipped, Host, hostInfo, newJoinToken, upgrade } from './host.ts';
@@ -7,7 +11,7 @@ import { capacity, flipped, Host, hostInfo, newJoinToken, upgrade } from './host
 /** Of what one address may fail at once, and of what waits. */
 const burst = 300;
 const waitMs = 4_000;
-const betweenMs = 50;
+const betweenMs = 200;
 
 /** The edge's clock: it stands still but where a test moves it. */
 let nowMs = 0;
@@ -87,6 +91,25 @@ describe('an address that fails', () => {
     expect(await dialFrom(address, bad)).toMatchObject({ status: 429, code: 'request_rate_limited' });
     nowMs += waitMs / 2;
     expect(await dialFrom(address, other)).toMatchObject({ status: 101 });
+  });
+  it('has to wait for its challenges as well, but for agents that show what they were given', async () => {
+    const address = '198.51.100.12';
+    const host = await joined();
+    const own = { publicKey: host.publicKey, hub: '0' };
+    const badge = makeBadge(readConfig(env).keys, host.agentId, own);
+    const challenged = async (from: string, shown: string) => {
+      const headers = { 'cf-connecting-ip': from, [badgeHeader]: shown };
+      const { status } = await call('POST', '/agent/v1/challenge', { headers, body: { agentId: host.agentId } });
+      return status;
+    };
+    expect(await challenged(address, '')).toBe(200);
+    await exhaust(() => address, forged);
+    expect(await challenged(address, '')).toBe(429);
+    expect(await challenged(address, `${badge}A`)).toBe(429);
+    expect(await challenged(address, badge)).toBe(200);
+    expect(await challenged('198.51.100.13', '')).toBe(200);
+    nowMs += waitMs;
+    expect(await challenged(address, ''), 'in its turn').toBe(200);
   });
   it('can not enrol, sign in or show tokens without end; a good token is no concern of it', async () => {
     const address = '198.51.100.6';
