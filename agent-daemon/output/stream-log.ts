@@ -13,7 +13,10 @@ import { type Gap, type GapReason, encodeGap } from './record.ts';
 import { type Segment, type StreamName, recoverSegments, segmentBytesFor, segmentPath } from './segment.ts';
 
 const maxBatchBytes = 1024 * 1024;
-/** How long a full disk is left alone before the next try. */
+/** How long a write that fails is tried again before anything is given up: meanwhile the init holds what comes, and writers wait. */
+const patienceMs = 5_000;
+const tryAgainMs = 250;
+/** How long a disk that output was given up for is left alone before the next try. */
 const diskRetryMs = 1_000;
 
 export class StreamLog implements Changing {
@@ -41,6 +44,8 @@ export class StreamLog implements Changing {
   #syncing: Promise<void> = Promise.resolve();
   #writing: Promise<void> | undefined;
   #final = false;
+  #isClosing = false;
+  #endPause: () => void = () => undefined;
 
   private constructor(
     dir: string,
@@ -196,8 +201,10 @@ export class StreamLog implements Changing {
     return this.#syncing;
   }
 
-  /** Ends all writing, synced; the files stay. */
+  /** Ends all writing, synced; the files stay. What can not be written now comes again. */
   async close(): Promise<void> {
+    this.#isClosing = true;
+    this.#endPause();
     this.#cancelBlockTimer();
     await this.settled();
     this.#release();
@@ -260,14 +267,31 @@ export class StreamLog implements Changing {
 
   async #store(batch: Batch): Promise<void> {
     if (this.#hole !== undefined && this.#context.clock.bootMs() < this.#diskRetryAtMs) return this.#giveUp(batch.end);
-    try {
-      await this.#storeHole();
-      if (batch.gap === undefined) await this.#storeRecords(batch);
-      else await this.#rotate(batch.gap, this.#context.clock.nowMs());
-      this.#stored = batch.end;
-    } catch (error) {
-      await this.#failed(error, batch.end);
+    const giveUpAtMs = this.#context.clock.bootMs() + (this.#hole === undefined ? patienceMs : 0);
+    for (let isStored = false; !isStored;) {
+      try {
+        await this.#storeHole();
+        if (batch.gap === undefined) await this.#storeRecords(batch);
+        else await this.#rotate(batch.gap, this.#context.clock.nowMs());
+        this.#stored = batch.end;
+        isStored = true;
+      } catch (error) {
+        await this.#cutTornTail();
+        if (this.#context.clock.bootMs() >= giveUpAtMs) return this.#failed(error, batch.end);
+        if (this.#isClosing) throw error;
+        await this.#pause();
+      }
     }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#context.timers.after(tryAgainMs, resolve);
+      this.#endPause = () => {
+        cancel();
+        resolve();
+      };
+    });
   }
 
   async #storeRecords(batch: Batch): Promise<void> {
@@ -289,12 +313,11 @@ export class StreamLog implements Changing {
     await this.#context.keepHole(this.stream, undefined);
   }
 
-  /** A write failed, mostly for lack of space: what can not be kept is given up, exactly, and the container goes on. */
+  /** Writes fail, mostly for lack of space: what can not be kept is given up, exactly, and the container goes on. */
   async #failed(error: unknown, to: number): Promise<void> {
     if (this.#hole === undefined) {
       this.#context.log.warn('output can not be stored and is given up', { dir: this.dir, error: String(error) });
     }
-    await this.#cutTornTail();
     const reason = isDiskFull(error) ? 'disk-full' : 'damaged';
     this.#hole ??= { from: this.#stored, to: this.#stored, reason };
     this.#diskRetryAtMs = this.#context.clock.bootMs() + diskRetryMs;

@@ -31,11 +31,6 @@ export interface CoderPorts {
   times: (placement: Placement, runId: string) => number;
   /** With which status a kernel of Jupyter has done it. Absent: the code is for a kernel with our runner. */
   statusOf?: (placement: Placement, runId: string) => number | undefined;
-  /**
-   * It runs nothing that asks for a line on a kernel of Jupyter: where a disk refuses the question nobody hears of it, and the
-   * kernel, unlike our runners, says it once. Only an interrupt of the kernel ends that.
-   */
-  neverAsks?: boolean;
   violated: (what: string) => void;
 }
 
@@ -157,11 +152,11 @@ export class Coder {
 
   /** With the words of `jupyter-kernel.ts`. */
   #drawJupyter(): string {
-    const { chance, neverAsks } = this.#ports;
+    const { chance } = this.#ports;
     const u = chance.next();
     if (u < 0.4) return `print ${chance.integer(0, 12)} ${chance.integer(50, 3_000)}`;
     if (u < 0.5) return `print ${floodLines} 0`;
-    if (u < 0.7) return neverAsks === true ? 'print 1 0' : 'ask';
+    if (u < 0.7) return 'ask';
     const [few] = chance.pick([['big'], ['lose'], ['too-large'], ['fail'], ['stay'], ['die 3'], ['crash'], ['pri']])!;
     return few!;
   }

@@ -28,7 +28,6 @@ export class Notebooks {
   #count = 0;
   #isTired = false;
   #isOrdered = true;
-  #neverAsks = false;
 
   constructor(world: NotebooksWorld) {
     this.#world = world;
@@ -37,7 +36,6 @@ export class Notebooks {
   begin(chance: Chance): void {
     const { time, people, weather } = this.#world;
     this.#isOrdered = weather.reorder === 0 && weather.duplicate === 0;
-    this.#neverAsks = weather.diskFails > 0;
     const never = people.areForKernels ? [] : Array.from({ length: 4 }, () => Number.POSITIVE_INFINITY);
     const everyMs = chance.pick([1_000, 6_000, ...never])!;
     comeOneByOne(time, chance, everyMs, () => {
@@ -91,7 +89,6 @@ export class Notebooks {
       ...this.#ports(name),
       times: (placement, runId) => invariants.timesRan(placement, runId),
       statusOf: (placement, runId) => logbook.statusOf(placement, runId),
-      neverAsks: this.#neverAsks,
     });
   }
 

@@ -58,6 +58,16 @@ class FailingDisk extends KernelBench {
     this.refuses = undefined;
   }
 
+  /** Output is refused for so long that it is given up. */
+  async loseOutput(act: () => unknown): Promise<void> {
+    const given = () => this.log.lines.filter(({ message }) => message.endsWith('is given up')).length;
+    const before = given();
+    this.refuses = 'output';
+    act();
+    await until(() => given() > before, { what: 'output to be given up' });
+    this.refuses = undefined;
+  }
+
   touch(name: string): void {
     writeFileSync(`${this.dir.path}/home/${name}`, '');
   }
@@ -102,7 +112,7 @@ describe('output that the disk refuses', () => {
       const request = { mode: 'batch' as const, clean: '', build, exec: 'sleep 0.5; echo done' };
       const batch = own.execute({ runId: freshRunId(), kernelId: id, request });
       await batch.whenText('built');
-      await own.refuseFor('output', () => own.touch('on'));
+      await own.loseOutput(() => own.touch('on'));
       await batch.whenText('more');
       rmSync(`${own.dir.path}/home/on`);
       expect(await batch.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
@@ -118,7 +128,7 @@ describe('output that the disk refuses', () => {
       const code = `${waitFor('on')}; read -p 'name? ' name; echo "hi $name"; read -p 'again? ' name; echo "bye $name"`;
       const run = own.run(code, { language: 'bash' });
       await run.event('begun');
-      await own.refuseFor('output', () => own.touch('on'));
+      await own.loseOutput(() => own.touch('on'));
       const { at, prompt } = await run.event('waiting');
       expect(prompt).toBe('name? ');
       run.say({ kind: 'input', at, text: 'Ada' });
@@ -145,7 +155,7 @@ describe('output that the disk refuses', () => {
         const id = freshKernelId();
         own.process = processIdOf(id, 1);
         let started: ReturnType<typeof own.act> | undefined;
-        await own.refuseFor('output', () => void (started = own.act(id, what)));
+        await own.loseOutput(() => void (started = own.act(id, what)));
         expect(await started).toMatchObject({ id, state: 'idle' });
       }
     }));

@@ -35,6 +35,8 @@ class Bench {
   readonly path: string;
   readonly timers = new ManualTimers();
   nowMs = 0;
+  /** Whatever is waited for has passed at once. */
+  hurries = false;
   readonly stored: number[] = [];
   readonly room: number[] = [];
   readonly budget = { over: false, used: 0, add: (bytes: number) => void (this.budget.used += bytes) };
@@ -56,7 +58,9 @@ class Bench {
     const context: StreamLogContext = {
       disk: this.#disk,
       clock: { ...systemClock, bootMs: () => this.nowMs },
-      timers: this.timers,
+      timers: {
+        after: (delayMs, task) => (this.hurries ? this.#hurry(delayMs, task) : this.timers.after(delayMs, task)),
+      },
       log: this.log,
       budget: this.budget,
       aroundWrite: (write) => write(),
@@ -71,6 +75,14 @@ class Bench {
     this.stream = await StreamLog.open(this.path, 'stdout', this.#policy, context, { hole: this.hole });
     open.push(this.stream);
     return this.stream;
+  }
+
+  #hurry(delayMs: number, task: () => void): () => void {
+    const timer = setImmediate(() => {
+      this.nowMs += delayMs;
+      task();
+    });
+    return () => clearImmediate(timer);
   }
 
   /** Appends `count` bytes where the log stands. */
@@ -169,14 +181,18 @@ it('over a disk that fails says of each byte once whether it is there, and loses
     refused,
     refusesHoles: fc.boolean(),
     passedMs: fc.constantFrom(0, 1000),
+    /** The first is less than after which output is given up. */
+    failsMs: fc.constantFrom(4000, 600_000),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
       let failing: readonly string[] = [];
-      const fails = (op: string) => (failing.includes(op) ? 'EIO' : undefined);
+      let mendedAtMs = 0;
+      const fails = (op: string) => (failing.includes(op) && bench.nowMs < mendedAtMs ? 'EIO' : undefined);
       const disk = new SimDisk({ clock: systemClock, timers: new ManualTimers(), fails });
       await disk.mkdir('/log', { recursive: true });
       const bench = new Bench({ spoolBytes: 8 * 1024 * 1024 }, '/log', disk);
+      bench.hurries = true;
       let log = await bench.open();
       // What is not stored comes again, as from an init.
       const insist = async (to: number, send: (from: number) => Promise<void> | undefined) => {
@@ -193,10 +209,13 @@ it('over a disk that fails says of each byte once whether it is there, and loses
         failing = each.refused;
         bench.refusesHoles = each.refusesHoles;
         bench.nowMs += each.passedMs;
+        mendedAtMs = bench.nowMs + each.failsMs;
         const { what } = each;
-        const { end } = log;
+        const { end, missing } = log;
+        const isPatient = bench.hole === undefined && each.failsMs === 4000;
         if ('put' in what)
           await insist(end + what.put, (from) => log.append(from, 1, bytesFrom(from, end + what.put - from)));
+        if ('put' in what && isPatient) expect(log.missing).toBe(missing);
         if ('gap' in what) await insist(end + what.gap, () => log.appendGap(end + what.gap, 'ring-full'));
         if ('killed' in what) {
           failing = [];
@@ -211,6 +230,47 @@ it('over a disk that fails says of each byte once whether it is there, and loses
     }),
     { numRuns: 200 },
   );
+});
+
+it('tries a write again for five seconds before it gives anything up, and then each second', async () => {
+  let tries = 0;
+  let failing = Number.POSITIVE_INFINITY;
+  const fails = (op: string) => (op === 'write' && tries < failing && ++tries > 0 ? 'ENOSPC' : undefined);
+  const disk = new SimDisk({ clock: systemClock, timers: new ManualTimers(), fails });
+  await disk.mkdir('/log', { recursive: true });
+  const bench = new Bench({}, '/log', disk);
+  bench.hurries = true;
+  const log = await bench.open();
+  await bench.put(100);
+  expect([bench.nowMs, tries]).toEqual([5000, 21]);
+  expect(bench.hole).toEqual({ from: 0, to: 100, reason: 'disk-full' });
+  await bench.put(100);
+  expect([bench.nowMs, tries], 'what comes right after it').toEqual([5000, 21]);
+  failing = 0;
+  bench.nowMs += 1000;
+  await bench.put(100);
+  failing = tries + 20;
+  await bench.put(100);
+  expect(bench.nowMs, 'five seconds less one try').toBe(6000 + 20 * 250);
+  expect(await readAll(log)).toEqual({ gaps: [{ from: 0, to: 200, reason: 'disk-full' }], bytes: 200, end: 400 });
+});
+
+it('at its end leaves what can not be written to come again, and waits for nothing', async () => {
+  let isBroken = true;
+  const fails = (op: string) => (op === 'write' && isBroken ? 'EIO' : undefined);
+  const disk = new SimDisk({ clock: systemClock, timers: new ManualTimers(), fails });
+  await disk.mkdir('/log', { recursive: true });
+  const bench = new Bench({}, '/log', disk);
+  const log = await bench.open();
+  const put = expect(bench.put(100)).rejects.toThrow('EIO');
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  await log.close();
+  await put;
+  expect([log.end, bench.hole, bench.stored]).toEqual([0, undefined, []]);
+  isBroken = false;
+  await bench.open();
+  await bench.put(100);
+  expect(await readAll(bench.stream)).toEqual({ gaps: [], bytes: 100, end: 100 });
 });
 
 function failure(path: string): Error {
@@ -313,6 +373,7 @@ it('gives output up when the disk is full, keeps the gap where no space is neede
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'cw-test', mount]);
   try {
     const bench = new Bench({ spoolBytes: 1024 * 1024 * 8 }, mount);
+    bench.hurries = true;
     let log = await bench.open();
     for (let count = 0; count < 40; count++) await bench.put(16 * 1024);
     expect(log.end).toBe(40 * 16 * 1024);
