@@ -104,7 +104,7 @@ export class KernelSpawner {
     const { spec, record } = await (isRunnerKernel(kernel)
       ? this.#owner.spawnOf(processId, kernelArgv(kernel.language, Buffer.byteLength(kernel.frame.text), kernelId))
       : this.#ofSpec(processId, found ?? (await this.#findSoon(kernel.spec ?? ''))));
-    await this.supervisor().spawn(spec, record);
+    await this.supervisor().spawnOnce(spec, record);
   }
 
   #findSoon(name: string): Promise<FoundSpec> {

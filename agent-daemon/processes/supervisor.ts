@@ -130,6 +130,27 @@ export class Supervisor {
   }
 
   /**
+   * As {@link spawn}, of a process that its id names whole: one that was started under it is found in whatever words. What a
+   * kernelspec says, or an agent of another release, may differ from what an agent that died just then had asked for.
+   */
+  async spawnOnce(spec: SpawnSpec, record: ProcessRecord): Promise<ProcessSpool> {
+    try {
+      return await this.spawn(spec, record);
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.code !== 'process_conflict') throw error;
+    }
+    const { processId } = spec;
+    const ref = this.#ref(processId);
+    await this.link.ready().catch(async (error: unknown) => Promise.reject(await this.#notSpawned(ref, error)));
+    await this.#loading.get(processId);
+    const known = this.#live.get(processId)?.spool ?? (await this.#ports.spools.openLive(ref));
+    if (known !== undefined && (this.#live.has(processId) || known.record.exit !== undefined)) return known;
+    // The init has never heard of it.
+    await this.#ports.spools.forget(ref);
+    return this.spawn(spec, record);
+  }
+
+  /**
    * Resolves when it is known how this process stands: the init is there and was heard, or will never be ({@link givenUp}).
    * @throws Refusal `session_not_running` after 5 s, or when `signal` aborts
    */

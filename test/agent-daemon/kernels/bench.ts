@@ -8,6 +8,8 @@ import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from '../../.
 import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
 import { decodeRecords } from '../../../agent-daemon/tunnel/record-file.ts';
+import type { SpawnSpec } from '../../../agent-daemon/init/messages.ts';
+import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
 import type { Supervisor } from '../../../agent-daemon/processes/supervisor.ts';
 import { systemTimers } from '../../../agent-daemon/platform.ts';
@@ -95,20 +97,20 @@ export class KernelBench extends InitBench {
 
   #losing(): Supervisor {
     const { supervisor } = this;
-    const spawn: Supervisor['spawn'] = async (spec, record) => {
+    const spawn = (how: 'spawn' | 'spawnOnce') => async (spec: SpawnSpec, record: ProcessRecord) => {
       if (this.spawnRefusal !== undefined) {
         this.refusedSpawns++;
         throw this.spawnRefusal;
       }
-      if (spec.processId !== this.losesSpawnOf) return supervisor.spawn(spec, record);
+      if (spec.processId !== this.losesSpawnOf) return supervisor[how](spec, record);
       await this.spools.create({ sessionId, generation: 1, processId: spec.processId }, record);
       this.lostSpawns++;
-      return new Promise(() => undefined);
+      return new Promise<never>(() => undefined);
     };
     return new Proxy(supervisor, {
       get: (target, name) => {
         const value: unknown = Reflect.get(target, name, target);
-        if (name === 'spawn') return spawn;
+        if (name === 'spawn' || name === 'spawnOnce') return spawn(name);
         return typeof value === 'function' ? (value.bind(target) as unknown) : value;
       },
     });

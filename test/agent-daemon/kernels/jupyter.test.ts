@@ -1,6 +1,6 @@
 /** Kernels of Jupyter as clients see them, over a real init and bridge and a kernel that does what it is told. */
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { processIdOf } from '../../../agent-daemon/kernels/spawner.ts';
 import { notes, printed, request, toJupyterRecord } from '../../support/jupyter-messages.ts';
@@ -314,16 +314,40 @@ describe('a kernel of Jupyter', () => {
     await bench.act(id, { kind: 'shutdown' });
   });
 
-  it('is started all the same where the agent died just before its init was asked to', async () => {
+  it.each([
+    ['', {}],
+    [', and its kernelspec says another thing since', { MARK: 'new' }],
+  ])('is started all the same where the agent died just before its init was asked to%s', async (_, env) => {
     const id = freshKernelId();
+    const changing = { argv: fakeArgv, display_name: 'Changing', language: 'fake' };
+    bench.putSpecs({ changing });
     bench.losesSpawnOf = processIdOf(id, 1);
-    bench.act(id, { kind: 'startSpec', spec: 'fake' }).catch(() => undefined);
-    await until(() => bench.lostSpawns === 1, { what: 'the process to be noted' });
+    const lost = bench.lostSpawns;
+    bench.act(id, { kind: 'startSpec', spec: 'changing' }).catch(() => undefined);
+    await until(() => bench.lostSpawns === lost + 1, { what: 'the process to be noted' });
     bench.losesSpawnOf = undefined;
+    bench.putSpecs({ changing: { ...changing, env } });
     await bench.restart();
     const reader = await bench.channels({ kernelId: id, writer: 'w' }).whenOpen();
     await reader.whenDone(reader.ask(cell(print('here'))));
     expect(printed(reader.messages)).toBe('here');
+    expect(await bench.act(id, { kind: 'shutdown' })).toMatchObject({ starts: 1 });
+  });
+
+  it('is found where it was started and had said nothing yet, whatever its kernelspec says since', async () => {
+    const wait = 'echo begun >> slow-began; until [ -e slow-may-go ]; do sleep 0.02; done; exec "$@"';
+    const slow = { argv: ['sh', '-c', wait, 'sh', ...fakeArgv], display_name: 'Slow', language: 'fake' };
+    bench.putSpecs({ slow });
+    const id = freshKernelId();
+    bench.act(id, { kind: 'startSpec', spec: 'slow' }).catch(() => undefined);
+    await until(() => existsSync(`${bench.dir.path}/home/slow-began`), { what: 'its process' });
+    bench.putSpecs({ slow: { ...slow, env: { MARK: 'new' } } });
+    await bench.restart();
+    writeFileSync(`${bench.dir.path}/home/slow-may-go`, '');
+    const reader = await bench.channels({ kernelId: id, writer: 'w' }).whenOpen();
+    await reader.whenDone(reader.ask(cell(print('here'))));
+    expect(printed(reader.messages)).toBe('here');
+    expect(readFileSync(`${bench.dir.path}/home/slow-began`, 'utf8')).toBe('begun\n');
     expect(await bench.act(id, { kind: 'shutdown' })).toMatchObject({ starts: 1 });
   });
 
