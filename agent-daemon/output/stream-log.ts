@@ -5,12 +5,13 @@
  * It never loses a byte that it reported as stored while the host stays up, and never waits for a reader without bound.
  */
 import type { OutputPolicy } from '../../schema/api/session-parts.ts';
-import { type Batch, type Piece, toBatch, withBytes } from './batch.ts';
-import { type DiskFile, isDiskFull, orClose, writeFully } from '../disk.ts';
+import { type Batch, type Piece, toBatch } from './batch.ts';
+import { type DiskFile, isDiskFull } from '../disk.ts';
 import { type Changing, whenDue } from '../wake.ts';
 import type { Follower, StreamLogContext } from './log-context.ts';
-import { type Gap, type GapReason, encodeGap } from './record.ts';
-import { type Segment, type StreamName, recoverSegments, segmentBytesFor, segmentPath } from './segment.ts';
+import type { Gap, GapReason } from './record.ts';
+import { type Segment, type StreamName, recoverSegments, segmentBytesFor } from './segment.ts';
+import { SegmentFiles } from './segment-files.ts';
 
 const maxBatchBytes = 1024 * 1024;
 /** How long a write that fails is tried again before anything is given up: meanwhile the init holds what comes, and writers wait. */
@@ -20,18 +21,13 @@ const tryAgainMs = 250;
 const diskRetryMs = 1_000;
 
 export class StreamLog implements Changing {
-  readonly dir: string;
   readonly stream: StreamName;
   readonly #policy: OutputPolicy;
   readonly #context: StreamLogContext;
-  readonly #segments: Segment[];
+  readonly #files: SegmentFiles;
   readonly #followers = new Set<Follower>();
   readonly #listeners = new Set<() => void>();
   readonly #writers: { end: number; resolve: () => void; reject: (error: unknown) => void }[] = [];
-  #file: DiskFile | undefined;
-  /** Written and not on the disk yet; those that are not written to any more are closed after that. */
-  #unsynced: DiskFile[] = [];
-  readonly #fileOf = new WeakMap<Segment, DiskFile>();
   #pending: (Piece | Gap)[] = [];
   #accepted: number;
   #stored: number;
@@ -41,7 +37,6 @@ export class StreamLog implements Changing {
   #blockExpired = false;
   #progressAtMs = 0;
   #cancelBlockTimer: () => void = () => undefined;
-  #syncing: Promise<void> = Promise.resolve();
   #writing: Promise<void> | undefined;
   #final = false;
   #isClosing = false;
@@ -55,11 +50,10 @@ export class StreamLog implements Changing {
     segments: Segment[],
     hole: Gap | undefined,
   ) {
-    this.dir = dir;
     this.stream = stream;
     this.#policy = policy;
     this.#context = context;
-    this.#segments = segments;
+    this.#files = new SegmentFiles(dir, stream, context, segments);
     this.#stored = Math.max(segments.at(-1)?.end ?? 0, hole?.to ?? 0);
     this.#accepted = this.#stored;
     this.#hole = hole !== undefined && hole.to >= this.#stored && hole.to > hole.from ? hole : undefined;
@@ -77,9 +71,13 @@ export class StreamLog implements Changing {
     return new StreamLog(dir, stream, policy, context, segments, hole);
   }
 
+  get dir(): string {
+    return this.#files.dir;
+  }
+
   /** First offset from `from` on that is kept (or will be, if nothing is). */
   keptFrom(from = 0): number {
-    const segment = this.#segments.find(({ end }) => end > from);
+    const segment = this.segments.find(({ end }) => end > from);
     return segment === undefined ? Math.max(from, this.#stored) : Math.max(from, segment.start);
   }
 
@@ -100,16 +98,16 @@ export class StreamLog implements Changing {
 
   /** Bytes before `end` that are not kept. */
   get missing(): number {
-    return this.#stored - this.#segments.reduce((sum, segment) => sum + segment.end - segment.start, 0);
+    return this.#stored - this.#files.keptBytes;
   }
 
   get sizeBytes(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
+    return this.#files.sizeBytes;
   }
 
   /** For readers: what is kept, oldest first. */
   get segments(): readonly Segment[] {
-    return this.#segments;
+    return this.#files.all;
   }
 
   /** For readers: what is missing behind the last segment. */
@@ -119,7 +117,7 @@ export class StreamLog implements Changing {
 
   /** For readers: opens the file of a segment. */
   openToRead(segment: Segment): Promise<DiskFile> {
-    return this.#context.disk.open(segment.path, 'r');
+    return this.#files.openToRead(segment);
   }
 
   get policy(): OutputPolicy {
@@ -175,7 +173,7 @@ export class StreamLog implements Changing {
   followerMoved(): void {
     if (!this.#blocked) return;
     this.#progressAtMs = this.#context.clock.bootMs();
-    const oldest = this.#segments[0];
+    const [oldest] = this.segments;
     if (oldest === undefined || this.#mayDrop(oldest)) this.#unblock();
   }
 
@@ -197,8 +195,7 @@ export class StreamLog implements Changing {
 
   /** Brings what was written to the disk itself. */
   sync(): Promise<void> {
-    this.#syncing = this.#syncing.catch(() => undefined).then(() => this.#syncNow());
-    return this.#syncing;
+    return this.#files.sync();
   }
 
   /** Ends all writing, synced; the files stay. What can not be written now comes again. */
@@ -207,13 +204,13 @@ export class StreamLog implements Changing {
     this.#endPause();
     this.#cancelBlockTimer();
     await this.settled();
-    this.#release();
+    this.#files.release();
     await this.sync();
   }
 
   /** Removes the oldest files until at most `keepBytes` of payload are kept (the agent's own limit). */
   async dropTo(keepBytes: number): Promise<void> {
-    while (this.#kept > keepBytes && this.#segments.length > 1) await this.#dropOldest();
+    while (this.#files.keptBytes > keepBytes && this.segments.length > 1) await this.#files.dropOldest();
   }
 
   #storedTo(end: number): Promise<void> {
@@ -223,10 +220,6 @@ export class StreamLog implements Changing {
   #releaseWriters(): void {
     const done = this.#writers.findIndex((writer) => writer.end > this.#stored && !this.#blocked);
     for (const { resolve } of this.#writers.splice(0, done < 0 ? this.#writers.length : done)) resolve();
-  }
-
-  get #kept(): number {
-    return this.#segments.reduce((sum, segment) => sum + segment.end - segment.start, 0);
   }
 
   #kick(): void {
@@ -271,12 +264,13 @@ export class StreamLog implements Changing {
     for (let isStored = false; !isStored;) {
       try {
         await this.#storeHole();
-        if (batch.gap === undefined) await this.#storeRecords(batch);
-        else await this.#rotate(batch.gap, this.#context.clock.nowMs());
+        if (batch.gap === undefined)
+          await this.#files.write(batch, this.#stored, segmentBytesFor(this.#policy.spoolBytes));
+        else await this.#startWith(batch.gap);
         this.#stored = batch.end;
         isStored = true;
       } catch (error) {
-        await this.#cutTornTail();
+        await this.#files.cutTornTail();
         if (this.#context.clock.bootMs() >= giveUpAtMs) return this.#failed(error, batch.end);
         if (this.#isClosing) throw error;
         await this.#pause();
@@ -294,23 +288,17 @@ export class StreamLog implements Changing {
     });
   }
 
-  async #storeRecords(batch: Batch): Promise<void> {
-    const segment = await this.#current(batch.payloadBytes, batch.timeMs);
-    const file = this.#file as DiskFile;
-    await withBytes(batch, (bytes) => writeFully(file, bytes, segment.sizeBytes));
-    segment.sizeBytes += batch.fileBytes;
-    segment.end = batch.end;
-    this.#context.budget.add(batch.fileBytes);
-    this.#markDirty();
-  }
-
   /** Space is back: what was given up meanwhile becomes a gap of the log itself. */
   async #storeHole(): Promise<void> {
     const hole = this.#hole;
     if (hole === undefined) return;
-    if (hole.to > hole.from) await this.#rotate(hole, this.#context.clock.nowMs());
+    if (hole.to > hole.from) await this.#startWith(hole);
     this.#hole = undefined;
     await this.#context.keepHole(this.stream, undefined);
+  }
+
+  async #startWith(gap: Gap): Promise<void> {
+    await this.#files.rotate(gap, gap.from, this.#context.clock.nowMs());
   }
 
   /** Writes fail, mostly for lack of space: what can not be kept is given up, exactly, and the container goes on. */
@@ -324,14 +312,6 @@ export class StreamLog implements Changing {
     await this.#giveUp(to);
   }
 
-  async #cutTornTail(): Promise<void> {
-    try {
-      await this.#file?.truncate(this.#segments.at(-1)?.sizeBytes ?? 0);
-    } catch {
-      // It is cut at the next opening; records behind the valid size are never read.
-    }
-  }
-
   async #giveUp(to: number): Promise<void> {
     if (this.#hole === undefined) return;
     const hole = { ...this.#hole, to };
@@ -341,75 +321,19 @@ export class StreamLog implements Changing {
     this.#stored = to;
   }
 
-  /** The segment to write to, with its file open. */
-  async #current(bytes: number, timeMs: number): Promise<Segment> {
-    const last = this.#segments.at(-1);
-    const held = last === undefined ? 0 : last.end - last.start;
-    const fits = held === 0 || held + bytes <= segmentBytesFor(this.#policy.spoolBytes);
-    if (last === undefined || !fits || last.end !== this.#stored) return this.#rotate(undefined, timeMs);
-    this.#file ??= await this.#context.disk.open(last.path, 'r+');
-    this.#fileOf.set(last, this.#file);
-    return last;
-  }
-
-  /** Starts the next file, with `gap` as its first record. */
-  async #rotate(gap: Gap | undefined, timeMs: number): Promise<Segment> {
-    const logEnd = gap?.from ?? this.#stored;
-    const start = gap?.to ?? logEnd;
-    const path = segmentPath(this.dir, this.stream, logEnd);
-    this.#release();
-    // A file that never got its first record has this very name: it is written anew.
-    if (this.#segments.at(-1)?.path === path) this.#segments.pop();
-    const file = await this.#context.disk.open(path, 'w+');
-    const record = gap === undefined ? Buffer.alloc(0) : encodeGap(gap, timeMs);
-    await orClose(file, () => writeFully(file, record, 0));
-    this.#file = file;
-    const sizeBytes = record.byteLength;
-    const segment = { path, gap, start, end: start, sizeBytes, firstTimeMs: timeMs };
-    this.#segments.push(segment);
-    this.#fileOf.set(segment, this.#file);
-    this.#context.budget.add(sizeBytes);
-    this.#markDirty();
-    return segment;
-  }
-
-  /** Lets go of the current file: the next sync closes it. */
-  #release(): void {
-    if (this.#file === undefined) return;
-    this.#markDirty();
-    this.#file = undefined;
-  }
-
-  #markDirty(): void {
-    if (this.#file !== undefined && !this.#unsynced.includes(this.#file)) this.#unsynced.push(this.#file);
-    this.#context.dirty(this);
-  }
-
-  async #syncNow(): Promise<void> {
-    const files = this.#unsynced;
-    this.#unsynced = [];
-    const failures: unknown[] = [];
-    for (const file of files) {
-      // One that can not be synced keeps no other from it.
-      await file.datasync().catch((error: unknown) => failures.push(error));
-      if (file !== this.#file && !this.#unsynced.includes(file)) await file.close();
-    }
-    if (failures.length > 0) throw failures[0];
-  }
-
   /** Frees what the policy lets go until `bytes` more fit. False when it must not. */
   async #makeRoom(bytes: number): Promise<boolean> {
-    while (this.#kept > 0 && this.#kept + bytes > this.#policy.spoolBytes) {
+    while (this.#files.keptBytes > 0 && this.#files.keptBytes + bytes > this.#policy.spoolBytes) {
       if (!(await this.#dropIfAllowed())) return false;
     }
     // The agent's own limit takes one file for each that is written: no log pays for the others.
-    return this.#kept === 0 || !this.#context.budget.over || this.#dropIfAllowed();
+    return this.#files.keptBytes === 0 || !this.#context.budget.over || this.#dropIfAllowed();
   }
 
   async #dropIfAllowed(): Promise<boolean> {
-    const oldest = this.#segments[0];
+    const [oldest] = this.segments;
     if (oldest === undefined || !this.#mayDrop(oldest)) return false;
-    await this.#dropOldest();
+    await this.#files.dropOldest();
     return true;
   }
 
@@ -420,20 +344,6 @@ export class StreamLog implements Changing {
     if (this.#policy.onFull === 'drop') return true;
     const readers = followers.filter(({ holds }) => holds !== true);
     return readers.length > 0 && readers.every(({ position }) => position >= oldest.end);
-  }
-
-  async #dropOldest(): Promise<void> {
-    const oldest = this.#segments.shift();
-    if (oldest === undefined) return;
-    if (this.#segments.length === 0) this.#release();
-    this.#context.budget.add(-oldest.sizeBytes);
-    await this.#context.disk.rm(oldest.path, { force: true });
-    const file = this.#fileOf.get(oldest);
-    if (file === undefined || !this.#unsynced.includes(file)) return;
-    this.#unsynced.splice(this.#unsynced.indexOf(file), 1);
-    // A sync that is under way may have it before it still.
-    this.#syncing = this.#syncing.catch(() => undefined).then(() => file.close());
-    await this.#syncing;
   }
 
   /** Refuses what waits: the init keeps it, and so the container's writes wait. */
