@@ -14,7 +14,8 @@ import { timeLimit } from '../deadline.ts';
 import { Calls } from './calls.ts';
 import { type DataPorts, DataSockets } from './data.ts';
 import { ControlConnection, type ControlDeps, type ControlEnd } from './control.ts';
-import { badgeShown, challenge, EdgeRefusal, type Post } from './edge-api.ts';
+import { badgeShown, EdgeRefusal, type Post } from './edge-api.ts';
+import { authorization } from './signed.ts';
 import { buildHello, fitImages } from './hello.ts';
 import type { Identity, Membership } from './identity.ts';
 import { IntentQueue } from './intents.ts';
@@ -137,7 +138,7 @@ export class Tunnel {
       () => ports.hung(),
     );
     intents.resume();
-    this.#loop = this.#run(membership, this.#started);
+    this.#loop = this.#run(this.#started);
   }
 
   /** Closes the sockets and ends the loop. Containers are not touched. */
@@ -151,7 +152,7 @@ export class Tunnel {
     this.#status = { state: 'stopped' };
   }
 
-  async #run(membership: Membership, started: Started): Promise<void> {
+  async #run(started: Started): Promise<void> {
     const { signal } = this.#stopping;
     const { clock, random } = this.#ports;
     const redial = new Redial();
@@ -163,7 +164,7 @@ export class Tunnel {
       let isNobodyThere = false;
       let isSentAway = false;
       try {
-        const end = await this.#connectOnce(membership, started, redial, AbortSignal.any([signal, this.#cut.signal]));
+        const end = await this.#connectOnce(started, redial, AbortSignal.any([signal, this.#cut.signal]));
         if (end.acceptedMs > 0) redial.lost(end.acceptedMs, clock.bootMs(), end.wasReset && !this.#cut.signal.aborted);
         goAwayMs = end.goAwayMs;
         leastMs = this.#describeEnd(end);
@@ -181,9 +182,9 @@ export class Tunnel {
   }
 
   /** One dial and all that follows, to the end of the socket. */
-  async #connectOnce(membership: Membership, started: Started, redial: Redial, cut: AbortSignal): Promise<ControlEnd> {
+  async #connectOnce(started: Started, redial: Redial, cut: AbortSignal): Promise<ControlEnd> {
     const limit = timeLimit(this.#ports.timers, dialMs, cut);
-    const { socket, connection } = await this.#dial(membership, started, limit.signal).finally(limit.cancel);
+    const { socket, connection } = await this.#dial(started, limit.signal).finally(limit.cancel);
     this.#connection = connection;
     if (socket.spreadMs !== undefined) redial.spread(socket.spreadMs);
     this.#identity.badge = socket.badge;
@@ -195,12 +196,10 @@ export class Tunnel {
     return connection.ended.finally(() => cut.removeEventListener('abort', abort));
   }
 
-  async #dial(membership: Membership, { workload, intents, calls, data }: Started, signal: AbortSignal) {
+  async #dial({ workload, intents, calls, data }: Started, signal: AbortSignal) {
     const ports = this.#ports;
     const url = ports.url();
-    const { agentId } = membership;
-    const { badge } = this.#identity;
-    const { nonce } = await challenge(ports.post, url, { agentId, badge }, signal);
+    const signed = await authorization(ports, this.#identity, signal);
     const attempt = await this.#identity.nextAttempt();
     const deps: ControlDeps = {
       ...ports,
@@ -223,10 +222,8 @@ export class Tunnel {
       beat: () => this.#watchdog?.beat(),
       pinged: (tookMs) => (this.#pingMs = tookMs),
     };
-    const signature = this.#identity.signTunnel(membership, nonce, new URL(url).host);
-    const authorization = `Causeway-Agent id=${agentId},nonce=${nonce},signature=${signature}`;
     let connection!: ControlConnection;
-    const headers = { authorization, ...badgeShown(badge) };
+    const headers = { authorization: signed, ...badgeShown(this.#identity.badge) };
     const request = { url: `${url}/agent/v1/tunnel?purpose=control`, headers, signal };
     const socket = await ports.dial(request, (opened) => (connection = new ControlConnection(opened, deps)));
     return { socket, connection };
