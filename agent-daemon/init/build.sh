@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")"
 pure='jupyter.c ring.c sftp-wire.c sha256-hardware.c sha256.c wire.c zmtp.c'
-tools='backlog.c connect.c descriptor.c kernel-process.c kernel.c kernelspecs.c listen.c log.c parked.c relay.c sftp-files.c sftp.c sockets.c tools.c'
+tools='backlog.c connect.c descriptor.c folder.c kernel-process.c kernel.c kernelspecs.c listen.c log.c parked.c relay.c sftp-files.c sftp.c sockets.c tools.c'
 sources="causeway-init.c handshake.c kill.c link.c loop.c process.c $pure send.c spawn.c stream.c $tools transport.c"
 standard='-std=gnu17 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion -Werror'
 # Nothing of the machine gets into the file: no build id, no path, no time, and one order of the sources.

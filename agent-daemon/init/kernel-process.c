@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "kernel-process.h"
 
+#include "folder.h"
 #include "parked.h"
 
 #include <errno.h>
@@ -15,7 +16,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -80,14 +80,8 @@ static bool find_ports(uint16_t *out, size_t count)
 
 static bool write_file(const struct bridge_identity *identity)
 {
-    const char *folders[] = {getenv("TMPDIR"), "/tmp", getenv("HOME"), "/var/tmp"};
     const uint16_t *ports = identity->ports;
-    bool made = false;
-    for (size_t i = 0; !made && i < sizeof folders / sizeof folders[0]; i++)
-        if (folders[i] && *folders[i])
-            made = snprintf(folder, sizeof folder, "%s/causeway-kernel-XXXXXX", folders[i]) < (int)sizeof folder &&
-                   mkdtemp(folder) != NULL;
-    if (!made)
+    if (!folder_make(folder, sizeof folder, "causeway-kernel-"))
         return false;
     snprintf(file, sizeof file, "%s/kernel.json", folder);
     int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -172,11 +166,15 @@ bool kernel_process_start(char **argv)
     return child > 0;
 }
 
-bool kernel_process_take(const char *name, struct bridge_identity *out)
+pid_t kernel_process_take(const char *name, struct bridge_identity *out)
 {
+    struct ucred holder = {0};
+    socklen_t size = sizeof holder;
     parked = parked_take(name, STDERR_FILENO, out);
     /* A name of its own: the kernel takes nobody for whoever started it. */
-    return parked >= 0 && random_name(out->name);
+    if (parked < 0 || !random_name(out->name) || getsockopt(parked, SOL_SOCKET, SO_PEERCRED, &holder, &size) < 0)
+        return -1;
+    return holder.pid;
 }
 
 int kernel_process_watched(void) { return parked; }

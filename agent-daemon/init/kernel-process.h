@@ -14,8 +14,11 @@
 bool kernel_process_identify(struct bridge_identity *out);
 /* Starts it, `{connection_file}` in its arguments replaced, in a group of its own. False with errno. */
 bool kernel_process_start(char **argv);
-/* Takes the one that was started in advance under this name, and what it goes by; its errors come here from now on. */
-bool kernel_process_take(const char *name, struct bridge_identity *out);
+/*
+ * Takes the one that was started in advance under this name, and what it goes by; its errors come here from now on. Returns
+ * the process that started it; -1 where there is none.
+ */
+pid_t kernel_process_take(const char *name, struct bridge_identity *out);
 /* Of one that was taken: where its end is heard of. -1 for a child, of which SIGCHLD tells. */
 int kernel_process_watched(void);
 /* To its group. */

@@ -2,7 +2,8 @@
  * `init kernel [--interrupt message] [--take NAME] -- ARGV...`: starts a kernel of Jupyter and is its client. What the kernel
  * says on any channel comes as records on standard output, what comes as records on standard input is said to it. It takes
  * what the kernel publishes whether anybody reads or not. SIGINT interrupts the kernel, SIGTERM shuts it down; it ends as the
- * kernel did. `--take`: it takes the kernel that `init kernel --park NAME -- ARGV...` has started in advance, if there is one.
+ * kernel did. `--take`: it takes the kernel that `init kernel --park NAME -- ARGV...` has started in advance, if there is one;
+ * `--language`: of that one.
  */
 #define _GNU_SOURCE
 #include "backlog.h"
@@ -377,36 +378,68 @@ static int start(char **argv, int signals)
 }
 
 /*
- * Gives the kernel this process's environment, but where the kernel has changed its own: it was started with another. In the
- * language of the kernel, which is Python. Nothing is left of it in the kernel but this text.
+ * What a kernel that is started in advance is told, in its own language and as JSON has text: nothing (that it is done shows
+ * that it is there); and to have the environment of process %d where that differs from the one of process %d, with which it
+ * was started, but where it has changed its own since. Nothing is left of that in the kernel.
  */
-static const char *environment_request(void)
+static const struct language {
+    const char *name, *nothing, *environment;
+} languages[] = {
+    {"python", "pass",
+     "exec('''import os, time\\n"
+     "def read(pid):\\n"
+     "    with open(f'/proc/{pid}/environ', 'rb') as file:\\n"
+     "        return dict(pair.split(b'=', 1) for pair in file.read().split(bytes(1)) if b'=' in pair)\\n"
+     "new, old = read(%d), read(%d)\\n"
+     "for name in {*old, *new}:\\n"
+     "    if new.get(name) != old.get(name) == os.environb.get(name):\\n"
+     "        if name in new:\\n"
+     "            os.environb[name] = new[name]\\n"
+     "        else:\\n"
+     "            os.environb.pop(name)\\n"
+     "time.tzset()\\n''', {})"},
+    {"r", "invisible(NULL)",
+     "local({\\n"
+     "  read <- function(pid) {\\n"
+     "    bytes <- readBin(paste0('/proc/', pid, '/environ'), 'raw', 4194304)\\n"
+     "    found <- list()\\n"
+     "    for (pair in split(bytes, cumsum(c(FALSE, bytes == 0))[seq_along(bytes)])) {\\n"
+     "      pair <- pair[pair != 0]\\n"
+     "      at <- match(TRUE, pair == 61, 0)\\n"
+     "      if (at > 1) found[[rawToChar(pair[seq_len(at - 1)])]] <- rawToChar(pair[-seq_len(at)])\\n"
+     "    }\\n"
+     "    found\\n"
+     "  }\\n"
+     "  new <- read(%d)\\n"
+     "  old <- read(%d)\\n"
+     "  for (name in union(names(old), names(new))) {\\n"
+     "    now <- Sys.getenv(name, NA)\\n"
+     "    if (is.na(now)) now <- NULL\\n"
+     "    if (identical(new[[name]], old[[name]]) || !identical(now, old[[name]])) next\\n"
+     "    if (is.null(new[[name]])) Sys.unsetenv(name) else do.call(Sys.setenv, new[name])\\n"
+     "  }\\n"
+     "})"},
+};
+
+/* The request that has a kernel do that, without a trace in its history. */
+static const char *silent_request(const char *format, pid_t to, pid_t from)
 {
-    static char content[1024];
+    static char content[2048], code[1536];
+    snprintf(code, sizeof code, format, (int)to, (int)from);
     snprintf(content, sizeof content,
-             "{\"code\":\"exec('''import os, time\\n"
-             "def read(path):\\n"
-             "    with open(path, 'rb') as file:\\n"
-             "        return dict(pair.split(b'=', 1) for pair in file.read().split(bytes(1)) if b'=' in pair)\\n"
-             "old, new = read('/proc/self/environ'), read('/proc/%d/environ')\\n"
-             "for name in {*old, *new}:\\n"
-             "    if os.environb.get(name) == old.get(name):\\n"
-             "        if name in new:\\n"
-             "            os.environb[name] = new[name]\\n"
-             "        else:\\n"
-             "            os.environb.pop(name, None)\\n"
-             "time.tzset()\\n''', {})\",\"silent\":true,\"store_history\":false,\"user_expressions\":{},"
-             "\"allow_stdin\":false,\"stop_on_error\":false}",
-             (int)getpid());
+             "{\"code\":\"%s\",\"silent\":true,\"store_history\":false,\"user_expressions\":{},\"allow_stdin\":false,"
+             "\"stop_on_error\":false}",
+             code);
     return content;
 }
 
 /* As any kernel. Where there is none to be taken, or it does not do as it is told, `again` starts one. */
-static int take(const char *name, char **again, int signals)
+static int take(const char *name, const struct language *language, char **again, int signals)
 {
+    pid_t holder = kernel_process_take(name, &identity);
     is_taking = true;
-    first_request = environment_request();
-    if (kernel_process_take(name, &identity)) {
+    if (holder > 0) {
+        first_request = silent_request(language->environment, getpid(), holder);
         sockets_start(&identity);
         if (boot(signals, TAKE_MS) || is_stopping)
             return serve(signals);
@@ -417,14 +450,13 @@ static int take(const char *name, char **again, int signals)
 }
 
 /* Starts one in advance, for whoever comes for it by this name, and is done. */
-static int park(const char *name, char **argv)
+static int park(const char *name, const struct language *language, char **argv)
 {
     int status = parked_begin();
     if (status >= 0)
         return status;
     int signals = make_signals();
-    first_request = "{\"code\":\"pass\",\"silent\":true,\"store_history\":false,\"user_expressions\":{},\"allow_stdin\":false,"
-                    "\"stop_on_error\":false}";
+    first_request = silent_request(language->nothing, 0, 0);
     bool is_there = signals >= 0 && kernel_process_identify(&identity) && kernel_process_start(argv);
     if (is_there) {
         sockets_start(&identity);
@@ -447,8 +479,17 @@ static void widen(int fd)
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
+static const struct language *find_language(const char *name)
+{
+    for (size_t i = 0; i < sizeof languages / sizeof languages[0]; i++)
+        if (strcmp(languages[i].name, name) == 0)
+            return &languages[i];
+    return NULL;
+}
+
 int kernel_main(int argc, char **argv)
 {
+    const struct language *language = &languages[0];
     const char *to_take = NULL, *to_park = NULL;
     int at = 1, taken_at = 0;
     for (; at + 1 < argc && strcmp(argv[at], "--") != 0; at += 2) {
@@ -458,15 +499,19 @@ int kernel_main(int argc, char **argv)
             to_park = argv[at + 1];
         else if (strcmp(argv[at], "--take") == 0)
             to_take = argv[(taken_at = at) + 1];
+        else if (strcmp(argv[at], "--language") == 0)
+            language = find_language(argv[at + 1]);
         else
             break;
     }
-    if (at + 1 >= argc || strcmp(argv[at], "--") != 0) {
-        fputs("usage: causeway-init kernel [--interrupt message|signal] [--take NAME | --park NAME] -- ARGV...\n", stderr);
+    if (!language || at + 1 >= argc || strcmp(argv[at], "--") != 0) {
+        fputs("usage: causeway-init kernel [--interrupt message|signal] [--take NAME | --park NAME] [--language python|r] "
+              "-- ARGV...\n",
+              stderr);
         return 2;
     }
     if (to_park)
-        return park(to_park, argv + at + 1);
+        return park(to_park, language, argv + at + 1);
     widen(STDIN_FILENO);
     widen(STDOUT_FILENO);
     int signals = make_signals();
@@ -477,5 +522,5 @@ int kernel_main(int argc, char **argv)
     /* The same without the option: it can be said twice how a kernel is interrupted. */
     argv[taken_at] = "--interrupt";
     argv[taken_at + 1] = interrupts_by_message ? "message" : "signal";
-    return take(to_take, argv - 1, signals);
+    return take(to_take, language, argv - 1, signals);
 }

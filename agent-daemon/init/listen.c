@@ -1,20 +1,23 @@
 /*
- * `causeway-init listen PORT NAME` and `listen-unix PATH NAME`: listens in the container, TCP on loopback alone. Each
- * connection is told in a line on stdout and kept until a process of the agent, `accepted NAME ID`, comes to the abstract
- * socket NAME and carries it (relay.h), so that each has a process, and an end, of its own. Lines:
+ * `causeway-init listen PORT NAME`, `listen-unix PATH NAME` and `listen-fresh NAME` (at a path of its own, where none but
+ * the user comes): listens in the container, TCP on loopback alone. Each connection is told in a line on stdout and kept
+ * until a process of the agent, `accepted NAME ID`, comes to the abstract socket NAME and carries it (relay.h), so that each
+ * has a process, and an end, of its own. Lines:
  *
- *   listening PORT         from now on (0 for a path)
+ *   listening PORT [PATH]  from now on (0 for a path; PATH: the fresh one)
  *   from ID ADDRESS PORT   a connection; of a path: `from ID - 0`
  *
  * On stdin: an id a line is let go of; the end of stdin, or SIGHUP, ends it.
  */
 #define _GNU_SOURCE
 #include "descriptor.h"
+#include "folder.h"
 #include "relay.h"
 #include "tools.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -120,7 +123,8 @@ static bool read_input(void)
     return filled < sizeof line - 1;
 }
 
-static int serve(int listener, const char *name, int port)
+/* `where`: as it is told. */
+static int serve(int listener, const char *name, const char *where)
 {
     struct sockaddr_un address;
     socklen_t size;
@@ -131,7 +135,7 @@ static int serve(int listener, const char *name, int port)
     if (counter < 0 || !relay_unix_address(name, 1, &address, &size) ||
         bind(counter, (struct sockaddr *)&address, size) < 0 || listen(counter, BACKLOG) < 0)
         return relay_failed("listen");
-    dprintf(STDOUT_FILENO, "listening %d\n", port);
+    dprintf(STDOUT_FILENO, "listening %s\n", where);
     while (!hung_up) {
         struct pollfd ready[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                  {.fd = counter, .events = POLLIN},
@@ -165,21 +169,36 @@ int listen_main(int argc, char **argv)
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0 ||
         getsockname(fd, (struct sockaddr *)&address, &size) < 0)
         return relay_failed(argv[1]);
-    return serve(fd, argv[2], ntohs(address.sin_port));
+    char port[8];
+    snprintf(port, sizeof port, "%d", ntohs(address.sin_port));
+    return serve(fd, argv[2], port);
 }
 
-int listen_unix_main(int argc, char **argv)
+static int serve_path(const char *path, const char *name, const char *where)
 {
     struct sockaddr_un address;
     socklen_t size;
-    if (argc != 3)
-        return RELAY_FAILED;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || !relay_unix_address(argv[1], 0, &address, &size) ||
-        bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, BACKLOG) < 0)
-        return relay_failed(argv[1]);
-    int status = serve(fd, argv[2], 0);
-    unlink(argv[1]);
+    if (fd < 0 || !relay_unix_address(path, 0, &address, &size) || bind(fd, (struct sockaddr *)&address, size) < 0 ||
+        listen(fd, BACKLOG) < 0)
+        return relay_failed(path);
+    int status = serve(fd, name, where);
+    unlink(path);
+    return status;
+}
+
+int listen_unix_main(int argc, char **argv) { return argc == 3 ? serve_path(argv[1], argv[2], "0") : RELAY_FAILED; }
+
+int listen_fresh_main(int argc, char **argv)
+{
+    char folder[PATH_MAX], where[PATH_MAX + 16];
+    if (argc != 2)
+        return RELAY_FAILED;
+    if (!folder_make(folder, sizeof folder, "causeway-"))
+        return relay_failed("there is no place for a socket");
+    snprintf(where, sizeof where, "0 %s/socket", folder);
+    int status = serve_path(where + 2, argv[1], where);
+    rmdir(folder);
     return status;
 }
 

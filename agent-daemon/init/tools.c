@@ -12,6 +12,7 @@ static const struct {
     {"kernel", kernel_main},
     {"kernelspecs", kernelspecs_main},
     {"listen", listen_main},
+    {"listen-fresh", listen_fresh_main},
     {"listen-unix", listen_unix_main},
     {"sftp", sftp_main},
 };

@@ -15,6 +15,7 @@ int connect_main(int argc, char **argv);
 int connect_unix_main(int argc, char **argv);
 int kernel_main(int argc, char **argv);
 int kernelspecs_main(int argc, char **argv);
+int listen_fresh_main(int argc, char **argv);
 int listen_main(int argc, char **argv);
 int listen_unix_main(int argc, char **argv);
 int sftp_main(int argc, char **argv);
