@@ -26,6 +26,7 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
     '/usr/bin/rsync': 'rsync',
     '/usr/bin/jupyter-server': 'jupyter-server',
     '/usr/share/jupyter/kernels/python3/kernel.json': 'python3-ipykernel',
+    '/usr/bin/xeus-gp': 'xeus-gp',
     '/usr/lib/python3/dist-packages/nbclient/client.py': 'python3-nbclient',
     '/usr/lib/python3/dist-packages/jupyter_kernel_test/__init__.py': 'python3-jupyter-kernel-test',
     '/etc/ssl/certs/ca-certificates.crt': 'ca-certificates',
@@ -33,6 +34,7 @@ const PACKAGES: Record<Tier, Record<string, string>> = {
   full: {
     '/usr/bin/ruby': 'ruby',
     '/usr/bin/Rscript': 'r-base-core',
+    '/usr/share/jupyter/kernels/ir/kernel.json': 'r-cran-irkernel',
     '/usr/bin/gitleaks': 'gitleaks',
     '/usr/bin/runsc': 'runsc',
     '/usr/bin/radosgw': 'radosgw',

@@ -13,11 +13,13 @@ export interface KernelInAdvance {
 
 /** Variables that a kernel has read by the time it answers: where they differ it has to be started with them. */
 const readAtStart =
-  /^(?:PATH|HOME|TMPDIR|LANG|LANGUAGE|(?:LC|LD|PYTHON|IPYTHON|JUPYTER|MPL|MALLOC|GLIBC|COVERAGE)_?[A-Z0-9_]*)$/;
+  /^(?:PATH|HOME|TMPDIR|LANG|LANGUAGE|(?:LC|LD|PYTHON|IPYTHON|JUPYTER|MPL|MALLOC|GLIBC|COVERAGE)_?[A-Z0-9_]*|R_[A-Z0-9_]*)$/;
 
-/** Whose environment can be changed while it runs: the bridge knows how to say that in Python. */
+/** In which the bridge can say that the environment is another now, while the kernel runs. */
+const languages = ['python', 'r'];
+
 export function mayBeInAdvance({ spec }: FoundSpec): boolean {
-  return spec.language.toLowerCase() === 'python' && spec.interruptMode === 'signal';
+  return languages.includes(spec.language.toLowerCase()) && spec.interruptMode === 'signal';
 }
 
 /** The name under which a kernel waits: the same for those that can not be told apart once the environment is given. */

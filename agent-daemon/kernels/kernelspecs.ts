@@ -139,6 +139,9 @@ export function kernelArgvOf({ spec, folder }: FoundSpec): string[] {
  */
 export function bridgeArgv(initPath: string, found: FoundSpec, name: { take?: string; park?: string } = {}): string[] {
   const options = Object.entries(name).flatMap(([option, value]) => [`--${option}`, value]);
+  // Python goes without saying: an init of an earlier version does not know that there are others.
+  const language = found.spec.language.toLowerCase();
+  if (options.length > 0 && language !== 'python') options.push('--language', language);
   return [initPath, 'kernel', '--interrupt', found.spec.interruptMode, ...options, '--', ...kernelArgvOf(found)];
 }
 

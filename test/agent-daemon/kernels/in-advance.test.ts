@@ -1,7 +1,7 @@
 /** `init kernel --park` and `--take`: a kernel that is started before anybody asks for it, and is theirs as if it had not been. */
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { mayBeInAdvance, nameInAdvance } from '../../../agent-daemon/kernels/in-advance.ts';
 import { parseKernelspecs } from '../../../agent-daemon/kernels/kernelspecs.ts';
@@ -12,11 +12,15 @@ import { initBinary } from '../init/harness.ts';
 import { BridgeProcess, fakeArgv } from './bridge-process.ts';
 
 const hasIpykernel = spawnSync('/usr/bin/python3', ['-c', 'import ipykernel']).status === 0;
+const hasIrkernel = existsSync('/usr/share/jupyter/kernels/ir/kernel.json');
 
 /** Leaves one waiting under a fresh name. Its connection file lies in `home`. */
-function park(home: string, { argv = fakeArgv, env = {} as Record<string, string>, name = randomUUID() } = {}) {
+function park(
+  home: string,
+  { argv = fakeArgv, options = [] as string[], env = {} as Record<string, string>, name = randomUUID() } = {},
+) {
   const all = { PATH: process.env['PATH'], HOME: home, TMPDIR: home, ...env };
-  const { status, stderr } = spawnSync(initBinary, ['kernel', '--park', name, '--', ...argv], {
+  const { status, stderr } = spawnSync(initBinary, ['kernel', '--park', name, ...options, '--', ...argv], {
     env: { ASAN_OPTIONS: process.env['ASAN_OPTIONS'] ?? '', ...all },
     encoding: 'utf8',
     timeout: 90_000,
@@ -24,8 +28,17 @@ function park(home: string, { argv = fakeArgv, env = {} as Record<string, string
   return { name, status, stderr };
 }
 
-const taker = (name: string, home: string, more: { argv?: string[]; env?: Record<string, string> } = {}) =>
-  new BridgeProcess({ argv: more.argv ?? fakeArgv, options: ['--take', name], env: { TMPDIR: home, ...more.env } });
+type Taking = { argv?: string[]; options?: string[]; env?: Record<string, string> };
+const taker = (name: string, home: string, { argv = fakeArgv, options = [], env }: Taking = {}) =>
+  new BridgeProcess({ argv, options: ['--take', name, ...options], env: { TMPDIR: home, ...env } });
+
+/** Runs code, and answers what it printed. */
+const sayingTo = (bridge: BridgeProcess) => async (code: string) => {
+  const { id, record } = executeRequest(code);
+  bridge.say(record);
+  await bridge.whenDone(id);
+  return printed(bridge.messages, id);
+};
 
 const isAlive = (pid: number) => {
   try {
@@ -175,12 +188,7 @@ describe('[J18] a kernel that was started in advance', () => {
     const env = { HOME: home.path, OTHER: 'after', NEW: 'ä=\n"quoted" \'too\'', TZ: 'Asia/Tokyo', CLICOLOR: '0' };
     await using bridge = await taker(name, home.path, { argv, env }).whenReady();
     expect(bridge.notes).toEqual([{ kind: 'ready', inAdvance: true }]);
-    const say = async (code: string) => {
-      const { id, record } = executeRequest(code);
-      bridge.say(record);
-      await bridge.whenDone(id);
-      return printed(bridge.messages, id);
-    };
+    const say = sayingTo(bridge);
     const names = ['GONE', 'OTHER', 'NEW', 'TERM', 'CLICOLOR'];
     const shown = await say(
       `import os, json, time; print(json.dumps([*map(os.environ.get, ${JSON.stringify(names)}), time.tzname[0]]))`,
@@ -192,6 +200,49 @@ describe('[J18] a kernel that was started in advance', () => {
     expect(await say('print(sorted(n for n in globals() if n in ("read", "old", "new", "name")), In)')).toBe(
       "[] ['']\n",
     );
+  });
+
+  it.runIf(hasIpykernel)('keeps what the script that started it has set', async () => {
+    using home = tmpDir('advance');
+    const script = 'OWN=1 OTHER=script exec /usr/bin/python3 -m ipykernel_launcher -f "$0"';
+    const argv = ['sh', '-c', script, '{connection_file}'];
+    const { name, status, stderr } = park(home.path, { argv, env: { OTHER: 'before' } });
+    expect(status, stderr).toBe(0);
+    await using bridge = await taker(name, home.path, { argv, env: { OTHER: 'after', NEW: '1' } }).whenReady();
+    expect(bridge.notes).toEqual([{ kind: 'ready', inAdvance: true }]);
+    const say = sayingTo(bridge);
+    expect(await say('import os; print(*map(os.environ.get, ["OWN", "OTHER", "NEW"]))')).toBe('1 script 1\n');
+  });
+
+  it.runIf(hasIrkernel)('has it in R, too', async () => {
+    using home = tmpDir('advance');
+    const argv = ['R', '--slave', '-e', 'IRkernel::main()', '--args', '{connection_file}'];
+    const options = ['--language', 'r'];
+    const LANG = 'C.UTF-8';
+    const { name, status, stderr } = park(home.path, {
+      argv,
+      options,
+      env: { LANG, GONE: 'x', OTHER: 'before', EMPTY: 'x' },
+    });
+    expect(status, stderr).toBe(0);
+    const env = { LANG, HOME: home.path, OTHER: 'after', NEW: 'ä=\n"quoted" \'too\'', TZ: 'Asia/Tokyo', EMPTY: '' };
+    await using bridge = await taker(name, home.path, { argv, options, env }).whenReady();
+    expect(bridge.notes).toEqual([{ kind: 'ready', inAdvance: true }]);
+    const say = sayingTo(bridge);
+    const shown = await say(
+      `cat(Sys.getenv(c('GONE', 'OTHER', 'NEW', 'EMPTY'), NA), nchar(R.home()) > 1, Sys.getenv('R_HOME') == R.home(), format(as.POSIXct(0), '%Z'), sep = '|')`,
+    );
+    expect(shown).toBe(`NA|after|${env.NEW}||TRUE|TRUE|JST`);
+    expect(await say('cat(system("echo $OTHER", intern = TRUE))')).toBe('after');
+    expect(await say('cat(length(ls()), exists("read"))')).toBe('0 FALSE');
+  });
+
+  it('knows no language that it can not speak', () => {
+    const { status, stderr } = spawnSync(initBinary, ['kernel', '--park', 'x', '--language', 'cobol', '--', 'true']);
+    expect({ status, stderr: stderr.toString() }).toEqual({
+      status: 2,
+      stderr: expect.stringContaining('--language python|r') as string,
+    });
   });
 
   it('has one name for all that can be made alike, and another for what can not', () => {
@@ -206,6 +257,7 @@ describe('[J18] a kernel that was started in advance', () => {
       { LD_PRELOAD: 'x' },
       { LANG: 'C' },
       { LC_ALL: 'C' },
+      { R_LIBS: '/x' },
     ])
       expect(nameInAdvance(argv, { ...env, ...more })).not.toBe(name);
     expect(nameInAdvance([...argv, '--debug'], env)).not.toBe(name);
@@ -213,6 +265,6 @@ describe('[J18] a kernel that was started in advance', () => {
       const text = JSON.stringify({ argv: ['x'], language });
       return parseKernelspecs(JSON.stringify({ name: 'k', folder: '/', text }));
     });
-    expect(kinds.map(([found]) => mayBeInAdvance(found!))).toEqual([true, true, false, false]);
+    expect(kinds.map(([found]) => mayBeInAdvance(found!))).toEqual([true, true, true, false]);
   });
 });
