@@ -52,6 +52,8 @@ const Settings = z.strictObject({
   handoverSeconds: z.coerce.number('must be a number of seconds').int().min(0).max(86_400).default(300),
   /** Containers that are started in advance, of the kinds that were started of late, so that sessions wait less. 0: none. */
   warmContainers: z.coerce.number('must be a number of containers').int().min(0).max(64).default(1),
+  /** Whether `ssh -A` lets sessions ask a client's own SSH agent. */
+  sshAgentForwarding: z.enum(['allow', 'deny']).default('allow'),
   /** Directory that install.sh made; absent for an agent of a checkout. */
   install: z.string().startsWith('/').optional(),
   /** A version on trial has this long to connect and report. */
@@ -85,6 +87,7 @@ const environmentNames = {
   spoolTotalBytes: 'CAUSEWAY_SPOOL_BYTES',
   handoverSeconds: 'CAUSEWAY_HANDOVER_SECONDS',
   warmContainers: 'CAUSEWAY_WARM_CONTAINERS',
+  sshAgentForwarding: 'CAUSEWAY_SSH_AGENT_FORWARDING',
   install: 'CAUSEWAY_INSTALL',
   trialSeconds: 'CAUSEWAY_TRIAL_SECONDS',
   failpoint: 'CAUSEWAY_FAILPOINT',

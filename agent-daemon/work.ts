@@ -84,7 +84,14 @@ const adoptRetryMs = 2_000;
 
 export type WorkConfig = Pick<
   Config,
-  'stateDir' | 'spoolTotalBytes' | 'homeBytes' | 'networkPool' | 'initTransport' | 'handoverSeconds' | 'warmContainers'
+  | 'stateDir'
+  | 'spoolTotalBytes'
+  | 'homeBytes'
+  | 'networkPool'
+  | 'initTransport'
+  | 'handoverSeconds'
+  | 'warmContainers'
+  | 'sshAgentForwarding'
 >;
 
 export async function startWork(config: WorkConfig, ports: WorkPorts, services: Services, loops: Loops): Promise<Work> {
@@ -204,7 +211,11 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
 
   const freshProcessId = () => freshId('process', { clock, random });
   const attended = { ...streams, log, freshProcessId };
-  const ssh = new SshConnections({ ...attended, timers, gatherRsync: gatheringRsync(host, toolsRoot, log) });
+  const ssh = new SshConnections({
+    ...attended,
+    gatherRsync: gatheringRsync(host, toolsRoot, log),
+    forwardsAgents: config.sshAgentForwarding === 'allow',
+  });
 
   return {
     workload: {

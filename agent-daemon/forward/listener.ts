@@ -1,39 +1,45 @@
 /** Somebody who listens within a container, by a tool there, and tells of each connection (`agent-daemon/init/SPEC.md`, "Tools"). */
 import { AttendedProcess, type AttendedOf } from '../processes/attended.ts';
-import { toolArgv } from '../processes/tools.ts';
+import { initTooOld, isInitTooOld, toolArgv } from '../processes/tools.ts';
 import type { Session } from '../sessions/session.ts';
 
 export interface ListenerEvents {
-  /** From now on, at this port; 0 for a path. */
-  listening(port: number): void;
+  /** From now on, at this port (0 for a path), or at this fresh path. */
+  listening(port: number, path: string): void;
   /** Somebody connected, from where: `take` or `drop` it by its id. */
   connected(id: string, from: { address: string; port: number }): void;
 }
+
+/** At a port of the container's loopback (0: any), at a path, or at one of its own that none but the session's user gets to. */
+export type ListenAt = { port: number } | { path: string } | 'fresh';
 
 /** Characters of a line of the tool; it writes far less. */
 const maxLine = 256;
 
 export class ToolListener {
+  readonly #argv: string[];
   readonly #process: AttendedProcess;
   /** By which the connections are taken, within the container. */
   readonly #name: string;
   #line = '';
+  #complaint = '';
 
-  /** At a port of the container's loopback (0: any), or at a path. */
-  constructor(session: Session, of: AttendedOf, at: { port: number } | { path: string }) {
+  constructor(session: Session, of: AttendedOf, at: ListenAt) {
     this.#name = `causeway-${of.freshProcessId()}`;
-    const argv =
-      'path' in at ? toolArgv('listen-unix', at.path, this.#name) : toolArgv('listen', String(at.port), this.#name);
+    const argv = argvOf(at, this.#name);
+    this.#argv = argv;
     this.#process = new AttendedProcess(session, of, { argv, stdin: true });
   }
 
-  /** Listens until it is stopped, or can not. @throws Refusal when nothing could be started */
-  async run(events: ListenerEvents): Promise<void> {
+  /** Listens until it is stopped, or can not; answers why, in words. @throws Refusal when nothing could be started */
+  async run(events: ListenerEvents): Promise<string> {
     await this.#process.start();
-    await this.#process.follow((stream, bytes) => {
+    const exit = await this.#process.follow((stream, bytes) => {
       if (stream === 'stdout') this.#hear(bytes.toString(), events);
+      else this.#complaint = (this.#complaint + bytes.toString()).slice(0, maxLine);
       return Promise.resolve();
     });
+    return isInitTooOld(this.#argv, exit) ? initTooOld : this.#complaint.trim() || 'Nobody listens there.';
   }
 
   /** The tool that carries a connection. */
@@ -55,8 +61,13 @@ export class ToolListener {
     this.#line = (lines.pop() ?? '').slice(0, maxLine);
     for (const line of lines) {
       const [what, first = '', address = '', port = ''] = line.split(' ');
-      if (what === 'listening') events.listening(Number(first));
+      if (what === 'listening') events.listening(Number(first), line.split(' ').slice(2).join(' '));
       else if (what === 'from') events.connected(first, { address, port: Number(port) });
     }
   }
+}
+
+function argvOf(at: ListenAt, name: string): [string, ...string[]] {
+  if (at === 'fresh') return toolArgv('listen-fresh', name);
+  return 'path' in at ? toolArgv('listen-unix', at.path, name) : toolArgv('listen', String(at.port), name);
 }

@@ -2,7 +2,7 @@
 import type { ProcessExit } from '../output/process-record.ts';
 import { inside } from '../runtime/docker-spec.ts';
 
-export type Tool = 'accepted' | 'connect' | 'connect-unix' | 'listen' | 'listen-unix' | 'sftp';
+export type Tool = 'accepted' | 'connect' | 'connect-unix' | 'listen' | 'listen-fresh' | 'listen-unix' | 'sftp';
 
 /** Status of an init of before its tools, which takes them for a wrong use of itself. */
 const wrongUse = 2;

@@ -59,12 +59,13 @@ export class ChannelProcess {
   }
 
   /**
-   * Says `notice` to the client, starts the process, and resolves when everything of it has reached the client, or nobody is
-   * there any more. Never rejects.
+   * Starts the process once it is `prepared`, of which the client is told what comes of it, and resolves when everything of
+   * it has reached the client, or nobody is there any more. Never rejects.
    */
-  async run(notice: string): Promise<void> {
+  async run(prepared: Promise<string>): Promise<void> {
     let exit: ProcessExit | undefined;
     try {
+      const notice = await prepared;
       if (notice !== '') await this.#say(notice);
       await this.#process.start();
       if (!this.#process.isAbandoned) feedFrom(this.#channel, this.#process, this.#socket);

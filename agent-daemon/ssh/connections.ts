@@ -128,7 +128,7 @@ export class SshConnections {
       // What is to be listened for is said first: a client may not want to run anything without it.
       void forwards.answered.then(() => {
         if (socket.destroyed) return;
-        if (!admit(() => new SessionChannel(accept(), session, socket, of))) reject();
+        if (!admit(() => new SessionChannel(accept(), { session, socket, of }, forwards))) reject();
       });
     });
     const forward = (accept: () => ServerChannel, reject: () => unknown, argv: string[]): void => {

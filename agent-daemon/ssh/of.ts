@@ -7,6 +7,8 @@ export interface SshOf extends StreamsOf, AttendedOf {
   timers: Timers;
   /** Directory of rsync in the tools of containers, as of now; undefined when this machine has none. */
   gatherRsync(): Promise<string | undefined>;
+  /** Whether clients may bring their own agent along (`ssh -A`). */
+  forwardsAgents: boolean;
 }
 
 /** A channel of a connection, whatever it is for. */

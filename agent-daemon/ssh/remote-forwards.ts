@@ -1,8 +1,13 @@
-/** What a client wants to be listened to within the session (`-R`; RFC 4254, section 7.1): each connection becomes a channel to it. */
+/**
+ * What a client wants to be listened to within the session (`-R`; RFC 4254, section 7.1), and where its own agent is asked
+ * (`-A`): each connection becomes a channel to it.
+ */
 import type { Connection, ServerChannel } from 'ssh2';
-import { ToolListener } from '../forward/listener.ts';
+import { Refusal } from '../../schema/errors.ts';
+import { type ListenAt, ToolListener } from '../forward/listener.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import type { Session } from '../sessions/session.ts';
+import { openAgentChannel } from './agent-channel.ts';
 import { ForwardChannel } from './forward-channel.ts';
 import type { OpenChannel, SshOf } from './of.ts';
 import type { StreamSocket } from './stream-socket.ts';
@@ -33,6 +38,7 @@ export class RemoteForwards {
   readonly #parts: RemoteForwardsOf;
   readonly #listeners = new Map<string, ToolListener>();
   #answered: Promise<void> = Promise.resolve();
+  #agent: Promise<AgentSocket> | undefined;
 
   constructor(parts: RemoteForwardsOf) {
     this.#parts = parts;
@@ -62,6 +68,25 @@ export class RemoteForwards {
     else refuse();
   }
 
+  /** Where the client's agent is asked within the session, if that was wanted: of a connection, not of one channel, as sshd has it. */
+  get agent(): Promise<AgentSocket> | undefined {
+    return this.#agent;
+  }
+
+  /** The client wants that its agent can be asked from now on. Never rejects. */
+  askAgent(): Promise<AgentSocket> {
+    this.#agent ??= new Promise((resolve) => {
+      const { client } = this.#parts;
+      void this.#listen('fresh', {
+        keyOf: () => keyOfAgent,
+        open: () => (_from, opened) => openAgentChannel(client, opened),
+        accept: (_port, path) => resolve({ path }),
+        refuse: (why) => resolve({ why }),
+      });
+    });
+    return this.#agent;
+  }
+
   stop(): void {
     for (const listener of this.#listeners.values()) listener.stop();
   }
@@ -83,30 +108,34 @@ export class RemoteForwards {
   }
 
   /** Never rejects. */
-  async #listen(at: { port: number } | { path: string }, asked: Asked): Promise<void> {
+  async #listen(at: ListenAt, asked: Asked): Promise<void> {
     const { session, of } = this.#parts;
-    if (this.#listeners.size >= limits.sshListenersPerConnection) return asked.refuse();
+    const most = limits.sshListenersPerConnection;
+    if (this.#listeners.size >= most)
+      return asked.refuse(`A connection of SSH listens at no more than ${most} places.`);
     const listener = new ToolListener(session, of, at);
     // Counted from now on; known by what it was asked for when it listens.
     let key = listener.take('0').join(' ');
     this.#listeners.set(key, listener);
     let open: OpenToClient = () => undefined;
+    let why = 'It could not be listened for.';
     try {
-      await listener.run({
-        listening: (port) => {
+      why = await listener.run({
+        listening: (port, path) => {
           this.#listeners.delete(key);
           key = asked.keyOf(port);
           this.#listeners.set(key, listener);
           open = asked.open(port);
-          asked.accept(port);
+          asked.accept(port, path);
         },
         connected: (id, from) => this.#offer(listener, id, (opened) => open(from, opened)),
       });
     } catch (error) {
+      if (error instanceof Refusal) why = error.detail ?? error.code;
       of.log.debug('nobody listens for an SSH client', { error: String(error) });
     }
     if (this.#listeners.get(key) === listener) this.#listeners.delete(key);
-    asked.refuse(); // which does nothing behind an acceptance
+    asked.refuse(why); // which does nothing behind an acceptance
   }
 
   /** The client may refuse it, or have too many channels: then it is let go of. */
@@ -128,12 +157,18 @@ export class RemoteForwards {
   }
 }
 
+/** Where a client's agent is asked within the session, or why nowhere. */
+export type AgentSocket = { path: string } | { why: string };
+
 interface Asked {
   keyOf(port: number): string;
   open(port: number): OpenToClient;
-  accept(port: number): void;
-  refuse(): void;
+  accept(port: number, path: string): void;
+  refuse(why: string): void;
 }
+
+/** No address and no path that somebody asks for. */
+const keyOfAgent = '\0agent';
 
 function keyOfPort(address: string, port: number): string {
   return `${address} ${port}`;

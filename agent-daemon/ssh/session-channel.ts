@@ -10,6 +10,7 @@ import { toolArgv } from '../processes/tools.ts';
 import type { Session } from '../sessions/session.ts';
 import { ChannelProcess } from './channel-process.ts';
 import type { OpenChannel, SshOf } from './of.ts';
+import type { RemoteForwards } from './remote-forwards.ts';
 import { findRsync, isRsyncServer, type RsyncServer } from './rsync.ts';
 import type { StreamSocket } from './stream-socket.ts';
 
@@ -27,14 +28,15 @@ const needed = {
 } as const;
 /** Of a shell that finds no such command. */
 const notFoundStatus = 127;
-/** Nothing of the client's side reaches a session by itself; OpenSSH does not say that it was refused. */
-const noAgent = 'agent forwarding is not done here';
+/** OpenSSH says nothing of a refusal. */
+const noAgent = 'your SSH agent is not forwarded: the agent of this machine is set to forward none';
 
 export class SessionChannel implements OpenChannel {
   readonly done: Promise<void>;
   readonly #session: Session;
   readonly #socket: StreamSocket;
   readonly #of: SshOf;
+  readonly #forwards: RemoteForwards;
   readonly #resolveDone: () => void;
   readonly #env: Record<string, string> = {};
   #tty: ProcessSpawn['tty'];
@@ -42,10 +44,16 @@ export class SessionChannel implements OpenChannel {
   #isAbandoned = false;
   #notice = '';
 
-  constructor(channel: Ssh2Session, session: Session, socket: StreamSocket, of: SshOf) {
+  /** `forwards`: what else the client is listened for. */
+  constructor(
+    channel: Ssh2Session,
+    { session, socket, of }: { session: Session; socket: StreamSocket; of: SshOf },
+    forwards: RemoteForwards,
+  ) {
     this.#session = session;
     this.#socket = socket;
     this.#of = of;
+    this.#forwards = forwards;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.done = promise;
     this.#resolveDone = resolve;
@@ -84,9 +92,13 @@ export class SessionChannel implements OpenChannel {
       this.#process?.signal(name);
       accept?.();
     });
-    channel.on('auth-agent', (_accept, reject) => {
-      this.#notice = noAgent;
-      reject?.();
+    channel.on('auth-agent', (accept, reject) => {
+      if (!this.#of.forwardsAgents) {
+        this.#notice = noAgent;
+        return reject?.();
+      }
+      void this.#forwards.askAgent();
+      accept?.();
     });
     channel.on('shell', (accept) => this.#run(accept(), shellArgv(`${findShell} -l`, '')));
     channel.on('exec', (accept, reject, { command }) => {
@@ -99,6 +111,15 @@ export class SessionChannel implements OpenChannel {
       else reject?.();
     });
     channel.on('close', () => this.abandon());
+  }
+
+  /** Resolves when the process may be started, with what is to be said to the client before. */
+  async #prepare(): Promise<string> {
+    const agent = await this.#forwards.agent;
+    if (agent === undefined) return this.#notice;
+    if ('why' in agent) return `your SSH agent is not forwarded: ${agent.why}`;
+    this.#env['SSH_AUTH_SOCK'] = agent.path;
+    return '';
   }
 
   /** Starts it when it is found; never rejects. */
@@ -132,7 +153,7 @@ export class SessionChannel implements OpenChannel {
       ...(this.#tty === undefined ? {} : { tty: this.#tty }),
       stdin: true,
     });
-    void this.#process.run(this.#notice).finally(this.#resolveDone);
+    void this.#process.run(this.#prepare()).finally(this.#resolveDone);
   }
 }
 

@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { CliFailure } from '../exit.ts';
 import { hostSuffix, makeIdentity, ownIdentity } from './identity.ts';
-import { hostOptions } from './options.ts';
+import { type HostChoice, hostOptions } from './options.ts';
 
 const begin = '# --- begin causeway: written by `causeway ssh-config`, which replaces it ---';
 const end = '# --- end causeway ---';
@@ -18,15 +18,24 @@ export function registerSshConfig(program: Command): void {
     .option('--print', 'only print the block')
     .option('--file <path>', 'write to this file, not to ~/.ssh/config')
     .option('-i, --identity <file>', 'sign in by this key, which you have uploaded')
+    .option('-A, --forward-agent', 'let programs of every session sign by your SSH agent, as long as you are in it')
     .action(sshConfig);
 }
 
-function sshConfig(options: { print?: boolean; file?: string; identity?: string }): void {
+interface Options {
+  print?: boolean;
+  file?: string;
+  identity?: string;
+  forwardAgent?: boolean;
+}
+
+function sshConfig(options: Options): void {
+  const { forwardAgent } = options;
   const identity = options.identity === undefined ? undefined : ownIdentity(options.identity);
   // OpenSSH goes by the user's entry in the system, whatever HOME says.
   const path = resolve(options.file ?? join(userInfo().homedir, '.ssh/config'));
   const dir = join(dirname(path), 'causeway');
-  const block = blockText(join(import.meta.dirname, '../../causeway'), dir, identity);
+  const block = blockText(join(import.meta.dirname, '../../causeway'), dir, { identity, forwardAgent });
   if (options.print) {
     process.stdout.write(block);
     return;
@@ -43,9 +52,9 @@ function sshConfig(options: { print?: boolean; file?: string; identity?: string 
   process.stderr.write(`causeway: ${path} is written; try: ssh NAME${hostSuffix}\n`);
 }
 
-/** The block, with `launcher` as the program to run and `dir` for its files; `identity`: the path of an uploaded key. */
-export function blockText(launcher: string, dir: string, identity?: string): string {
-  const options = hostOptions([launcher], dir, identity).map(([name, value]) => `  ${name} ${value}\n`);
+/** The block, with `launcher` as the program to run and `dir` for its files. */
+export function blockText(launcher: string, dir: string, choice: HostChoice = {}): string {
+  const options = hostOptions([launcher], dir, choice).map(([name, value]) => `  ${name} ${value}\n`);
   // What follows a block belongs to it, until the next one: what stood there before is for all hosts again.
   return `${begin}\nHost *${hostSuffix}\n${options.join('')}Match all\n${end}\n`;
 }

@@ -2,14 +2,19 @@
 import { join } from 'node:path';
 import { keyPath } from './identity.ts';
 
-/**
- * Options for hosts that are sessions. `launcher` are the words that start this CLI; `dir` holds key and host keys;
- * `identity` is the path of an uploaded key, to sign in by in place of the one that is made there.
- */
+/** What a person chooses. */
+export interface HostChoice {
+  /** Path of an uploaded key, to sign in by in place of the one that is made. */
+  identity?: string | undefined;
+  /** The session may ask the person's own SSH agent. */
+  forwardAgent?: boolean | undefined;
+}
+
+/** Options for hosts that are sessions. `launcher` are the words that start this CLI; `dir` holds key and host keys. */
 export function hostOptions(
   launcher: readonly string[],
   dir: string,
-  identity?: string,
+  { identity, forwardAgent = false }: HostChoice = {},
 ): [name: string, value: string][] {
   const words = [...launcher, 'ssh-proxy', '--dir', dir, ...(identity === undefined ? [] : ['--uploaded'])];
   const escaped = dir.replaceAll('%', '%%');
@@ -25,8 +30,8 @@ export function hostOptions(
     ['StrictHostKeyChecking', 'yes'],
     ['UpdateHostKeys', 'no'],
     ['CheckHostIP', 'no'],
-    // Not done at the far end, which says so to who asks for it by -A.
-    ['ForwardAgent', 'no'],
+    // Whoever is in the session may sign by it, so it is asked for each time, or here for good.
+    ['ForwardAgent', forwardAgent ? 'yes' : 'no'],
     // 20 ms a key, against listeners who see TLS here.
     ['IgnoreUnknown', 'ObscureKeystrokeTiming'],
     ['ObscureKeystrokeTiming', 'no'],

@@ -17,19 +17,27 @@ export function registerSsh(program: Command): void {
     .passThroughOptions()
     .option('-t, --tty', 'give the command a terminal')
     .option('-i, --identity <file>', 'sign in by this key, which you have uploaded')
+    .option('-A, --forward-agent', 'let programs of the session sign by your SSH agent, as long as you are in it')
     .argument('<session>', 'name or id')
     .argument('[command...]', 'the command; a shell of the session gets it as one line')
     .action(ssh);
 }
 
-async function ssh(name: string, command: string[], options: { tty?: boolean; identity?: string }): Promise<void> {
+interface Options {
+  tty?: boolean;
+  identity?: string;
+  forwardAgent?: boolean;
+}
+
+async function ssh(name: string, command: string[], options: Options): Promise<void> {
+  const { forwardAgent } = options;
   const identity = options.identity === undefined ? undefined : ownIdentity(options.identity);
   const session = await findSession(new Api(), name);
   const dir = mkdtempSync(join(tmpdir(), 'causeway-ssh-'));
   try {
     if (identity === undefined) makeIdentity(dir);
     const main = join(import.meta.dirname, '../index.ts');
-    const words = hostOptions([process.execPath, main], dir, identity).flatMap(([key, value]) => [
+    const words = hostOptions([process.execPath, main], dir, { identity, forwardAgent }).flatMap(([key, value]) => [
       '-o',
       `${key}=${value}`,
     ]);

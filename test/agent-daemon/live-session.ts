@@ -88,7 +88,8 @@ export class LiveSession {
     const find = () => this.session;
     const gather = () => (this.hasRsync ? gatherRsync(this.toolsRoot) : Promise.resolve(undefined));
     const { spools, log } = this;
-    this.of = { find, spools, nowMs: () => Date.now(), timers, log, freshProcessId, gatherRsync: gather };
+    const of = { find, spools, nowMs: () => Date.now(), timers, log, freshProcessId };
+    this.of = { ...of, gatherRsync: gather, forwardsAgents: true };
   }
 
   static async start(): Promise<LiveSession> {

@@ -13,7 +13,8 @@ beforeEach(() => void (home = tmpDir('sshc')));
 afterEach(() => home.remove());
 
 const config = () => join(home.path, '.ssh/config');
-const run = (file = config()) => execFileSync(process.execPath, [main, 'ssh-config', '--file', file]);
+const run = (file = config(), ...more: string[]) =>
+  execFileSync(process.execPath, [main, 'ssh-config', '--file', file, ...more]);
 /** What OpenSSH makes of a configuration, for one host. */
 function seenBySsh(host: string, path: string): Map<string, string> {
   const text = execFileSync('ssh', ['-G', '-F', path, host], { encoding: 'utf8' });
@@ -34,9 +35,21 @@ it('writes its block once, and OpenSSH understands it for sessions and leaves ot
   );
   expect(session.get('stricthostkeychecking')).toBe('true');
   expect(session.get('userknownhostsfile')).toMatch(/\.ssh\/causeway\/hosts\/lab\.causeway$/);
+  expect(session.get('forwardagent')).toBe('no');
   const other = seenBySsh('elsewhere', config());
   expect(other.get('proxycommand')).toBeUndefined();
   for (const seen of [session, other]) expect([seen.get('user'), seen.get('compression')]).toEqual(['me', 'yes']);
+});
+
+it('lets the own agent be asked only where that is wanted, and takes it back', () => {
+  const isForwarded = (...more: string[]) => {
+    run(config(), ...more);
+    return [seenBySsh('lab.causeway', config()), seenBySsh('elsewhere', config())].map((seen) =>
+      seen.get('forwardagent'),
+    );
+  };
+  expect(isForwarded('--forward-agent')).toEqual(['yes', 'no']);
+  expect(isForwarded()).toEqual(['no', 'no']);
 });
 
 it('replaces an older block in its place, whatever it said', () => {

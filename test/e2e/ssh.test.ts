@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 import { Client } from 'ssh2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Cli, peakOf } from '../support/cli.ts';
+import { Cli, peakOf } from '../support/cli.ts';
 import { busyboxImage } from '../support/images.ts';
 import { start as startProcess } from '../support/process.ts';
 import { type Stack, startStack } from '../support/stack.ts';
@@ -164,14 +164,27 @@ describe.runIf(tier === 'full')('ssh', () => {
     });
   });
 
-  it('says that it forwards no agent, and what a program needs that the image has not', async () => {
+  it('[S22] lets the own agent be asked by -A, and not without', async () => {
     const path = join(stack.dir, 'agent');
     await using _agent = startProcess('ssh-agent', ['-D', '-a', path]);
     await until(() => existsSync(path), { what: 'the agent' });
-    const ran = await ssh(['-A', 'lab.causeway', 'echo "[$SSH_AUTH_SOCK]"'], '', { SSH_AUTH_SOCK: path });
-    expect(ran).toMatchObject({ status: 0, stdout: '[]\n' });
-    expect(ran.stderr).toContain('causeway: agent forwarding is not done here');
-    expect((await ssh(['lab.causeway', 'true'])).stderr).toBe('');
+    const own = join(stack.dir, 'own');
+    const env = { SSH_AUTH_SOCK: path };
+    execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'mine', '-f', own]);
+    execFileSync('ssh-add', ['-q', own], { env: { ...process.env, ...env } });
+    // As any program asks an agent which keys it has; the image has none.
+    const asking = String.raw`(printf '\0\0\0\1\13'; sleep 1) | /causeway/init connect-unix "$SSH_AUTH_SOCK" | grep -c mine`;
+    expect(await ssh(['-A', 'lab.causeway', asking], '', env)).toMatchObject({ stdout: '1\n' });
+    expect(
+      await new Cli(stack.url, stack.client.token!, stack.dir, env).run(['ssh', '-A', 'lab', asking]),
+    ).toMatchObject({ stdout: '1\n' });
+    const without = { status: 0, stdout: '[]\n', stderr: '' };
+    expect(await ssh(['lab.causeway', 'echo "[$SSH_AUTH_SOCK]"'], '', env)).toMatchObject(without);
+    const left = await ssh(['lab.causeway', 'ls /tmp | grep causeway-; echo none'], '', env);
+    expect(left).toMatchObject({ stdout: 'none\n' });
+  });
+
+  it('says what a program needs that the image has not', async () => {
     const rsync = await ssh(['lab.causeway', 'rsync here there']);
     expect(rsync).toMatchObject({ status: 127, stderr: expect.stringContaining('the image has no rsync') as string });
   });

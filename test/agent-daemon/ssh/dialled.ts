@@ -1,6 +1,6 @@
 /** Connections to the agent's SSH server by ssh2's own client, which is light, over a stream that a test can cut. */
 import { Duplex } from 'node:stream';
-import { Client, type ClientChannel, utils } from 'ssh2';
+import { Client, type ClientChannel, type ConnectConfig, utils } from 'ssh2';
 import type { Channel } from '../../../schema/protocol/frame.ts';
 import type { UploadedKey } from '../../../schema/protocol/streams.ts';
 import { makeKey, type SshConnections } from '../../../agent-daemon/ssh/connections.ts';
@@ -43,8 +43,14 @@ export function dial(ssh: SshConnections, { uploadedKeys, ...own }: SaidKeys = {
   return { stream, done };
 }
 
-/** Signs in; `clients` is told of each, to be ended with its test. */
-export async function connectTo(ssh: SshConnections, clients: Client[], privateKey = key.private, said?: SaidKeys) {
+/** Signs in; `clients` is told of each, to be ended with its test. `more`: what else ssh2 is told. */
+export async function connectTo(
+  ssh: SshConnections,
+  clients: Client[],
+  privateKey = key.private,
+  said?: SaidKeys,
+  more: Pick<ConnectConfig, 'agent'> = {},
+) {
   const dialled = dial(ssh, said);
   const { socket } = dialled.stream;
   const client = new Client();
@@ -58,7 +64,7 @@ export async function connectTo(ssh: SshConnections, clients: Client[], privateK
     };
     // Else it asks servers of other names for nothing that OpenSSH has added.
     const strictVendor = false;
-    client.connect({ sock: socket, username: 'anybody', privateKey, hostVerifier, strictVendor });
+    client.connect({ sock: socket, username: 'anybody', privateKey, hostVerifier, strictVendor, ...more });
   });
   return { ...dialled, client, hostKey };
 }

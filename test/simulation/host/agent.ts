@@ -241,6 +241,7 @@ export class SimHost {
       handoverSeconds: config.handoverSeconds ?? 60,
       initTransport: 'socket',
       warmContainers: config.warmContainers ?? 0,
+      sshAgentForwarding: 'deny',
       token: token?.(),
       name,
     };
