@@ -9,6 +9,9 @@ import { findSession } from '../session/find.ts';
 import { hostSuffix, makeIdentity, missingClient, ownIdentity } from './identity.ts';
 import { hostOptions } from './options.ts';
 
+/** OpenSSH says nothing of it. */
+const noAgent = 'no SSH agent runs here that could be asked; start one: eval "$(ssh-agent)" && ssh-add';
+
 /** Registers `ssh`. */
 export function registerSsh(program: Command): void {
   program
@@ -31,6 +34,7 @@ interface Options {
 
 async function ssh(name: string, command: string[], options: Options): Promise<void> {
   const { forwardAgent } = options;
+  if (forwardAgent && !process.env['SSH_AUTH_SOCK']) process.stderr.write(`causeway: ${noAgent}\n`);
   const identity = options.identity === undefined ? undefined : ownIdentity(options.identity);
   const session = await findSession(new Api(), name);
   const dir = mkdtempSync(join(tmpdir(), 'causeway-ssh-'));

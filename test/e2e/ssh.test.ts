@@ -178,6 +178,12 @@ describe.runIf(tier === 'full')('ssh', () => {
     expect(
       await new Cli(stack.url, stack.client.token!, stack.dir, env).run(['ssh', '-A', 'lab', asking]),
     ).toMatchObject({ stdout: '1\n' });
+    const nobody = new Cli(stack.url, stack.client.token!, stack.dir, { SSH_AUTH_SOCK: '' });
+    expect(await nobody.run(['ssh', '-A', 'lab', 'echo on'])).toMatchObject({
+      status: 0,
+      stdout: 'on\n',
+      stderr: expect.stringContaining('no SSH agent runs here') as string,
+    });
     const without = { status: 0, stdout: '[]\n', stderr: '' };
     expect(await ssh(['lab.causeway', 'echo "[$SSH_AUTH_SOCK]"'], '', env)).toMatchObject(without);
     const left = await ssh(['lab.causeway', 'ls /tmp | grep causeway-; echo none'], '', env);
