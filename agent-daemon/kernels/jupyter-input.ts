@@ -46,7 +46,8 @@ export class JupyterInput {
   /** The start that is being given its input. */
   #givingTo: number | undefined;
   #isRetrying = false;
-  #isKnown = false;
+  /** Where writers are: `never` where the session was over before it was read. */
+  #known: 'not-yet' | 'known' | 'never' = 'not-yet';
   /** What is said by the agent itself, one after the other. */
   #saying: Promise<void> = Promise.resolve();
   readonly #writers = new Map<string, { taken: AbortController; appending: Promise<void> }>();
@@ -60,18 +61,23 @@ export class JupyterInput {
   /** Takes up what is kept for this start. */
   async open(starts: number): Promise<void> {
     await this.#journal.open(starts);
-    this.settle();
-  }
-
-  /** It is known where writers are, or never will be. */
-  settle(): void {
-    this.#isKnown = true;
+    this.#known = 'known';
     this.#owner.bell.ring();
   }
 
-  /** Resolves when it is known where writers are, which an agent that has just begun has to read first, or `signal` aborts. */
-  whenKnown(signal: AbortSignal): Promise<void> {
-    return this.#owner.bell.whileSo(() => !this.#isKnown, signal);
+  /** Nothing will be read any more. */
+  over(): void {
+    if (this.#known === 'not-yet') this.#known = 'never';
+    this.#owner.bell.ring();
+  }
+
+  /**
+   * Resolves when it is known where writers are, which an agent that has just begun has to read first, or `signal` aborts.
+   * @throws Refusal `session_ended` when it never will be
+   */
+  async whenKnown(signal: AbortSignal): Promise<void> {
+    await this.#owner.bell.whileSo(() => this.#known === 'not-yet', signal);
+    if (this.#known === 'never') throw new Refusal('session_ended', 'The session has ended. Start a new one.');
   }
 
   /** Another start: nothing that the former had not read is given to it. */

@@ -292,7 +292,7 @@ export class JupyterKernel implements RunKernel {
   over(): void {
     const wasStarted = this.#spawned === this.#saved.starts;
     this.#spawned = this.#saved.starts;
-    this.input.settle();
+    this.input.over();
     if (this.#life.death === undefined) this.#isDead({ reason: wasStarted ? 'killed' : 'not-started' });
   }
 

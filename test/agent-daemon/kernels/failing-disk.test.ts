@@ -238,4 +238,20 @@ describe('a disk that fails', () => {
       await next.whenDone(next.ask(JSON.stringify([{ do: 'count' }])));
       expect(printed(next.messages)).toBe('12');
     }));
+
+  it('until the session is over asks nobody to begin anew with what he said', () =>
+    withDisk(async (own) => {
+      const id = freshKernelId();
+      await own.act(id, { kind: 'startSpec', spec: 'fake' });
+      const first = await own.channels({ kernelId: id, writer: 'w' }).whenOpen();
+      await first.whenDone(first.ask(JSON.stringify([{ do: 'count' }])));
+      await own.leave();
+      own.refuses = 'journal';
+      await own.start();
+      const next = own.channels({ kernelId: id, writer: 'w', after: { starts: 1, offset: 0 } });
+      await until(() => own.refusals > 1, { what: 'it to be read in vain' });
+      await own.kernels.remove();
+      await expect(next.done).rejects.toMatchObject({ code: 'session_ended' });
+      expect(next.stream.info).toBeUndefined();
+    }));
 });
