@@ -17,7 +17,7 @@ export type ListenAt = { port: number } | { path: string } | 'fresh';
 const maxLine = 256;
 
 export class ToolListener {
-  readonly #argv: string[];
+  readonly #argv: [string, ...string[]];
   readonly #process: AttendedProcess;
   /** By which the connections are taken, within the container. */
   readonly #name: string;
@@ -26,9 +26,8 @@ export class ToolListener {
 
   constructor(session: Session, of: AttendedOf, at: ListenAt) {
     this.#name = `causeway-${of.freshProcessId()}`;
-    const argv = argvOf(at, this.#name);
-    this.#argv = argv;
-    this.#process = new AttendedProcess(session, of, { argv, stdin: true });
+    this.#argv = argvOf(at, this.#name);
+    this.#process = new AttendedProcess(session, of, { argv: this.#argv, stdin: true });
   }
 
   /** Listens until it is stopped, or can not; answers why, in words. @throws Refusal when nothing could be started */
@@ -60,9 +59,9 @@ export class ToolListener {
     const lines = (this.#line + text).split('\n');
     this.#line = (lines.pop() ?? '').slice(0, maxLine);
     for (const line of lines) {
-      const [what, first = '', address = '', port = ''] = line.split(' ');
-      if (what === 'listening') events.listening(Number(first), line.split(' ').slice(2).join(' '));
-      else if (what === 'from') events.connected(first, { address, port: Number(port) });
+      const [what, first = '', ...rest] = line.split(' ');
+      if (what === 'listening') events.listening(Number(first), rest.join(' '));
+      else if (what === 'from') events.connected(first, { address: rest[0] ?? '', port: Number(rest[1]) });
     }
   }
 }

@@ -29,7 +29,7 @@ const needed = {
 /** Of a shell that finds no such command. */
 const notFoundStatus = 127;
 /** OpenSSH says nothing of a refusal. */
-const noAgent = 'your SSH agent is not forwarded: the agent of this machine is set to forward none';
+const noAgent = 'your SSH agent is not forwarded: the machine of the session is set to forward none';
 
 export class SessionChannel implements OpenChannel {
   readonly done: Promise<void>;
