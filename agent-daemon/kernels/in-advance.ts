@@ -15,9 +15,10 @@ export interface KernelInAdvance {
 const readAtStart =
   /^(?:PATH|HOME|TMPDIR|LANG|LANGUAGE|(?:LC|LD|PYTHON|IPYTHON|JUPYTER|MPL|MALLOC|GLIBC|COVERAGE)_?[A-Z0-9_]*|R_[A-Z0-9_]*)$/;
 
-/** In which the bridge can say that the environment is another now, while the kernel runs. */
+/** In which the bridge can say that the environment is another now (`init/kernel.c`). */
 const languages = ['python', 'r'];
 
+/** Whose environment can be changed while it runs. */
 export function mayBeInAdvance({ spec }: FoundSpec): boolean {
   return languages.includes(spec.language.toLowerCase()) && spec.interruptMode === 'signal';
 }

@@ -75,6 +75,16 @@ class FailingDisk extends KernelBench {
 
 const withDisk = (act: (own: FailingDisk) => Promise<void>, own = new FailingDisk()) => withBench(own, act);
 
+/** A kernel that a writer has said something to; its agent has died. */
+async function leftWithWriter(own: FailingDisk): Promise<string> {
+  const id = freshKernelId();
+  await own.act(id, { kind: 'startSpec', spec: 'fake' });
+  const first = await own.channels({ kernelId: id, writer: 'w' }).whenOpen();
+  await first.whenDone(first.ask(JSON.stringify([{ do: 'count' }])));
+  await own.leave();
+  return id;
+}
+
 describe('a full disk', () => {
   it('at the first run refuses that, and is forgotten when it is full no more', async () => {
     const full = new FailingDisk();
@@ -224,11 +234,7 @@ describe('a disk that fails', () => {
 
   it('where another agent reads what was said to a kernel loses nothing of that', () =>
     withDisk(async (own) => {
-      const id = freshKernelId();
-      await own.act(id, { kind: 'startSpec', spec: 'fake' });
-      const first = await own.channels({ kernelId: id, writer: 'w' }).whenOpen();
-      await first.whenDone(first.ask(JSON.stringify([{ do: 'count' }])));
-      await own.leave();
+      const id = await leftWithWriter(own);
       let started: Promise<unknown> | undefined;
       await own.refuseFor('journal', () => void (started = own.start()), 2);
       await started;
@@ -241,11 +247,7 @@ describe('a disk that fails', () => {
 
   it('until the session is over asks nobody to begin anew with what he said', () =>
     withDisk(async (own) => {
-      const id = freshKernelId();
-      await own.act(id, { kind: 'startSpec', spec: 'fake' });
-      const first = await own.channels({ kernelId: id, writer: 'w' }).whenOpen();
-      await first.whenDone(first.ask(JSON.stringify([{ do: 'count' }])));
-      await own.leave();
+      const id = await leftWithWriter(own);
       own.refuses = 'journal';
       await own.start();
       const next = own.channels({ kernelId: id, writer: 'w', after: { starts: 1, offset: 0 } });
