@@ -21,6 +21,8 @@ export async function startReference(dir: string): Promise<Reference> {
     `--port=${port}`,
     '--ServerApp.port_retries=0',
     '--IdentityProvider.token=local',
+    // As the image that it is compared with; this machine has more.
+    '--KernelSpecManager.allowed_kernelspecs=python3',
     // It drops what is printed faster than this; the gateway keeps it.
     '--ZMQChannelsWebsocketConnection.limit_rate=False',
   ];
