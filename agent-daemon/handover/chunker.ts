@@ -1,5 +1,6 @@
 /** Cuts a stream's log into the chunks of object storage: never over missing bytes, never more than one in memory. */
 import { chunkOutputBytes, chunkRecords, type TimedBytes } from '../../schema/log/chunk.ts';
+import { isUnreadable } from '../output/read-again.ts';
 import type { GapReason } from '../output/record.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import { StreamReader } from '../output/stream-reader.ts';
@@ -13,14 +14,29 @@ export interface Chunk {
   missing: GapReason | undefined;
 }
 
-/** The chunk that begins at `from`, or behind what is missing there, and ends at `limit` at the latest. */
-export async function readChunk(log: StreamLog, from: number, limit = Number.POSITIVE_INFINITY): Promise<Chunk> {
-  const reader = new StreamReader(log, from, { live: false });
+export interface ChunkLimits {
+  /** The chunk ends here at the latest. */
+  limit?: number | undefined;
+  /** What the disk does not give counts as missing. */
+  givesUp: boolean;
+}
+
+/** The chunk that begins at `from`, or behind what is missing there. @throws what the disk says that does not give it */
+export async function readChunk(
+  log: StreamLog,
+  from: number,
+  { limit = Number.POSITIVE_INFINITY, givesUp }: ChunkLimits,
+): Promise<Chunk> {
+  const reader = new StreamReader(log, from, { live: false, givesUp });
   const chunk: Chunk = { from, to: from, records: [], missing: undefined };
   const room = () => Math.min(limit, chunk.from + chunkOutputBytes) - chunk.to;
   try {
     while (room() > 0 && chunk.records.length < chunkRecords) {
-      const item = await reader.next();
+      const item = await reader.next().catch((error: unknown) => {
+        // What was read before is a chunk of its own, unless another was planned.
+        if (chunk.records.length > 0 && limit === Number.POSITIVE_INFINITY && isUnreadable(error)) return undefined;
+        throw error;
+      });
       if (item === undefined || (item.kind === 'gap' && chunk.records.length > 0)) break;
       if (item.kind === 'gap') {
         chunk.missing = item.gap.reason;

@@ -13,6 +13,7 @@ import { timeLimit } from '../deadline.ts';
 import { type Disk, isMissing } from '../disk.ts';
 import type { Loop, Loops } from '../loops.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
+import { isUnreadable } from '../output/read-again.ts';
 import type { StreamName } from '../output/segment.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
 import { attendedSpawn } from '../processes/supervisor.ts';
@@ -47,6 +48,8 @@ const chunksWhileWritten = 64;
 const longestLookMs = 120_000;
 /** What the edge does not want is offered again after this long: it may know by then. */
 const refusedMs = 3_600_000;
+/** What the disk does not give is read again after the first of these, later each time, up to the second; for the third. */
+const unreadMs = { first: 30_000, most: 3_600_000, patience: 24 * 3_600_000 };
 /** Answers that are about what is sent, not about whether anything can be. */
 const unwanted = new Set([400, 404, 409, 410, 413]);
 /** The loop looks at least so often, for what a poke was missed for. */
@@ -56,11 +59,15 @@ export class HandOver {
   readonly #options: HandOverOptions;
   /** By process: until when it is left alone, on the boot clock. */
   readonly #refused = new Map<string, number>();
+  /** By process: since when the disk does not give its output, and how often that was seen. */
+  readonly #unread = new Map<string, { sinceMs: number; times: number }>();
   readonly #stopping = new AbortController();
   #loop: Loop | undefined;
   #failures = 0;
   #notBeforeMs = 0;
-  #cancelRetry: () => void = () => undefined;
+  /** The next look beside those of the loop. */
+  #nextLookMs = Number.POSITIVE_INFINITY;
+  #cancelNextLook: () => void = () => undefined;
 
   constructor(options: HandOverOptions) {
     this.#options = options;
@@ -74,14 +81,14 @@ export class HandOver {
 
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the agent stops'));
-    this.#cancelRetry();
+    this.#cancelNextLook();
     await this.#loop?.stop();
   }
 
   async #look(): Promise<void> {
-    const { clock, spools, timers } = this.#options;
+    const { clock, spools } = this.#options;
     const startedMs = clock.bootMs();
-    if (startedMs < this.#notBeforeMs) return;
+    if (startedMs < this.#notBeforeMs) return this.#lookIn(this.#notBeforeMs - startedMs);
     try {
       for (let hasMore = true; hasMore;) {
         hasMore = false;
@@ -90,7 +97,7 @@ export class HandOver {
           hasMore = (await this.#generation(sessionId, generation, isOver)) || hasMore;
         }
         if (hasMore && clock.bootMs() - startedMs > longestLookMs) {
-          this.#cancelRetry = timers.after(1, () => this.#loop?.soon());
+          this.#lookIn(1);
           return;
         }
       }
@@ -102,13 +109,24 @@ export class HandOver {
 
   /** The edge can not be reached, or is busy: everything waits. */
   #retryLater(error: unknown): void {
-    const { timers, random, clock, log } = this.#options;
+    const { random, clock, log } = this.#options;
     if (this.#failures === 0) log.warn('output could not be handed over, trying again', { error: String(error) });
     const asked = error instanceof EdgeRefusal ? (error.retryAfterMs ?? 0) : 0;
     const waitMs = Math.max(asked, backoffMs(this.#failures++, random.fraction()));
     this.#notBeforeMs = clock.bootMs() + waitMs;
-    this.#cancelRetry();
-    this.#cancelRetry = timers.after(waitMs, () => this.#loop?.soon());
+    this.#lookIn(waitMs);
+  }
+
+  #lookIn(delayMs: number): void {
+    const { clock, timers } = this.#options;
+    const atMs = clock.bootMs() + delayMs;
+    if (atMs >= this.#nextLookMs) return;
+    this.#cancelNextLook();
+    this.#nextLookMs = atMs;
+    this.#cancelNextLook = timers.after(delayMs, () => {
+      this.#nextLookMs = Number.POSITIVE_INFINITY;
+      this.#loop?.soon();
+    });
   }
 
   /** True when there is more of it right now. */
@@ -129,12 +147,19 @@ export class HandOver {
 
   async #guarded(ref: SpoolRef, isOver: boolean): Promise<'ended' | 'more' | 'waits'> {
     const { clock, log } = this.#options;
-    const key = `${ref.sessionId} ${ref.generation} ${ref.processId}`;
+    const key = keyOf(ref);
     if ((this.#refused.get(key) ?? 0) > clock.bootMs()) return 'waits';
     this.#refused.delete(key);
     try {
-      return await this.#process(ref, isOver);
+      const outcome = await this.#process(ref, isOver);
+      this.#unread.delete(key);
+      return outcome;
     } catch (error) {
+      if (isUnreadable(error)) {
+        this.#leave(ref, error);
+        return 'waits';
+      }
+      this.#unread.delete(key);
       // Removed meanwhile, with its session.
       if (isMissing(error)) return 'waits';
       if (!(error instanceof EdgeRefusal) || !unwanted.has(error.status)) throw error;
@@ -142,6 +167,26 @@ export class HandOver {
       log.warn('the control plane does not take the output of a process', { ...ref, code: error.code });
       return 'waits';
     }
+  }
+
+  /** The disk does not give it now: others do not wait for that. */
+  #leave(ref: SpoolRef, error: unknown): void {
+    const { clock, log } = this.#options;
+    const key = keyOf(ref);
+    const nowMs = clock.bootMs();
+    const unread = this.#unread.get(key) ?? { sinceMs: nowMs, times: 0 };
+    if (unread.times === 0)
+      log.warn('output can not be read to be handed over, trying again', { ...ref, error: String(error) });
+    const waitMs = Math.min(unreadMs.first * 2 ** unread.times, unreadMs.most);
+    this.#unread.set(key, { ...unread, times: unread.times + 1 });
+    this.#refused.set(key, nowMs + waitMs);
+    this.#lookIn(waitMs);
+  }
+
+  /** It was tried for long: what is kept elsewhere says what is missing, and has all the rest. */
+  #givesUp(ref: SpoolRef): boolean {
+    const { sinceMs } = this.#unread.get(keyOf(ref)) ?? {};
+    return sinceMs !== undefined && this.#options.clock.bootMs() - sinceMs >= unreadMs.patience;
   }
 
   async #process(ref: SpoolRef, isOver: boolean): Promise<'ended' | 'more' | 'waits'> {
@@ -178,7 +223,7 @@ export class HandOver {
     let state = from;
     for (let turn = 0; turn < (isFinal ? chunksPerTurn : chunksWhileWritten); turn++) {
       const { done, planned } = state[stream];
-      const chunk = await readChunk(log, done, planned);
+      const chunk = await readChunk(log, done, { limit: planned, givesUp: this.#givesUp(ref) });
       if (chunk.records.length === 0 && planned === undefined) return { state, hasMore: false, missing: chunk.missing };
       state = await this.#send(ref, spool, stream, chunk, state);
     }
@@ -252,4 +297,8 @@ export class HandOver {
 function isLog({ sessionId, generation, processId }: SpoolRef, { record }: ProcessSpool): boolean {
   if (processId === mainProcessId(sessionId, generation)) return true;
   return !record.tty && record.spawn !== attendedSpawn;
+}
+
+function keyOf({ sessionId, generation, processId }: SpoolRef): string {
+  return `${sessionId} ${generation} ${processId}`;
 }

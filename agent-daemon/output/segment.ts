@@ -4,7 +4,9 @@
  * bytes is removing a file. Named by the stream and the log's end when the file was made.
  */
 import { join } from 'node:path';
+import type { Clock, Timers } from '../../schema/ports.ts';
 import type { Disk, DiskFile } from '../disk.ts';
+import { isUnreadable, readAgain } from './read-again.ts';
 import { type Gap, checkedPayload, headerBytes, maxRecordBytes, parseHeader, toGap } from './record.ts';
 
 export type StreamName = 'stdout' | 'stderr';
@@ -39,16 +41,26 @@ function parseName(name: string, stream: StreamName): number | undefined {
 /**
  * Reads what a directory holds of a stream, oldest first, after whatever kind of death: the last file is checked record
  * by record and cut where it stops being whole; of the others only the beginning is read, the rest when it is wanted.
+ * Rejects where the disk does not give that of the last: where the log stood is not known then.
  */
-export async function recoverSegments(disk: Disk, dir: string, stream: StreamName): Promise<Segment[]> {
+export async function recoverSegments(
+  { disk, clock, timers }: { disk: Disk; clock: Pick<Clock, 'bootMs'>; timers: Timers },
+  dir: string,
+  stream: StreamName,
+): Promise<Segment[]> {
   const names = (await disk.readdir(dir)).filter((name) => parseName(name, stream) !== undefined).toSorted();
   const segments: Segment[] = [];
   let successor: number | undefined;
   for (const name of names.toReversed()) {
     const logEnd = parseName(name, stream) ?? 0;
-    const segment = await recoverSegment(disk, join(dir, name), logEnd, successor);
+    const path = join(dir, name);
+    const recover = () => recoverSegment(disk, path, logEnd, successor);
+    const segment = await readAgain({ clock, timers }, recover).catch((error: unknown) => {
+      if (successor === undefined || !isUnreadable(error)) throw error;
+      return opaque(disk, path, logEnd, successor);
+    });
     if (segment === undefined) {
-      await disk.unlink(join(dir, name));
+      await disk.unlink(path);
       continue;
     }
     segments.unshift(segment);
@@ -80,6 +92,12 @@ async function recoverSegment(
   } finally {
     await file.close();
   }
+}
+
+/** Its beginning can not be read now. Where its bytes lie is told by the names of both files; readers try again. */
+async function opaque(disk: Disk, path: string, logEnd: number, successor: number): Promise<Segment> {
+  const size = (await disk.stat(path).catch(() => undefined))?.size;
+  return { path, gap: undefined, start: logEnd, end: successor, sizeBytes: size ?? 0, firstTimeMs: 0 };
 }
 
 async function emptied(file: DiskFile, path: string, logEnd: number): Promise<Segment> {

@@ -5,6 +5,7 @@
  * It never loses a byte that it reported as stored while the host stays up, and never waits for a reader without bound.
  */
 import type { OutputPolicy } from '../../schema/api/session-parts.ts';
+import type { Clock, Timers } from '../../schema/ports.ts';
 import { type Batch, type Piece, toBatch } from './batch.ts';
 import { type DiskFile, isDiskFull } from '../disk.ts';
 import { type Changing, whenDue } from '../wake.ts';
@@ -67,7 +68,7 @@ export class StreamLog implements Changing {
     context: StreamLogContext,
     { hole, fresh = false }: { hole?: Gap | undefined; fresh?: boolean } = {},
   ): Promise<StreamLog> {
-    const segments = fresh ? [] : await recoverSegments(context.disk, dir, stream);
+    const segments = fresh ? [] : await recoverSegments(context, dir, stream);
     return new StreamLog(dir, stream, policy, context, segments, hole);
   }
 
@@ -118,6 +119,19 @@ export class StreamLog implements Changing {
   /** For readers: opens the file of a segment. */
   openToRead(segment: Segment): Promise<DiskFile> {
     return this.#files.openToRead(segment);
+  }
+
+  /** For readers: how they wait for what can not be read. */
+  get clock(): Clock {
+    return this.#context.clock;
+  }
+  get timers(): Timers {
+    return this.#context.timers;
+  }
+
+  /** A reader gave up a file. */
+  unreadable({ path }: Segment, error: unknown): void {
+    this.#context.log.warn('output can not be read and is told as missing', { path, error: String(error) });
   }
 
   get policy(): OutputPolicy {

@@ -1,10 +1,11 @@
 /**
  * Reads a stream's log from any offset while it is written. What is missing or damaged comes as a gap item with its
- * exact range, in its place; bytes come in order, each once, whatever happens to the files meanwhile. A reader holds one
- * open file and one buffer.
+ * exact range, in its place; bytes come in order, each once, whatever happens to the files meanwhile. What the disk does not
+ * give for a while is damaged. A reader holds one open file and one buffer.
  */
 import { type DiskFile, isMissing } from '../disk.ts';
 import { type Gap, checkedPayload, headerBytes, maxRecordBytes, parseHeader } from './record.ts';
+import { isUnreadable, readAgain } from './read-again.ts';
 import type { Segment, StreamName } from './segment.ts';
 import type { Follower } from './log-context.ts';
 import type { StreamLog } from './stream-log.ts';
@@ -15,6 +16,9 @@ export type OutputItem =
 
 /** Enough for one record of any size; several small ones come with one read. */
 const bufferBytes = headerBytes + maxRecordBytes;
+
+/** Undefined: it is damaged. */
+type Found = { offset: number; timeMs: number; bytes: Buffer } | 'dropped' | undefined;
 
 const nothing = (): void => undefined;
 
@@ -30,14 +34,20 @@ export class StreamReader implements Follower {
   #bufferAt = 0;
   #bufferEnd = 0;
   #unfollow: () => void = nothing;
+  readonly #closing = new AbortController();
 
   readonly #live: boolean;
+  readonly #givesUp: boolean;
 
-  /** A `live` reader is one that a full log waits for, and lets go of what it has read. */
-  constructor(log: StreamLog, from: number, { live }: { live: boolean }) {
+  /**
+   * A `live` reader is one that a full log waits for, and lets go of what it has read. One that does not give up throws what
+   * the disk says, and can be asked again.
+   */
+  constructor(log: StreamLog, from: number, { live, givesUp = true }: { live: boolean; givesUp?: boolean }) {
     this.#log = log;
     this.#position = from;
     this.#live = live;
+    this.#givesUp = givesUp;
     this.hold();
   }
 
@@ -71,6 +81,7 @@ export class StreamReader implements Follower {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort();
     this.letGo();
     await this.#leave();
   }
@@ -81,7 +92,7 @@ export class StreamReader implements Follower {
     const segment = segments.find((each) => each.end > this.#position);
     if (segment === undefined) return hole === undefined ? undefined : this.#gap({ ...hole, from: this.#position });
     if (segment.start > this.#position) return this.#gap(missingBefore(segment, segments[0], this.#position));
-    const found = await this.#read(segment);
+    const found = await this.#readPatiently(segment);
     if (found === 'dropped' && !segments.includes(segment)) return this.#find();
     if (typeof found === 'object') return { kind: 'bytes', stream, ...found };
     return this.#gap({ from: this.#position, to: segment.end, reason: 'damaged' });
@@ -91,8 +102,20 @@ export class StreamReader implements Follower {
     return { kind: 'gap', stream: this.#log.stream, gap };
   }
 
+  /** As `#read`; undefined also when the disk does not give it. */
+  async #readPatiently(segment: Segment): Promise<Found> {
+    const { signal } = this.#closing;
+    try {
+      return await readAgain(this.#log, () => this.#read(segment), signal);
+    } catch (error) {
+      if (!this.#givesUp || signal.aborted || !isUnreadable(error)) throw error;
+      this.#log.unreadable(segment, error);
+      return undefined;
+    }
+  }
+
   /** The record of `segment` in which the position lies, from there on; undefined when it is damaged. */
-  async #read(segment: Segment): Promise<{ offset: number; timeMs: number; bytes: Buffer } | 'dropped' | undefined> {
+  async #read(segment: Segment): Promise<Found> {
     if (!(await this.#enter(segment))) return 'dropped';
     for (;;) {
       const bytes = await this.#bytesAt(this.#at, segment.sizeBytes);

@@ -16,7 +16,7 @@ import { systemClock, systemDisk, systemRandom } from '../../../agent-daemon/pla
 import { mainProcessId } from '../../../agent-daemon/sessions/main-process.ts';
 import { EdgeRefusal, type Upload } from '../../../agent-daemon/tunnel/edge-api.ts';
 import { chunkOutputBytes, decodeChunk, HandOverEnd, parseChunkName } from '../../../schema/log/chunk.ts';
-import type { Failpoints } from '../../../schema/ports.ts';
+import type { Clock, Failpoints } from '../../../schema/ports.ts';
 import type { AgentFailpoint } from '../../../schema/failpoints.ts';
 import { seededRandom } from '../../support/random.ts';
 import { tmpDir } from '../../support/tmp.ts';
@@ -88,7 +88,7 @@ interface Life {
 async function live(
   root: string,
   storage: Storage,
-  more: { failpoints?: Failpoints<AgentFailpoint>; disk?: Disk; everyMs?: number } = {},
+  more: { failpoints?: Failpoints<AgentFailpoint>; disk?: Disk; clock?: Clock; everyMs?: number } = {},
 ): Promise<Life> {
   const timers = new ManualTimers();
   const log = keptLog();
@@ -325,11 +325,64 @@ it('waits when the disk is full, and goes on when it is not', async () => {
   expect(joined(storage.chunks('stdout')).toString()).toBe('kept');
 });
 
+/** Two processes that have ended; of the first one, `main`, the disk does not give the second file for as long as it is bad. */
+async function onBadDisk() {
+  const storage = new Storage();
+  const now = { ms: 0, isBad: false };
+  const broken = Object.assign(new Error('EIO'), { code: 'EIO' });
+  const isBroken = (path: string) => now.isBad && path.includes(ref.processId) && /stdout-0*[1-9]/.test(path);
+  const disk: Disk = {
+    ...systemDisk,
+    open: (path, flags, mode) => (isBroken(path) ? Promise.reject(broken) : systemDisk.open(path, flags, mode)),
+  };
+  const clock = { ...systemClock, bootMs: () => now.ms };
+  const { spools, handOver, timers, log } = await live(tmpDir('handover').path, storage, { disk, clock });
+  const out = noise(3 * 8192);
+  for (const processId of [ref.processId, `prc_${'1'.repeat(26)}`]) {
+    const spool = await spools.create({ ...ref, processId }, record(64 * 1024));
+    for (let at = 0; at < out.byteLength; at += 8192) await put(spool, 'stdout', out.subarray(at, at + 8192));
+    await spool.exited({ exitCode: 0, reason: 'exited', atMs: 5 });
+  }
+  now.isBad = true;
+  handOver.start();
+  const passUntil = (isDue: () => unknown, what: string, stepMs: number) =>
+    until(
+      () => {
+        now.ms += stepMs;
+        timers.fire();
+        return isDue();
+      },
+      { what },
+    );
+  return { storage, now, out, log, passUntil };
+}
+
+it('leaves alone what the disk does not give, hands the rest over, and that too when it is there again', async () => {
+  const { storage, now, out, log, passUntil } = await onBadDisk();
+  const other = `prc_${'1'.repeat(26)}`;
+  await passUntil(() => storage.objects.has(`/agent/v1/blobs/logs/${sessionId}/1/${other}/end`), 'the other one', 500);
+  expect(joined(storage.chunks('stdout', other)).equals(out)).toBe(true);
+  await passUntil(() => log.lines.some(({ message }) => message.includes('trying again')), 'a try in vain', 500);
+  now.isBad = false;
+  await passUntil(() => storage.end, 'the end to be told', 500);
+  expect(joined(storage.chunks('stdout')).equals(out)).toBe(true);
+  expect(storage.chunks('stdout').map(({ missing }) => missing)).not.toContain('damaged');
+});
+
+it('after a day says that what the disk does not give is missing, and hands over what is behind it', async () => {
+  const { storage, now, out, passUntil } = await onBadDisk();
+  await passUntil(() => storage.end, 'the end to be told', 600_000);
+  expect(now.ms).toBeGreaterThan(24 * 3_600_000);
+  expect(storage.chunks('stdout').map(({ from, to, missing }) => [from, to, missing])).toEqual([[0, 8192, undefined]]);
+  expect(storage.end).toMatchObject({ ends: { stdout: out.byteLength }, missing: { stdout: 'damaged' } });
+  expect(joined(storage.chunks('stdout')).equals(out.subarray(0, 8192))).toBe(true);
+});
+
 it('cuts the same chunk again when its end is given', async () => {
   const { spools } = await live(tmpDir('handover').path, new Storage());
   const spool = await spools.create(ref, record());
   await put(spool, 'stdout', Buffer.from('0123456789'));
-  const chunk = await readChunk(spool.log('stdout'), 2, 5);
+  const chunk = await readChunk(spool.log('stdout'), 2, { limit: 5, givesUp: true });
   expect([chunk.from, chunk.to, Buffer.concat(chunk.records.map(({ bytes }) => bytes)).toString()]).toEqual([
     2,
     5,

@@ -5,8 +5,9 @@ import { expect, it } from 'vitest';
 
 import { encodeGap, headerBytes, writeHeader } from '../../../agent-daemon/output/record.ts';
 import { recoverSegments, segmentPath } from '../../../agent-daemon/output/segment.ts';
-import { systemDisk } from '../../../agent-daemon/platform.ts';
+import { systemClock, systemDisk } from '../../../agent-daemon/platform.ts';
 import { tmpDir } from '../../support/tmp.ts';
+import { ManualTimers } from '../ports.ts';
 
 function record(offset: number, bytes: number): Buffer {
   const whole = Buffer.alloc(headerBytes + bytes, 7);
@@ -15,7 +16,9 @@ function record(offset: number, bytes: number): Buffer {
 }
 
 const ranges = async (dir: string) =>
-  (await recoverSegments(systemDisk, dir, 'stdout')).map(({ start, end }) => [start, end]);
+  (await recoverSegments({ disk: systemDisk, clock: systemClock, timers: new ManualTimers() }, dir, 'stdout')).map(
+    ({ start, end }) => [start, end],
+  );
 
 it('keeps where the log stood when its last file and the tail of the one before are torn', async () => {
   using dir = tmpDir('seg');

@@ -17,8 +17,9 @@ import {
   writeHeader,
 } from '../../../agent-daemon/output/record.ts';
 import { recoverSegments, type Segment, segmentPath } from '../../../agent-daemon/output/segment.ts';
-import { systemDisk } from '../../../agent-daemon/platform.ts';
+import { systemClock, systemDisk, systemTimers } from '../../../agent-daemon/platform.ts';
 import type { Rng } from '../../support/random.ts';
+import { keptLog } from '../../agent-daemon/ports.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { hold, type Target } from '../fuzzer.ts';
 
@@ -58,6 +59,8 @@ export const spoolRecord: Target = {
   },
 };
 
+const system = { disk: systemDisk, clock: systemClock, timers: systemTimers(keptLog()) };
+
 /** Two files of one stream: the input cut in two, the second under the name that its first record tells. */
 export function spoolRecovery(): Target {
   const folder = tmpDir('fuzz');
@@ -75,9 +78,9 @@ export function spoolRecovery(): Target {
       const first = parseHeader(input, 0);
       const isNamed = second <= Number.MAX_SAFE_INTEGER && second >= (first?.isGap ? gapEnd(input) : 0);
       if (second > 0 && isNamed) writeFileSync(segmentPath(folder.path, 'stdout', second), input.subarray(cut));
-      const found = await recoverSegments(systemDisk, folder.path, 'stdout');
+      const found = await recoverSegments(system, folder.path, 'stdout');
       checkSegments(found);
-      const again = await recoverSegments(systemDisk, folder.path, 'stdout');
+      const again = await recoverSegments(system, folder.path, 'stdout');
       hold(kept(again) === kept(found), `the same when run again: ${kept(again)} after ${kept(found)}`);
     },
     close: () => folder.remove(),
