@@ -19,11 +19,11 @@ export async function readAgain<T>(
   read: () => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  const giveUpAtMs = clock.bootMs() + patienceMs;
-  for (;;) {
+  for (let giveUpAtMs: number | undefined; ;) {
     try {
       return await read();
     } catch (error) {
+      giveUpAtMs ??= clock.bootMs() + patienceMs;
       if (!isUnreadable(error) || signal?.aborted === true || clock.bootMs() >= giveUpAtMs) throw error;
       await pause(timers, tryAgainMs, signal);
     }
