@@ -2,7 +2,7 @@
  * How long something that has ended was kept. Counted in the time in which the agent ran, by the boot clock: a wall clock
  * that jumps a year ahead must not throw a day's homes away, and one that jumps back must not keep them for ever.
  */
-import type { Disk } from './disk.ts';
+import { type Disk, writeFully } from './disk.ts';
 
 export interface Kept {
   /** Unix ms of the end, to order and to show; never to decide by. */
@@ -28,13 +28,31 @@ export async function findKept(disk: Disk, path: string): Promise<Kept | undefin
   }
 }
 
-/** Counts `passedMs` more, and returns how long it was kept so far; 0 when it has not ended. */
-export async function keepOn(disk: Disk, path: string, passedMs: number): Promise<number> {
+/** Counts `passedMs` more; true when that makes more than `keepMs`. Never so where nothing was noted. */
+export async function wasKept(disk: Disk, path: string, passedMs: number, keepMs: number): Promise<boolean> {
   const kept = await findKept(disk, path);
-  if (kept === undefined) return 0;
+  if (kept === undefined) return false;
   const keptMs = kept.keptMs + passedMs;
-  await disk.writeFile(path, `${kept.endedAtMs} ${keptMs}`);
-  return keptMs;
+  if (keptMs > keepMs) return true;
+  if (passedMs > 0) await countOn(disk, path, `${kept.endedAtMs} ${keptMs}`);
+  return false;
+}
+
+/** Written over what was there, and never shorter: that a full disk takes, too. */
+async function countOn(disk: Disk, path: string, text: string): Promise<void> {
+  const file = await disk.open(path, 'r+');
+  try {
+    await writeFully(file, Buffer.from(text), 0);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Does `act` with each of them, whatever becomes of the others. @throws the first failure, behind all */
+export async function withEach<T>(items: Iterable<T>, act: (item: T) => Promise<void>): Promise<void> {
+  const failures: unknown[] = [];
+  for (const item of items) await act(item).catch((error: unknown) => failures.push(error));
+  if (failures.length > 0) throw failures[0];
 }
 
 /** Boot time that passes between the looks of one sweep; the first look counts nothing. */

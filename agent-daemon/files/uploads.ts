@@ -4,7 +4,7 @@ import { Refusal } from '../../schema/errors.ts';
 import type { Clock } from '../../schema/ports.ts';
 import type { Disk, DiskFile } from '../disk.ts';
 import type { Loop, Loops } from '../loops.ts';
-import { Passing } from '../retention.ts';
+import { Passing, withEach } from '../retention.ts';
 
 const maxBytes = 1024 ** 3;
 const maxUploads = 8;
@@ -91,13 +91,13 @@ export class Uploads {
 
   async #sweep(): Promise<void> {
     const passedMs = this.#passing.lap();
-    for (const sessionId of await this.#disk.readdir(this.#root)) {
+    await withEach(await this.#disk.readdir(this.#root), async (sessionId) => {
       const { mtimeMs } = await this.#disk.stat(join(this.#root, sessionId));
       const idle = this.#idle.get(sessionId);
       const idleMs = idle?.mtimeMs === mtimeMs ? idle.ms + passedMs : 0;
       this.#idle.set(sessionId, { mtimeMs, ms: idleMs });
       if (idleMs > keepMs) await this.removeSession(sessionId);
-    }
+    });
   }
 }
 

@@ -8,10 +8,11 @@ import type { AgentFailpoint } from '../../schema/failpoints.ts';
 import type { Clock, Failpoints, Log, Timers } from '../../schema/ports.ts';
 import { type Disk, isMissing } from '../disk.ts';
 import type { Loop, Loops } from '../loops.ts';
-import { Passing, findKept, keepOn, markEnded } from '../retention.ts';
+import { Passing, findKept, markEnded, wasKept, withEach } from '../retention.ts';
 import type { ProcessExit, ProcessRecord } from './process-record.ts';
 import { ProcessSpool, type SpoolContext } from './process-spool.ts';
 import type { Budget, Syncable } from './log-context.ts';
+import { isUnreadable, readAgain } from './read-again.ts';
 
 export interface SpoolRef {
   sessionId: string;
@@ -74,7 +75,7 @@ export class Spools {
   /** Measures what is there, and begins to sweep. */
   async start(): Promise<void> {
     await this.#disk.mkdir(this.#options.root, { recursive: true, mode: 0o700 });
-    this.#usedBytes += await sizeOf(this.#disk, this.#options.root);
+    this.#usedBytes += await this.#sizeOf(this.#options.root);
     this.#sweeping = this.#options.loops.every('sweep of output', sweepEveryMs, () => this.#sweep());
   }
 
@@ -135,15 +136,12 @@ export class Spools {
 
   /** Generations of which something is kept that is not in object storage yet. `isOver`: nothing will be written any more. */
   async generations(): Promise<{ sessionId: string; generation: number; isOver: boolean }[]> {
-    const found: { sessionId: string; generation: number; isOver: boolean }[] = [];
-    for (const sessionId of await list(this.#disk, this.#options.root))
-      for (const name of await list(this.#disk, join(this.#options.root, sessionId))) {
-        const generation = Number(/^g(\d+)$/.exec(name)?.[1] ?? Number.NaN);
-        const names = await list(this.#disk, join(this.#options.root, sessionId, name));
-        if (Number.isNaN(generation) || names.includes(handedOverName)) continue;
-        found.push({ sessionId, generation, isOver: names.includes(endedName) });
-      }
-    return found;
+    const kept = (await this.#all()).filter(({ names }) => !names.includes(handedOverName));
+    return kept.map(({ sessionId, generation, names }) => ({
+      sessionId,
+      generation,
+      isOver: names.includes(endedName),
+    }));
   }
 
   /** All of an ended generation is in object storage: nobody looks at it for that any more. */
@@ -272,10 +270,9 @@ export class Spools {
 
   async #sweep(): Promise<void> {
     const passedMs = this.#passing.lap();
-    for (const ended of await this.#ended()) {
-      if ((await keepOn(this.#disk, join(ended.path, endedName), passedMs)) > keepEndedMs)
-        await this.#remove(ended.path);
-    }
+    await withEach(await this.#ended(), async ({ path }) => {
+      if (await wasKept(this.#disk, join(path, endedName), passedMs, keepEndedMs)) await this.#remove(path);
+    });
   }
 
   /** Over the total: ended sessions go, the oldest first. Live ones are left to the policy of their logs. */
@@ -283,10 +280,9 @@ export class Spools {
     if (this.#options.clock.bootMs() < this.#evictNotBeforeMs) return;
     this.#evictNotBeforeMs = Number.POSITIVE_INFINITY;
     try {
-      for (const ended of await this.#ended()) {
-        if (this.#usedBytes <= this.#options.totalBytes) return;
-        await this.#remove(ended.path);
-      }
+      await withEach(await this.#ended(), async ({ path }) => {
+        if (this.#usedBytes > this.#options.totalBytes) await this.#remove(path);
+      });
     } catch (error) {
       this.#options.log.error('old output could not be removed', { error: String(error) });
     } finally {
@@ -297,18 +293,49 @@ export class Spools {
   /** Generations that have ended, the oldest end first. */
   async #ended(): Promise<Ended[]> {
     const found: Ended[] = [];
-    for (const sessionId of await list(this.#disk, this.#options.root)) {
-      for (const generation of await list(this.#disk, join(this.#options.root, sessionId))) {
-        const path = join(this.#options.root, sessionId, generation);
-        const kept = await findKept(this.#disk, join(path, endedName));
-        if (kept !== undefined) found.push({ path, endedAtMs: kept.endedAtMs });
-      }
+    for (const { path, names } of await this.#all()) {
+      const kept = names.includes(endedName) ? await findKept(this.#disk, join(path, endedName)) : undefined;
+      if (kept !== undefined) found.push({ path, endedAtMs: kept.endedAtMs });
     }
     return found.toSorted((a, b) => a.endedAtMs - b.endedAtMs);
   }
 
+  /** All generations, with the names in their directories. What can not be read now is passed over, and said. */
+  async #all(): Promise<{ sessionId: string; generation: number; path: string; names: string[] }[]> {
+    const found = [];
+    const { root, log } = this.#options;
+    const namesIn = (path: string) =>
+      list(this.#disk, path).catch((error: unknown) => {
+        log.warn('a directory of output can not be read', { path, error: String(error) });
+        return undefined;
+      });
+    for (const sessionId of await list(this.#disk, root))
+      for (const name of (await namesIn(join(root, sessionId))) ?? []) {
+        const generation = Number(/^g(\d+)$/.exec(name)?.[1] ?? Number.NaN);
+        const path = join(root, sessionId, name);
+        const names = Number.isNaN(generation) ? undefined : await namesIn(path);
+        if (names !== undefined) found.push({ sessionId, generation, path, names });
+      }
+    return found;
+  }
+
+  /** Bytes of the output files below a directory, as the logs count them: records of processes do not count, nor what can not be read. */
+  async #sizeOf(path: string): Promise<number> {
+    let bytes = 0;
+    const names = await readAgain(this.#options, () => list(this.#disk, path)).catch((error: unknown) => {
+      if (!isUnreadable(error)) throw error;
+      return [];
+    });
+    for (const name of names) {
+      const below = join(path, name);
+      if (/^std(out|err)-/.test(name)) bytes += (await this.#disk.stat(below).catch(() => undefined))?.size ?? 0;
+      else bytes += await this.#sizeOf(below);
+    }
+    return bytes;
+  }
+
   async #remove(path: string): Promise<void> {
-    const bytes = await sizeOf(this.#disk, path);
+    const bytes = await this.#sizeOf(path);
     await this.#disk.rm(path, { recursive: true, force: true });
     this.#usedBytes -= bytes;
     // An empty directory above goes as well: the session's, when its last generation went. Others may do so at the same time,
@@ -331,15 +358,4 @@ async function list(disk: Disk, path: string): Promise<string[]> {
     if (isMissing(error) || (error as NodeJS.ErrnoException).code === 'ENOTDIR') return [];
     throw error;
   }
-}
-
-/** Bytes of the output files below a directory, as the logs count them: records of processes do not count. */
-async function sizeOf(disk: Disk, path: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await list(disk, path)) {
-    const below = join(path, name);
-    if (/^std(out|err)-/.test(name)) bytes += (await disk.stat(below).catch(() => undefined))?.size ?? 0;
-    else bytes += await sizeOf(disk, below);
-  }
-  return bytes;
 }

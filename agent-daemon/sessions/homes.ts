@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../schema/ports.ts';
 import { type Disk, isMissing } from '../disk.ts';
 import type { Loop, Loops } from '../loops.ts';
-import { Passing, keepOn, markEnded } from '../retention.ts';
+import { Passing, markEnded, wasKept, withEach } from '../retention.ts';
 
 const keepMs = 24 * 3_600_000;
 const sweepEveryMs = 600_000;
@@ -94,10 +94,10 @@ export class Homes {
 
   async #sweep(): Promise<void> {
     const passedMs = this.#passing.lap();
-    for (const name of await this.#disk.readdir(this.#root)) {
-      if (!name.endsWith(endedSuffix)) continue;
-      if ((await keepOn(this.#disk, join(this.#root, name), passedMs)) < keepMs) continue;
-      await this.remove(name.slice(0, -endedSuffix.length));
-    }
+    const notes = (await this.#disk.readdir(this.#root)).filter((name) => name.endsWith(endedSuffix));
+    await withEach(notes, async (note) => {
+      if (await wasKept(this.#disk, join(this.#root, note), passedMs, keepMs))
+        await this.remove(note.slice(0, -endedSuffix.length));
+    });
   }
 }

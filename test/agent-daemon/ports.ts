@@ -12,6 +12,11 @@ export class ManualTimers implements Timers {
     return () => this.#tasks.delete(entry);
   }
 
+  /** Tasks that wait. */
+  get size(): number {
+    return this.#tasks.size;
+  }
+
   /** Runs every task that waits now. */
   fire(): void {
     const tasks = [...this.#tasks];
