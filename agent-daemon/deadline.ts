@@ -31,13 +31,14 @@ export class Deadline {
 /** Resolves after `delayMs`, or when `signal` aborts. */
 export function pause(timers: Timers, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const cancel = timers.after(delayMs, resolve);
-    const stop = (): void => {
+    const done = (): void => {
       cancel();
+      signal?.removeEventListener('abort', done);
       resolve();
     };
-    if (signal?.aborted === true) stop();
-    else signal?.addEventListener('abort', stop, { once: true });
+    const cancel = timers.after(delayMs, done);
+    if (signal?.aborted === true) done();
+    else signal?.addEventListener('abort', done);
   });
 }
 

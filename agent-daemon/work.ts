@@ -9,6 +9,7 @@ import { Reporter } from './capacity/reporter.ts';
 import type { Config } from './config.ts';
 import type { Handlers, Services, Workload } from './dispatch.ts';
 import { getStream, putStream } from './files/streams.ts';
+import { pause } from './deadline.ts';
 import type { Disk } from './disk.ts';
 import { Uploads } from './files/uploads.ts';
 import { freshId } from './fresh-id.ts';
@@ -80,7 +81,8 @@ const readyNetworks = 4;
 const guardMs = 60_000;
 /** How long the start of the agent waits for the engine: after that it joins without it, as degraded. */
 const engineMs = 10_000;
-const adoptRetryMs = 2_000;
+/** What could not be taken up is tried again after the first of these, later each time, up to the second. */
+const adoptRetryMs = { first: 2_000, most: 16_000 };
 
 export type WorkConfig = Pick<
   Config,
@@ -182,13 +184,15 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     reporter.poke();
     const all = sessions;
     if (all === undefined) return;
+    let waitMs = adoptRetryMs.first;
     while (!stopping.signal.aborted && engine.error === undefined) {
       try {
         await all.adopt();
         return;
       } catch (error) {
         log.warn('what runs here could not be taken up yet', { error: String(error) });
-        await new Promise<void>((resolve) => void timers.after(adoptRetryMs, resolve));
+        await pause(timers, waitMs, stopping.signal);
+        waitMs = Math.min(2 * waitMs, adoptRetryMs.most);
       }
     }
   }

@@ -38,7 +38,7 @@ export class Sessions {
     for (const placement of placements) this.#add(new Session(this.#host, placement));
   }
 
-  /** Takes up every container and network that is there. Rejects when the engine does not answer: try again. */
+  /** Takes up every container and network that is there. Rejects when the engine does not answer, or one can not be taken up: try again. */
   async adopt(): Promise<void> {
     const containers = await this.#host.runtime.listContainers(this.#label());
     // Networks come after the containers on them.
@@ -46,9 +46,10 @@ export class Sessions {
     await this.#host.networks.adopt(this.#boundNetworks());
     this.#orphans = containers.filter((container) => this.#ownerOf(container) === undefined);
     this.#adopted = true;
-    await Promise.all(this.#all().map((session) => session.adopt()));
+    const adopting = await Promise.allSettled(this.#all().map((session) => session.adopt()));
     this.#host.warm.start();
     this.#lookAgain();
+    for (const each of adopting) if (each.status === 'rejected') throw each.reason;
   }
 
   async create({ sessionId, generation, order }: IntentOf<'create'>, superseded: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
 /** Containers that are started in advance, on a real engine. */
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { labels } from '../../../agent-daemon/runtime/docker-spec.ts';
@@ -149,6 +149,18 @@ describe('containers in advance', () => {
         .slice(0, -1)
         .map((_, at) => String(at)),
     );
+  });
+
+  it('are there also where a session can not be taken up', async () => {
+    const id = freshSessionId();
+    await core.create(id, { type: 'interactive' });
+    await core.stop();
+    const { path } = core.host.store.kernelsOf({ sessionId: id, generation: 1 });
+    mkdirSync(path);
+    await expect(core.start()).rejects.toThrow('EISDIR');
+    await oneReady();
+    rmdirSync(path);
+    await core.sessions.adopt();
   });
 
   it('that has died is not given to anybody', async () => {
