@@ -10,6 +10,7 @@ import { Refusal } from '../../schema/errors.ts';
 import type { Log, Timers } from '../../schema/ports.ts';
 import { type Disk, readIfThere } from '../disk.ts';
 import { Bell } from '../bell.ts';
+import { pause } from '../deadline.ts';
 import type { Follower } from '../output/log-context.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
@@ -314,11 +315,7 @@ export class Keeper implements Follower {
     this.#answerFrom = Math.max(this.#answerFrom, this.#drawn + 1);
     if (cause instanceof ScreenLost && this.#lostAt === this.#drawn) await this.#skip();
     this.#lostAt = this.#drawn;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const cancelTimer = timers.after(retryMs, resolve);
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    await promise;
-    cancelTimer();
+    await pause(timers, retryMs, signal);
   }
 
   async #skip(): Promise<void> {

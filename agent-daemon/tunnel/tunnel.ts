@@ -10,7 +10,7 @@ import { closeCodes } from '../../schema/protocol/limits.ts';
 import type { Report } from '../../schema/protocol/messages.ts';
 import { findWayError, reachedNobody } from '../../wire/way-error.ts';
 import type { Handlers, Services, Workload } from '../dispatch.ts';
-import { timeLimit } from '../deadline.ts';
+import { pause, timeLimit } from '../deadline.ts';
 import { Calls } from './calls.ts';
 import { type DataPorts, DataSockets } from './data.ts';
 import { ControlConnection, type ControlDeps, type ControlEnd } from './control.ts';
@@ -272,20 +272,8 @@ export class Tunnel {
 
   async #wait(delayMs: number, signal: AbortSignal): Promise<void> {
     for (let leftMs = delayMs; leftMs >= 0 && !signal.aborted; leftMs -= beatEveryMs) {
-      await this.#pause(Math.min(leftMs, beatEveryMs), signal);
+      await pause(this.#ports.timers, Math.min(leftMs, beatEveryMs), signal);
       this.#watchdog?.beat();
     }
-  }
-
-  #pause(delayMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#ports.timers.after(delayMs, done);
-      function done() {
-        cancel();
-        signal.removeEventListener('abort', done);
-        resolve();
-      }
-      signal.addEventListener('abort', done, { once: true });
-    });
   }
 }
