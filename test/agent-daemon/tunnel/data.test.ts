@@ -205,7 +205,7 @@ describe('data sockets', () => {
     expect(second.headers['x-causeway-ticket']).toBe('ticket-1');
     const lostMs = agent.time.nowMs();
     second.ws.terminate();
-    await agent.time.until('a third', () => edge.of('bulk')[2], 100);
+    await agent.time.until('a third', () => edge.of('bulk')[2], 25);
     expect(agent.time.nowMs() - lostMs).toBeGreaterThan(8_000);
   });
 
