@@ -302,7 +302,7 @@ const makers: readonly [weight: number, make: (rng: Rng, by: Who, number: number
         code: pick(rng, [
           'import time\nprint("on", flush=True)\ntime.sleep(1000)',
           'input("waits? ")',
-          'import time\nprint("on", flush=True)\ntry:\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    print("caught")',
+          'import time\ntry:\n    print("on", flush=True)\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    print("caught")',
         ]),
       },
     ],
