@@ -81,7 +81,7 @@ export class RecordFile {
   }
 
   /**
-   * Opens or creates the file (0600), cuts a torn tail, and tells what is in it. Without `sync` all of it outlives this
+   * Opens or creates the file (0600), cuts a torn tail, and tells what is in it. Without `sync` an append outlives this
    * process, not the host's power.
    */
   static async open(
@@ -96,7 +96,6 @@ export class RecordFile {
     const opened = await disk.open(path, bytes ? 'r+' : 'wx+', 0o600);
     await orClose(opened, async () => {
       if (bytes && goodBytes < bytes.byteLength) await opened.truncate(goodBytes);
-      if (!sync) return;
       await opened.datasync();
       if (!bytes) await syncDirectory(disk, dirname(path));
     });
@@ -185,9 +184,9 @@ export class RecordFile {
     const bytes = Buffer.concat(this.#owner.live().map(encode));
     await orClose(file, async () => {
       await writeFully(file, bytes, 0);
-      if (this.#sync) await file.sync();
+      await file.sync();
       await disk.rename(temporary, this.#path);
-      if (this.#sync) await syncDirectory(disk, dirname(this.#path));
+      await syncDirectory(disk, dirname(this.#path));
     });
     await this.#file?.close().catch(() => {});
     this.#file = file;
