@@ -48,7 +48,7 @@ const chunksWhileWritten = 64;
 const longestLookMs = 120_000;
 /** What the edge does not want is offered again after this long: it may know by then. */
 const refusedMs = 3_600_000;
-/** What the disk does not give is read again after the first of these, later each time, up to the second; for the third. */
+/** What the disk does not give is read again after the first of these, later each time, up to the second, and given up after the third. */
 const unreadMs = { first: 30_000, most: 3_600_000, patience: 24 * 3_600_000 };
 /** Answers that are about what is sent, not about whether anything can be. */
 const unwanted = new Set([400, 404, 409, 410, 413]);
@@ -152,16 +152,19 @@ export class HandOver {
     this.#refused.delete(key);
     try {
       const outcome = await this.#process(ref, isOver);
-      this.#unread.delete(key);
+      // Of one that was given up the rest is still to be sent.
+      if (outcome !== 'more') this.#unread.delete(key);
       return outcome;
     } catch (error) {
       if (isUnreadable(error)) {
         this.#leave(ref, error);
         return 'waits';
       }
-      this.#unread.delete(key);
       // Removed meanwhile, with its session.
-      if (isMissing(error)) return 'waits';
+      if (isMissing(error)) {
+        this.#unread.delete(key);
+        return 'waits';
+      }
       if (!(error instanceof EdgeRefusal) || !unwanted.has(error.status)) throw error;
       this.#refused.set(key, clock.bootMs() + refusedMs);
       log.warn('the control plane does not take the output of a process', { ...ref, code: error.code });
@@ -176,7 +179,7 @@ export class HandOver {
     const nowMs = clock.bootMs();
     const unread = this.#unread.get(key) ?? { sinceMs: nowMs, times: 0 };
     if (unread.times === 0)
-      log.warn('output can not be read to be handed over, trying again', { ...ref, error: String(error) });
+      log.warn('the disk keeps output from being handed over, trying again', { ...ref, error: String(error) });
     const waitMs = Math.min(unreadMs.first * 2 ** unread.times, unreadMs.most);
     this.#unread.set(key, { ...unread, times: unread.times + 1 });
     this.#refused.set(key, nowMs + waitMs);

@@ -2,9 +2,9 @@
 import type { Clock, Timers } from '../../schema/ports.ts';
 import { pause } from '../deadline.ts';
 
-/** As long as a write is tried again (`stream-log.ts`). */
-const patienceMs = 5_000;
-const tryAgainMs = 250;
+/** How long what the disk refuses is tried again before output is given up: who reads or writes it waits meanwhile. */
+export const patienceMs = 5_000;
+export const tryAgainMs = 250;
 
 const unreadable: ReadonlySet<string> = new Set(['EIO', 'EBADMSG', 'EUCLEAN', 'ENODATA']);
 

@@ -7,17 +7,16 @@
 import type { OutputPolicy } from '../../schema/api/session-parts.ts';
 import type { Clock, Timers } from '../../schema/ports.ts';
 import { type Batch, type Piece, toBatch } from './batch.ts';
+import { pause } from '../deadline.ts';
 import { type DiskFile, isDiskFull } from '../disk.ts';
 import { type Changing, whenDue } from '../wake.ts';
 import type { Follower, StreamLogContext } from './log-context.ts';
+import { patienceMs, tryAgainMs } from './read-again.ts';
 import type { Gap, GapReason } from './record.ts';
 import { type Segment, type StreamName, recoverSegments, segmentBytesFor } from './segment.ts';
 import { SegmentFiles } from './segment-files.ts';
 
 const maxBatchBytes = 1024 * 1024;
-/** How long a write that fails is tried again before anything is given up: meanwhile the init holds what comes, and writers wait. */
-const patienceMs = 5_000;
-const tryAgainMs = 250;
 /** How long a disk that output was given up for is left alone before the next try. */
 const diskRetryMs = 1_000;
 
@@ -40,8 +39,7 @@ export class StreamLog implements Changing {
   #cancelBlockTimer: () => void = () => undefined;
   #writing: Promise<void> | undefined;
   #final = false;
-  #isClosing = false;
-  #endPause: () => void = () => undefined;
+  readonly #closing = new AbortController();
 
   private constructor(
     dir: string,
@@ -214,8 +212,7 @@ export class StreamLog implements Changing {
 
   /** Ends all writing, synced; the files stay. What can not be written now comes again. */
   async close(): Promise<void> {
-    this.#isClosing = true;
-    this.#endPause();
+    this.#closing.abort();
     this.#cancelBlockTimer();
     await this.settled();
     this.#files.release();
@@ -286,20 +283,11 @@ export class StreamLog implements Changing {
       } catch (error) {
         await this.#files.cutTornTail();
         if (this.#context.clock.bootMs() >= giveUpAtMs) return this.#failed(error, batch.end);
-        if (this.#isClosing) throw error;
-        await this.#pause();
+        // At the end nothing is waited for: what is not stored comes again.
+        if (this.#closing.signal.aborted) throw error;
+        await pause(this.#context.timers, tryAgainMs, this.#closing.signal);
       }
     }
-  }
-
-  #pause(): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#context.timers.after(tryAgainMs, resolve);
-      this.#endPause = () => {
-        cancel();
-        resolve();
-      };
-    });
   }
 
   /** Space is back: what was given up meanwhile becomes a gap of the log itself. */

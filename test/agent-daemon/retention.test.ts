@@ -3,28 +3,20 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Disk } from '../../agent-daemon/disk.ts';
-import type { ProcessRecord } from '../../agent-daemon/output/process-record.ts';
 import { Spools } from '../../agent-daemon/output/spools.ts';
 import { systemDisk } from '../../agent-daemon/platform.ts';
 import { Homes } from '../../agent-daemon/sessions/homes.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { until } from '../support/wait.ts';
 import { LoopWorld } from './loop-world.ts';
+import { processRecord } from './output/process-record.ts';
 import { noFailpoints } from './ports.ts';
 
 const dir = tmpDir('kept');
 afterAll(() => dir.remove());
 
 const hourMs = 3_600_000;
-const record: ProcessRecord = {
-  spawn: 'digest',
-  argv: ['cat'],
-  tty: false,
-  stdin: false,
-  startedAtMs: 1,
-  output: { onFull: 'drop', blockMs: 0, spoolBytes: 1024 * 1024 },
-  holes: {},
-};
+const record = processRecord(1024 * 1024);
 
 describe('what has ended', () => {
   async function homesOf(world: LoopWorld, root: string): Promise<Homes> {

@@ -9,7 +9,6 @@ import { readChunk } from '../../../agent-daemon/handover/chunker.ts';
 import type { Disk } from '../../../agent-daemon/disk.ts';
 import { Loops } from '../../../agent-daemon/loops.ts';
 import { attendedSpawn } from '../../../agent-daemon/processes/supervisor.ts';
-import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
 import type { ProcessSpool } from '../../../agent-daemon/output/process-spool.ts';
 import { Spools } from '../../../agent-daemon/output/spools.ts';
 import { systemClock, systemDisk, systemRandom } from '../../../agent-daemon/platform.ts';
@@ -21,19 +20,12 @@ import type { AgentFailpoint } from '../../../schema/failpoints.ts';
 import { seededRandom } from '../../support/random.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
+import { processRecord } from '../output/process-record.ts';
 import { keptLog, ManualTimers, noFailpoints } from '../ports.ts';
 
 const sessionId = `ses_${'0'.repeat(26)}_1_1`;
 const ref = { sessionId, generation: 1, processId: mainProcessId(sessionId, 1) };
-const record = (spoolBytes = 64 * 1024 * 1024): ProcessRecord => ({
-  spawn: 'digest',
-  argv: ['x'],
-  tty: false,
-  stdin: false,
-  startedAtMs: 1,
-  output: { onFull: 'drop', blockMs: 0, spoolBytes },
-  holes: {},
-});
+const record = (spoolBytes = 64 * 1024 * 1024) => processRecord(spoolBytes);
 const closing: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).toReversed()) await close();
@@ -376,6 +368,16 @@ it('after a day says that what the disk does not give is missing, and hands over
   expect(storage.chunks('stdout').map(({ from, to, missing }) => [from, to, missing])).toEqual([[0, 8192, undefined]]);
   expect(storage.end).toMatchObject({ ends: { stdout: out.byteLength }, missing: { stdout: 'damaged' } });
   expect(joined(storage.chunks('stdout')).equals(out.subarray(0, 8192))).toBe(true);
+});
+
+it('does not wait for another day where the edge does not answer just then', async () => {
+  const { storage, now, passUntil } = await onBadDisk();
+  let refused = 0;
+  storage.refuse = (path) =>
+    path.endsWith('/main/end') && refused++ === 0 ? new EdgeRefusal(503, 'edge_overloaded', undefined, 100) : undefined;
+  await passUntil(() => storage.end, 'the end to be told', 600_000);
+  expect(refused).toBe(2);
+  expect(now.ms).toBeLessThan(28 * 3_600_000);
 });
 
 it('cuts the same chunk again when its end is given', async () => {

@@ -1,6 +1,5 @@
 import { writeFileSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
-import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
 import { ProcessSpool } from '../../../agent-daemon/output/process-spool.ts';
 import { Spools, type SpoolRef } from '../../../agent-daemon/output/spools.ts';
 import { StreamReader } from '../../../agent-daemon/output/stream-reader.ts';
@@ -8,17 +7,10 @@ import { Loops } from '../../../agent-daemon/loops.ts';
 import { systemClock, systemDisk } from '../../../agent-daemon/platform.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { ManualTimers, keptLog, noFailpoints } from '../ports.ts';
+import { processRecord } from './process-record.ts';
 
 const ref: SpoolRef = { sessionId: 'ses_x', generation: 1, processId: 'prc_x' };
-const record: ProcessRecord = {
-  spawn: 'digest',
-  argv: ['cat'],
-  tty: false,
-  stdin: false,
-  startedAtMs: 1,
-  output: { onFull: 'drop', blockMs: 0, spoolBytes: 1024 * 1024 },
-  holes: {},
-};
+const record = processRecord(1024 * 1024);
 const opened: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const close of opened.splice(0)) await close();
