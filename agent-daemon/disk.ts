@@ -60,7 +60,7 @@ export async function writeFully(file: DiskFile, bytes: Uint8Array, position: nu
 }
 
 /** Does the first with a file that was just opened; closes it where that fails. */
-export async function orClose<T>(file: DiskFile, act: () => Promise<T>): Promise<T> {
+export async function orClose<T>(file: Pick<DiskFile, 'close'>, act: () => Promise<T>): Promise<T> {
   try {
     return await act();
   } catch (error) {

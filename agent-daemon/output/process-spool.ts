@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Failpoints } from '../../schema/ports.ts';
 import type { AgentFailpoint } from '../../schema/failpoints.ts';
-import { type Disk, isMissing } from '../disk.ts';
+import { type Disk, isMissing, orClose } from '../disk.ts';
 import { type ProcessExit, type ProcessRecord, ProcessRecordFile } from './process-record.ts';
 import type { Gap } from './record.ts';
 import type { StreamName } from './segment.ts';
@@ -46,16 +46,19 @@ export class ProcessSpool {
   static async create(dir: string, context: SpoolContext, record: ProcessRecord): Promise<ProcessSpool> {
     const made = await context.disk.mkdir(dir, { recursive: true, mode: 0o700 });
     const file = await ProcessRecordFile.create(context.disk, join(dir, recordName), record);
-    return new ProcessSpool(dir, context, file, record).#openLogs({ fresh: made !== undefined });
+    const spool = new ProcessSpool(dir, context, file, record);
+    return orClose(file, () => spool.#openLogs({ fresh: made !== undefined }));
   }
 
   /** The spool in `dir` as whatever death left it; undefined when there is none. */
   static async open(dir: string, context: SpoolContext): Promise<ProcessSpool | undefined> {
     const file = await findFile(context.disk, dir);
-    if (file?.record !== undefined)
-      return new ProcessSpool(dir, context, file, file.record).#openLogs({ fresh: false });
-    await file?.close();
-    return undefined;
+    if (file?.record === undefined) {
+      await file?.close();
+      return undefined;
+    }
+    const spool = new ProcessSpool(dir, context, file, file.record);
+    return orClose(file, () => spool.#openLogs({ fresh: false }));
   }
 
   /** The record of a process that nobody holds, without its logs; undefined when there is none. */

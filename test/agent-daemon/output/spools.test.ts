@@ -125,6 +125,28 @@ it('forgets processes of a session while others are made in it', async () => {
   expect(spools.usedBytes).toBe(0);
 });
 
+it('holds no file open of a process whose output can not be opened', async () => {
+  const dir = tmpDir('spools');
+  const held = new Set<object>();
+  let isRefused = false;
+  const open: typeof systemDisk.open = async (path, ...how) => {
+    if (isRefused && path.includes('/stdout-')) throw Object.assign(new Error('refused'), { code: 'EACCES' });
+    const file = await systemDisk.open(path, ...how);
+    held.add(file);
+    const close = file.close.bind(file);
+    return Object.assign(file, { close: () => (held.delete(file), close()) });
+  };
+  const spools = await start(dir.path, { ...systemDisk, open });
+  const spool = await spools.create(ref, record);
+  await spool.log('stdout').append(0, 1, Buffer.from('all'));
+  await spool.exited({ exitCode: 0, reason: 'exited', atMs: 2 });
+  await spools.close(ref);
+  expect(held.size).toBe(0);
+  isRefused = true;
+  await expect(spools.read(ref)).rejects.toThrow('refused');
+  expect(held.size).toBe(0);
+});
+
 async function start(root: string, disk = systemDisk): Promise<Spools> {
   const ports = {
     disk,
