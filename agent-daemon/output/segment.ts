@@ -4,7 +4,7 @@
  * bytes is removing a file. Named by the stream and the log's end when the file was made.
  */
 import { join } from 'node:path';
-import type { Clock, Timers } from '../../schema/ports.ts';
+import type { Clock, Log, Timers } from '../../schema/ports.ts';
 import type { Disk, DiskFile } from '../disk.ts';
 import { isUnreadable, readAgain } from './read-again.ts';
 import { type Gap, checkedPayload, headerBytes, maxRecordBytes, parseHeader, toGap } from './record.ts';
@@ -44,7 +44,7 @@ function parseName(name: string, stream: StreamName): number | undefined {
  * Rejects where the disk does not give that of the last: where the log stood is not known then.
  */
 export async function recoverSegments(
-  { disk, clock, timers }: { disk: Disk; clock: Pick<Clock, 'bootMs'>; timers: Timers },
+  { disk, clock, timers, log }: { disk: Disk; clock: Clock; timers: Timers; log: Log },
   dir: string,
   stream: StreamName,
 ): Promise<Segment[]> {
@@ -57,6 +57,7 @@ export async function recoverSegments(
     const recover = () => recoverSegment(disk, path, logEnd, successor);
     const segment = await readAgain({ clock, timers }, recover).catch((error: unknown) => {
       if (successor === undefined || !isUnreadable(error)) throw error;
+      log.warn('the beginning of a file of output can not be read', { path, error: String(error) });
       return opaque(disk, path, logEnd, successor);
     });
     if (segment === undefined) {

@@ -7,7 +7,7 @@ import { encodeGap, headerBytes, writeHeader } from '../../../agent-daemon/outpu
 import { recoverSegments, segmentPath } from '../../../agent-daemon/output/segment.ts';
 import { systemClock, systemDisk } from '../../../agent-daemon/platform.ts';
 import { tmpDir } from '../../support/tmp.ts';
-import { ManualTimers } from '../ports.ts';
+import { keptLog, ManualTimers } from '../ports.ts';
 
 function record(offset: number, bytes: number): Buffer {
   const whole = Buffer.alloc(headerBytes + bytes, 7);
@@ -16,9 +16,13 @@ function record(offset: number, bytes: number): Buffer {
 }
 
 const ranges = async (dir: string) =>
-  (await recoverSegments({ disk: systemDisk, clock: systemClock, timers: new ManualTimers() }, dir, 'stdout')).map(
-    ({ start, end }) => [start, end],
-  );
+  (
+    await recoverSegments(
+      { disk: systemDisk, clock: systemClock, timers: new ManualTimers(), log: keptLog() },
+      dir,
+      'stdout',
+    )
+  ).map(({ start, end }) => [start, end]);
 
 it('keeps where the log stood when its last file and the tail of the one before are torn', async () => {
   using dir = tmpDir('seg');

@@ -46,6 +46,7 @@ it('opens a log of which one file can not be read, and tells of that file alone'
   const { bad, bench } = await badDisk();
   bad.broken = '-0000000000000000';
   const again = await bench.open();
+  expect(bench.log.lines).toMatchObject([{ level: 'warn', fields: { path: '/log/stdout-0000000000000000' } }]);
   expect(await readAll(again)).toEqual({
     gaps: [{ from: 0, to: 8192, reason: 'damaged' }],
     bytes: 32_768,

@@ -59,7 +59,8 @@ export const spoolRecord: Target = {
   },
 };
 
-const system = { disk: systemDisk, clock: systemClock, timers: systemTimers(keptLog()) };
+const log = keptLog();
+const system = { disk: systemDisk, clock: systemClock, timers: systemTimers(log), log };
 
 /** Two files of one stream: the input cut in two, the second under the name that its first record tells. */
 export function spoolRecovery(): Target {
