@@ -29,7 +29,7 @@ export class AccessGate {
 
   /** True when bytes may pass now. Else put what is to be done into `client.stalled`. */
   isOpen(client: ClientLink): boolean {
-    const ageMs = this.#ports.clock.nowMs() - client.checkedAtMs;
+    const ageMs = this.#ageMs(client.checkedAtMs);
     if (ageMs < refreshMs) return client.stalled.length === 0;
     this.#wanting.add(client);
     if (!this.#asking) void this.#ask();
@@ -56,6 +56,7 @@ export class AccessGate {
   #judge(client: ClientLink, verdict: Verdict | undefined, askedAtMs: number): void {
     if (verdict === 'ok') {
       client.checkedAtMs = askedAtMs;
+      client.stalledMessages = 0;
       for (const task of client.stalled.splice(0)) task();
     } else if (verdict === 'revoked') this.#close(client, closeCodes.revoked, 'auth_revoked');
     else this.#close(client, closeCodes.moved, 'access changed');
@@ -63,7 +64,13 @@ export class AccessGate {
 
   /** Who has waited too long is sent away to be judged anew; the others ask again with their next byte. */
   #giveUp(client: ClientLink): void {
-    if (this.#ports.clock.nowMs() - client.checkedAtMs >= limits.accessCheckMs)
+    if (this.#ageMs(client.checkedAtMs) >= limits.accessCheckMs)
       this.#close(client, closeCodes.moved, 'access could not be checked');
+  }
+
+  /** A clock that was set back tells nothing of how old a check is: it counts as too old. */
+  #ageMs(checkedAtMs: number): number {
+    const ageMs = this.#ports.clock.nowMs() - checkedAtMs;
+    return ageMs >= 0 ? ageMs : Number.POSITIVE_INFINITY;
   }
 }

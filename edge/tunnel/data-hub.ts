@@ -52,6 +52,8 @@ export class DataHub {
   readonly #agents = new Map<DataSocket, AgentLink>();
   readonly #clients = new Map<DataSocket, ClientLink>();
   readonly #joiners = new WeakMap<DataSocket, JsonJoiner>();
+  /** Epochs up to which agents were fenced: a dial may have been under way. */
+  readonly #fenced = new Map<string, number>();
 
   /** @param sockets those that were found after a wake */
   constructor(ports: DataHubPorts, sockets: readonly DataSocket[]) {
@@ -90,6 +92,7 @@ export class DataHub {
       purpose: purpose === 'bulk' ? 'bulk' : 'interactive',
       epoch: epoch ?? 0,
       openedAtMs,
+      serial: 1 + this.#ofAgent(agentId).reduce((most, { state }) => Math.max(most, state.serial), 0),
       nextId: 1,
       closing: false,
     };
@@ -110,6 +113,10 @@ export class DataHub {
     }
     const agent = agentLink(socket, state, false);
     this.#agents.set(socket, agent);
+    if (state.epoch <= (this.#fenced.get(state.agentId) ?? -1)) {
+      this.#closeAgent(agent, closeCodes.moved, 'fenced', 'agent_replaced');
+      return;
+    }
     this.#retireOlder(state.agentId, state.epoch);
     this.#watchTwins([agent]);
     this.#dialler.retry();
@@ -141,6 +148,7 @@ export class DataHub {
   }
 
   fence(agentId: string, epoch: number): void {
+    this.#fenced.set(agentId, Math.max(epoch, this.#fenced.get(agentId) ?? epoch));
     for (const agent of this.#agents.values())
       if (agent.state.agentId === agentId && agent.state.epoch <= epoch)
         this.#closeAgent(agent, closeCodes.moved, 'fenced', 'agent_replaced');
@@ -164,19 +172,20 @@ export class DataHub {
       this.#forwarder.fromClient(client, message);
       return;
     }
-    if (client.stalled.length >= maxStalled) throw new FrameError('K6', 'too much was sent while access is checked');
+    if (client.stalledMessages >= maxStalled) throw new FrameError('K6', 'too much was sent while access is checked');
+    client.stalledMessages += 1;
     client.stalled.push(() => this.message(client.socket, message));
   }
 
-  /** Finds the streams of a client again; those whose agent is gone are over. */
+  /** Finds the streams of a client again; those whose socket of the agent is gone are over. */
   #wakeClient(socket: DataSocket): void {
     const { state } = socket;
     if (state.kind !== 'client' || state.closing) return;
     const client = clientLink(socket, state, 0, true);
     this.#clients.set(socket, client);
-    for (const [clientId, agentId, interactive, endedByClient, endedByAgent] of state.streams) {
+    for (const [clientId, serial, agentId, interactive, endedByClient, endedByAgent] of state.streams) {
       const purpose: Purpose = interactive === 1 ? 'interactive' : 'bulk';
-      const agent = this.#findAgent(state.claim, purpose);
+      const agent = this.#keptAgent(state.claim.agentId, serial);
       const lanes = { toAgent: new Lane(false), toClient: new Lane(false) };
       const flow: Flow = {
         client,
@@ -291,6 +300,18 @@ export class DataHub {
     if (!found || !this.#isDead(found)) return found;
     this.#closeAgent(found, closeCodes.goingAway, 'silent', 'tunnel_closed');
     return this.#findAgent({ agentId, epoch }, purpose);
+  }
+
+  /** The socket that a kept stream is on: on another one its id is somebody else's. */
+  #keptAgent(agentId: string, serial: number): AgentLink | undefined {
+    const found = this.#ofAgent(agentId).find(({ state }) => state.serial === serial);
+    if (!found || !this.#isDead(found)) return found;
+    this.#closeAgent(found, closeCodes.goingAway, 'silent', 'tunnel_closed');
+    return undefined;
+  }
+
+  #ofAgent(agentId: string): AgentLink[] {
+    return [...this.#agents.values()].filter(({ state }) => state.agentId === agentId);
   }
 
   /** Silent for 30 s (K5). Nothing wakes a hub for that: it looks when it needs the socket. */

@@ -96,7 +96,10 @@ export class Dialler {
     if (route.generation !== state.claim.generation) {
       this.#waiting.delete(flow);
       this.#host.refuse(flow, 'session_generation_stale', 'The session was placed anew: dial again.');
-      return true;
+      // Others wait for the same answer, for sessions that are where they were.
+      const isAlike = ({ client }: Flow): boolean => client.state.claim.epoch === state.claim.epoch;
+      const other = [...this.#waitingLike(flow)].find(isAlike);
+      return other === undefined || this.#dialAnew(other);
     }
     state.claim = { ...state.claim, epoch: agent.epoch, controlHub: agent.controlHub, dataTicket: agent.dataTicket };
     socket.keep();
@@ -106,10 +109,14 @@ export class Dialler {
 
   /** Refuses everybody who waits for the same agent and purpose. */
   #refuse({ client, purpose }: Flow, detail: string): void {
-    for (const flow of this.#waiting) {
-      if (flow.client.state.claim.agentId !== client.state.claim.agentId || flow.purpose !== purpose) continue;
+    for (const flow of this.#waitingLike({ client, purpose })) {
       this.#waiting.delete(flow);
       this.#host.refuse(flow, 'agent_unreachable', detail);
     }
+  }
+
+  *#waitingLike({ client, purpose }: Pick<Flow, 'client' | 'purpose'>): Generator<Flow, void, void> {
+    for (const flow of this.#waiting)
+      if (flow.client.state.claim.agentId === client.state.claim.agentId && flow.purpose === purpose) yield flow;
   }
 }

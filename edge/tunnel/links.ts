@@ -16,14 +16,17 @@ export interface AgentState {
   purpose: Purpose;
   epoch: number;
   openedAtMs: number;
+  /** Tells the sockets of one agent apart: each counts its stream ids for itself. */
+  serial: number;
   /** Stream ids below this may have been used on the socket; raised in blocks. */
   nextId: number;
   closing: boolean;
 }
 
-/** A stream as it is kept: [client's id, agent's id, interactive, channels ended by the client, by the agent]. */
+/** A stream as it is kept: [client's id, the agent's socket, its id there, interactive, channels ended by the client, by the agent]. */
 export type KeptStream = [
   clientId: number,
+  serial: number,
   agentId: number,
   interactive: 0 | 1,
   endedByClient: number,
@@ -77,6 +80,8 @@ export interface ClientLink {
   checkedAtMs: number;
   /** What waits for a check, in order. Bounded by the credit of the streams. */
   stalled: (() => void)[];
+  /** Messages of the client's own among that. */
+  stalledMessages: number;
 }
 
 /** One stream between a client and an agent. */
@@ -107,13 +112,14 @@ export function clientLink(
   afterWake: boolean,
 ): ClientLink {
   const out = new Allowance(afterWake);
-  return { socket, state, out, flows: new Map(), waiting: new Set(), checkedAtMs, stalled: [] };
+  return { socket, state, out, flows: new Map(), waiting: new Set(), checkedAtMs, stalled: [], stalledMessages: 0 };
 }
 
 /** Writes the client's stream table into its attachment. */
 export function keepStreams(client: ClientLink): void {
   client.state.streams = Array.from(client.flows.values(), (flow): KeptStream => [
     flow.clientId,
+    flow.agent?.state.serial ?? 0,
     flow.agentId,
     flow.purpose === 'interactive' ? 1 : 0,
     flow.endedByClient,

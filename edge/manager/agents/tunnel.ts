@@ -13,7 +13,7 @@ import { Doorway } from '../../http/doorway.ts';
 import { Turns } from '../../http/turns.ts';
 import { systemClock, systemTimers } from '../../platform/clock.ts';
 import { database } from '../../platform/database.ts';
-import { controlHubObject, dataHubObject } from '../../platform/objects.ts';
+import { controlHubObject, dataHubObject, ledgerObject } from '../../platform/objects.ts';
 import { systemRandom } from '../../platform/random.ts';
 import { type AgentSocketClaim, toHub } from '../../tunnel/rpc.ts';
 import { verifyDataTicket } from '../../tunnel/tickets.ts';
@@ -177,7 +177,12 @@ export async function openTunnel(ctx: Ctx<AgentActor>): Promise<Response> {
   const { agentId, groupNumber, purpose, hub, epoch } = ctx.actor;
   const claim: AgentSocketClaim = { agentId, groupNumber, purpose, ...(epoch === undefined ? {} : { epoch }) };
   const request = toHub(ctx.request, 'agent', claim);
-  if (purpose !== 'control') return dataHubObject(ctx.env, hub).fetch(request);
+  if (purpose !== 'control') {
+    // A ticket says what was so when it was made: an agent may have been revoked since, or taken for lost.
+    if (!(await ledgerObject(ctx.env, groupNumber).carries(agentId, epoch ?? 0)))
+      throw new Refusal('agent_epoch_stale', 'The ticket is not of the present connection of this agent.');
+    return dataHubObject(ctx.env, hub).fetch(request);
+  }
   // The hub lets it wait while the ledger has not answered those before it.
   const { status, webSocket, headers } = await arrivals.pass(() => controlHubObject(ctx.env, hub).fetch(request));
   appointments.through(arrivals.isCrowded);

@@ -120,6 +120,9 @@ export class Ledger extends DurableObject<Env> implements LedgerRpc {
   attach(...given: Parameters<LedgerRpc['attach']>) {
     return this.#room.attach(...given);
   }
+  carries(...given: Parameters<LedgerRpc['carries']>) {
+    return this.#room.carries(...given);
+  }
   events(...given: Parameters<LedgerRpc['events']>) {
     return this.#room.events(...given);
   }

@@ -225,6 +225,9 @@ export class LedgerRoom implements LedgerRpc {
   attach(...given: Parameters<LedgerRpc['attach']>) {
     return this.#step('ledger.attach', () => this.#core.attach(...given));
   }
+  async carries(...[agentId, epoch]: Parameters<LedgerRpc['carries']>) {
+    return this.#core.view.carries(agentId, epoch);
+  }
   events(...[agentId, epoch, journalId, events]: Parameters<LedgerRpc['events']>) {
     return this.#step('ledger.event', () => this.#core.events(agentId, epoch, journalId, events));
   }

@@ -136,6 +136,11 @@ export class LedgerView {
     return [...this.#loaded().agents.values()].map(toLedgerAgent);
   }
 
+  carries(agentId: string, epoch: number): boolean {
+    const row = this.#loaded().agents.get(agentId)?.row;
+    return row !== undefined && row.state === 'active' && row.reachable && row.epoch === epoch;
+  }
+
   /** Of the agents that are connected. */
   images(): { agentId: string; agentName: string; images: AgentImages }[] {
     const { agents } = this.#loaded();

@@ -200,6 +200,8 @@ export interface LedgerRpc {
 
   /** From a control hub, of a socket that it opened at `openedAtMs`. */
   attach(agentId: string, controlHub: string, hello: ToEdgeHello, openedAtMs: number): Promise<AttachAnswer>;
+  /** True while `epoch` is that of the agent's present connection, and the agent is not revoked, suspended or out of reach. */
+  carries(agentId: string, epoch: number): Promise<boolean>;
   /** Commits events in order; answers the highest index committed, or `stale` for an old epoch. */
   events(
     agentId: string,

@@ -10,7 +10,7 @@ import { frameTypes } from '../../../schema/protocol/frame.ts';
 import { badgeHeader } from '../../../schema/protocol/limits.ts';
 import { bootstrapped, call, send } from '../client.ts';
 import { Peer } from '../tunnel/peers.ts';
-import { capacity, Host, hostInfo, newJoinToken, upgrade } from './host.ts';
+import { capacity, dial as tryDial, Host, hostInfo, newJoinToken, upgrade } from './host.ts';
 
 const fresh = (kind: 'attempt' | 'journal') => newId(kind, Date.now(), systemRandom.bytes(10));
 
@@ -130,6 +130,10 @@ describe('a joined machine', () => {
       JSON.stringify(codes),
     ).toBe(true);
     expect((await call('GET', path, { token })).body).toMatchObject({ state: 'revoked' });
+    // Nor does it get another one by what it holds.
+    const ticket = { 'x-causeway-agent': host.agentId, 'x-causeway-ticket': String(answer['dataTicket']) };
+    const again = await tryDial(ticket, `purpose=interactive&hub=${String(answer['dataHub'])}`);
+    expect(again).toEqual({ status: 409, code: 'agent_epoch_stale' });
   });
   it('[K1] that shows what it was given is refused by its ledger when it was revoked since', async () => {
     const { token, host, path } = await joined();

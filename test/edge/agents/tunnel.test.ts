@@ -135,8 +135,9 @@ describe('a data socket', () => {
     const { host } = await joined();
     const claim = { agentId: host.agentId, epoch: 7, hub: 'h1' };
     const headers = { 'x-causeway-agent': host.agentId, 'x-causeway-ticket': makeDataTicket(keys, claim) };
-    expect(await dial(headers, 'purpose=bulk&hub=h1')).toEqual({ status: 101 });
-    expect(await dial(headers, 'purpose=interactive&hub=h1')).toEqual({ status: 101 });
+    // Genuine, and of no connection that the ledger has: one that is opened is in `connected.test.ts`.
+    for (const purpose of ['bulk', 'interactive'])
+      expect(await dial(headers, `purpose=${purpose}&hub=h1`)).toEqual({ status: 409, code: 'agent_epoch_stale' });
     expect(await dial(headers, 'purpose=bulk&hub=h2')).toEqual({ status: 401, code: 'auth_invalid' });
     expect(
       await dial({ ...headers, 'x-causeway-agent': host.agentId.replace('agt_0', 'agt_1') }, 'purpose=bulk&hub=h1'),
