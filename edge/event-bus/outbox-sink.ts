@@ -52,6 +52,8 @@ export class EventSink {
   readonly #ports: EventSinkPorts;
   #isBusy = false;
   #failures = 0;
+  /** Takes back the round that waits, of which there is one at most. */
+  #cancel: () => void = () => undefined;
 
   constructor(ports: EventSinkPorts) {
     this.#ports = ports;
@@ -61,6 +63,7 @@ export class EventSink {
   async kick(): Promise<void> {
     if (this.#isBusy) return;
     this.#isBusy = true;
+    this.#cancel();
     try {
       for (;;) {
         const rows = this.#ports.undelivered(rowsPerRound);
@@ -86,6 +89,6 @@ export class EventSink {
   #pause(): void {
     const pauseMs = Math.min(pauseCapMs, firstPauseMs * 2 ** this.#failures);
     this.#failures += 1;
-    this.#ports.after(pauseMs, () => void this.kick());
+    this.#cancel = this.#ports.after(pauseMs, () => void this.kick());
   }
 }

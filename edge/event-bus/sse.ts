@@ -94,8 +94,8 @@ class EventStream {
 
   async #check(): Promise<void> {
     if (machine.isDraining) this.#finish('deploy_overlap');
-    const allowed = await this.#ports.stillAllowed().catch(() => false);
-    if (!allowed) this.#finish('auth_revoked');
+    const allowed = await this.#ports.stillAllowed().catch(() => undefined);
+    if (allowed !== true) this.#finish(allowed === undefined ? 'events_unavailable' : 'auth_revoked');
   }
 
   /** Not while something waits to be read: a reader that does not read needs no sign of life. */

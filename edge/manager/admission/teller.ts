@@ -30,6 +30,8 @@ export class Teller {
   #round: Promise<void> | undefined;
   #again = false;
   #pauses = 0;
+  /** Takes back the round that waits, of which there is one at most. */
+  #cancel: () => void = () => undefined;
 
   constructor(ports: TellerPorts) {
     this.#ports = ports;
@@ -43,6 +45,7 @@ export class Teller {
   }
 
   async #run(): Promise<void> {
+    this.#cancel();
     while (this.#again) {
       this.#again = false;
       const { told, left } = await this.#tryRound();
@@ -67,7 +70,8 @@ export class Teller {
   #pause(): void {
     const pauseMs = Math.min(pauseCapMs, firstPauseMs * 2 ** this.#pauses);
     this.#pauses += 1;
-    this.#ports.after(pauseMs, () => void this.kick());
+    this.#cancel();
+    this.#cancel = this.#ports.after(pauseMs, () => void this.kick());
   }
 
   /** One round. `told`: something got through; `left`: there is more to tell. */

@@ -30,14 +30,18 @@ const gatherMs = 20;
 interface Pace {
   busy: boolean;
   failures: number;
+  /** Takes back the try that waits, of which there is one at most: whatever tries before takes its place. */
+  cancel: () => void;
 }
+
+const fresh = (): Pace => ({ busy: false, failures: 0, cancel: () => undefined });
 
 export class OutboxPump {
   readonly #ports: OutboxPorts;
   readonly #paces: Record<Sink, Pace> = {
-    readModel: { busy: false, failures: 0 },
-    events: { busy: false, failures: 0 },
-    admission: { busy: false, failures: 0 },
+    readModel: fresh(),
+    events: fresh(),
+    admission: fresh(),
   };
   #done: Partial<Cursors> = {};
   #gathering: Promise<void> | undefined;
@@ -55,6 +59,7 @@ export class OutboxPump {
     const pace = this.#paces[sink];
     if (pace.busy) return;
     pace.busy = true;
+    pace.cancel();
     try {
       for (;;) {
         const rows = this.#ports.undelivered(sink, rowsPerDelivery);
@@ -73,7 +78,8 @@ export class OutboxPump {
         error: describeError(error).cause,
       });
       const { outboxFirstMs, outboxCapMs } = this.#ports.timers;
-      this.#ports.after(Math.min(outboxCapMs, outboxFirstMs * 2 ** (pace.failures - 1)), () => void this.#run(sink));
+      const pauseMs = Math.min(outboxCapMs, outboxFirstMs * 2 ** (pace.failures - 1));
+      pace.cancel = this.#ports.after(pauseMs, () => void this.#run(sink));
     } finally {
       pace.busy = false;
     }

@@ -111,7 +111,7 @@ describe('a reader', () => {
     const stream = await open({ stillAllowed: () => Promise.reject(new Error('the shard does not answer')) });
     redis.publish(1);
     await stream.done;
-    expect(stream.text()).toContain('auth_revoked');
+    expect(stream.text()).toContain('events_unavailable');
   });
 
   it('that goes away leaves no subscription and no timer behind', async () => {
