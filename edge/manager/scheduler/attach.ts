@@ -30,7 +30,7 @@ export function judgeJoin(
   row: AgentRow,
   meta: LedgerMeta,
   hello: { counter: number; attemptId: string },
-  openedAtMs: number,
+  { openedAtMs, nowMs }: { openedAtMs: number; nowMs: number },
 ): JoinVerdict {
   if (row.state === 'revoked') return { kind: 'refuse', code: 'agent_revoked', detail: 'Join again with a new token.' };
   if (row.state === 'pending')
@@ -47,8 +47,10 @@ export function judgeJoin(
     };
   if (row.joinIncarnation !== meta.incarnation) return { kind: 'accept' };
   // The hello may have been long on its way, and overtaken by those of newer sockets: what it says it has is old, and so may
-  // its counter be. Who sent it dials again if it still can; a copy is told by its counter on a socket that is newer.
-  if (openedAtMs < (row.connectedAtMs ?? 0))
+  // its counter be. Who sent it dials again if it still can; a copy is told by its counter on a socket that is newer. Where the
+  // clock was set back behind the last connection the two moments say nothing.
+  const connectedAtMs = row.connectedAtMs ?? 0;
+  if (openedAtMs < connectedAtMs && connectedAtMs <= nowMs)
     return {
       kind: 'refuse',
       code: 'agent_epoch_stale',

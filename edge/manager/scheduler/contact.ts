@@ -137,7 +137,7 @@ export function attach(
   if (!entry) return { accepted: false, code: 'agent_not_found', detail: 'This resource group has no such agent.' };
   if (entry.row.controlHub !== controlHub)
     return { accepted: false, code: 'agent_not_found', detail: `The agent belongs to hub ${entry.row.controlHub}.` };
-  const verdict = judgeJoin(entry.row, turn.meta, hello, openedAtMs);
+  const verdict = judgeJoin(entry.row, turn.meta, hello, { openedAtMs, nowMs: turn.nowMs });
   if (verdict.kind === 'suspend') {
     turn.touch(entry).state = 'suspended';
     loseAgent(turn, entry, verdict.detail);

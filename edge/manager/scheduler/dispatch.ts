@@ -57,10 +57,15 @@ function outrunForgotten({ meta }: Turn, row: SessionRow): void {
 /** Orders the agent of the generation before to clean up. */
 export function removeFormer(turn: Turn, row: SessionRow): void {
   const former = row.trail.findLast((step) => step.agentId !== undefined);
-  const entry = former?.agentId === undefined ? undefined : turn.heap.agents.get(former.agentId);
-  if (!former || !entry || entry.row.state === 'revoked') return;
+  if (former?.agentId !== undefined) removeFrom(turn, row, former.agentId, former.generation);
+}
+
+/** Orders an agent that the session has left to clean up. */
+export function removeFrom(turn: Turn, row: SessionRow, agentId: string, generation: number): void {
+  const entry = turn.heap.agents.get(agentId);
+  if (!entry || entry.row.state === 'revoked') return;
   dropOrders(turn, row, entry);
-  turn.order(entry, row, former.generation, { kind: 'remove' });
+  turn.order(entry, row, generation, removalOf(row));
 }
 
 /** What an agent has not acknowledged of a placement that is over: it must not begin what nobody waits for. */

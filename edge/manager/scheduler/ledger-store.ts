@@ -46,8 +46,8 @@ export interface LedgerStore {
   pendingBefore(sessionId: string): number;
   /** Sessions with a deadline. */
   moving(): { sessionId: string; deadlineMs: number | null }[];
-  /** Ended at or before `endedAtMs`, oldest first. */
-  ended(endedAtMs: number, limit: number): string[];
+  /** Of which nothing is left: ended at or before `endedAtMs` and row `endSeq` of the outbox, holding nothing. Oldest first. */
+  over(upto: { endedAtMs: number; endSeq: number }, limit: number): string[];
 
   reservationTotals(): { agentId: string; shape: string; count: number }[];
   reservations(agentId: string): ReservationRow[];

@@ -71,7 +71,7 @@ function sessionPart(
   | 'oldestPending'
   | 'pendingBefore'
   | 'moving'
-  | 'ended'
+  | 'over'
 > {
   const sessions = new Map<string, SessionRow>();
   const specs = new Map<string, KernelSpec>();
@@ -131,9 +131,10 @@ function sessionPart(
         .filter((row) => row.moving === 1)
         .map(({ sessionId, deadlineMs }) => ({ sessionId, deadlineMs }))
         .sort((a, b) => byText(a.sessionId, b.sessionId)),
-    ended: (endedAtMs, limit) =>
+    over: ({ endedAtMs, endSeq }, limit) =>
       [...sessions.values()]
         .filter((row) => row.endedAtMs !== null && row.endedAtMs <= endedAtMs)
+        .filter((row) => row.endSeq !== null && row.endSeq <= endSeq && row.holds.length === 0)
         .sort((a, b) => (a.endedAtMs ?? 0) - (b.endedAtMs ?? 0) || byText(a.sessionId, b.sessionId))
         .slice(0, limit)
         .map((row) => row.sessionId),

@@ -1,6 +1,6 @@
 /** What people and admission ask of a ledger: take a session, end one. */
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
-import { finish, removeFormer, tryPlace } from './dispatch.ts';
+import { finish, removeFormer, removeFrom, tryPlace } from './dispatch.ts';
 import { newSessionRow } from './new-rows.ts';
 import type { AdmitAnswer, AdmittedSession } from './rpc.ts';
 import type { Turn } from './turn.ts';
@@ -36,19 +36,30 @@ export function terminate(turn: Turn, sessionId: string, order: StopOrder): 'acc
   const row = turn.session(sessionId);
   if (!row) return 'unknown';
   const isNewPurge = order.purge === true && !row.purge;
-  if (isNewPurge) row.purge = true;
+  if (isNewPurge) {
+    row.purge = true;
+    purgeLeft(turn, row);
+  }
   if (row.endedAtMs !== null) {
     if (isNewPurge) purgeEnded(turn, row);
     return 'ended';
   }
   if (row.state === 'PENDING') {
-    removeFormer(turn, row);
+    if (!isNewPurge) removeFormer(turn, row);
     turn.move(row, 'cancel', { code: order.reason });
     return 'accepted';
   }
   if (isSettled(row, order)) finishWithoutAgent(turn, row, order);
   else if (row.stop === null || (order.force && !row.stop.force)) orderStop(turn, row, order);
   return 'accepted';
+}
+
+/** Agents that the session has left keep what they have of it, too. */
+function purgeLeft(turn: Turn, row: SessionRow): void {
+  const left = new Map<string, number>();
+  for (const { agentId, generation } of [...turn.store.trail(row.sessionId), ...row.trail])
+    if (agentId !== undefined && agentId !== row.agentId) left.set(agentId, generation);
+  for (const [agentId, generation] of left) removeFrom(turn, row, agentId, generation);
 }
 
 /** What the agent kept of an ended session goes, and so does its row of the lists. */

@@ -98,7 +98,7 @@ function sessionPart(
 
 function queuePart(
   db: DrizzleSqliteDODatabase,
-): Part<'pendingShapes' | 'pending' | 'oldestPending' | 'pendingBefore' | 'moving' | 'ended'> {
+): Part<'pendingShapes' | 'pending' | 'oldestPending' | 'pendingBefore' | 'moving' | 'over'> {
   const s = ledgerSessions;
   const pending = db
     .select({ sessionId: s.sessionId })
@@ -107,10 +107,17 @@ function queuePart(
     .orderBy(asc(s.sessionId))
     .limit(sql.placeholder('limit'))
     .prepare();
-  const ended = db
+  const over = db
     .select({ sessionId: s.sessionId })
     .from(s)
-    .where(and(sql`ended_at_ms IS NOT NULL`, lte(s.endedAtMs, sql.placeholder('endedAtMs'))))
+    .where(
+      and(
+        sql`ended_at_ms IS NOT NULL`,
+        lte(s.endedAtMs, sql.placeholder('endedAtMs')),
+        lte(s.endSeq, sql.placeholder('endSeq')),
+        sql`holds = '[]'`,
+      ),
+    )
     .orderBy(asc(s.endedAtMs))
     .limit(sql.placeholder('limit'))
     .prepare();
@@ -141,7 +148,7 @@ function queuePart(
         .from(s)
         .where(sql`moving = 1`)
         .all(),
-    ended: (endedAtMs, limit) => ended.all({ endedAtMs, limit }).map((row) => row.sessionId),
+    over: (upto, limit) => over.all({ ...upto, limit }).map((row) => row.sessionId),
   };
 }
 

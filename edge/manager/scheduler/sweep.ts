@@ -13,6 +13,7 @@ const intentsPerSend = 100;
 const sessionsPerTurn = 200;
 /** Retention is looked at this often. */
 const forgetEveryMs = 3_600_000;
+const ever = { endedAtMs: Number.MAX_SAFE_INTEGER, endSeq: Number.MAX_SAFE_INTEGER };
 
 /** One round of everything that is due. What exceeds its budget is due again at once. */
 export function sweep(turn: Turn): void {
@@ -141,11 +142,12 @@ function askAgain(turn: Turn, { row }: AgentEntry): void {
 /** Forgets sessions whose end everybody knows, after the retention. */
 function forget(turn: Turn): void {
   const { heap, store, nowMs, timers } = turn;
-  const told = Math.min(heap.cursors.readModel, heap.cursors.admission);
-  for (const sessionId of store.ended(nowMs - timers.retentionMs, sessionsPerTurn)) {
+  const endSeq = Math.min(heap.cursors.readModel, heap.cursors.admission);
+  const endedAtMs = nowMs - timers.retentionMs;
+  for (const sessionId of store.over({ endedAtMs, endSeq }, sessionsPerTurn)) {
     const row = turn.session(sessionId);
-    if (!row || row.endSeq === null || row.endSeq > told || row.holds.length > 0) continue;
-    turn.forget(row);
+    // This turn may have changed it.
+    if (row && row.holds.length === 0) turn.forget(row);
   }
 }
 
@@ -221,7 +223,7 @@ export function nextAlarmMs(turn: Turn): number | undefined {
   if (heap.fencing.size > 0) at = Math.min(at, nowMs + timers.fenceRetryMs);
   const { readModel, events, admission } = heap.cursors;
   if (Math.min(readModel, events, admission) < heap.lastSeq) at = Math.min(at, nowMs + timers.outboxCapMs);
-  if (at === Number.POSITIVE_INFINITY && store.ended(Number.MAX_SAFE_INTEGER, 1).length > 0) at = nowMs + forgetEveryMs;
+  if (at === Number.POSITIVE_INFINITY && store.over(ever, 1).length > 0) at = nowMs + forgetEveryMs;
   if (at === Number.POSITIVE_INFINITY && heap.shapes.size > 0) at = nowMs + forgetEveryMs;
   return at === Number.POSITIVE_INFINITY ? undefined : Math.max(at, nowMs);
 }

@@ -28,6 +28,14 @@ describe('the epoch', () => {
 });
 
 describe('[M2] the join counter', () => {
+  it('is taken on the newer socket also when the clock of the edge was set back behind the last one', () => {
+    const world = new World();
+    const agent = new FakeAgent(world);
+    agent.attach();
+    world.nowMs -= 3_600_000;
+    expect(agent.attach()).toMatchObject({ accepted: true });
+  });
+
   it('is taken when it is the next, or the same attempt once more', () => {
     const world = new World();
     const agent = new FakeAgent(world);

@@ -371,6 +371,46 @@ describe('stopping', () => {
     expect(agent.acknowledge()).toMatchObject([{ order: { kind: 'remove', purge: true } }]);
     expect(world.ledger.view.isPurged(id)).toBe(true);
   });
+
+  it('purges a session on agents that it has left, too', () => {
+    const world = new World();
+    const lost = new FakeAgent(world);
+    lost.attach();
+    const ids = [world.admit({ leaseMs: 60_000 }), world.admit({ leaseMs: 60_000 })];
+    for (const id of ids) lost.run(id);
+    world.pass(3_600_000, lost.gone);
+    expect(ids.map((id) => world.state(id))).toEqual(['PENDING', 'PENDING']);
+    // One of them waits still, the other runs elsewhere.
+    world.ledger.terminate(ids[0]!, { ...stop, purge: true });
+    const next = new FakeAgent(world);
+    next.attach();
+    next.run(ids[1]!, 2);
+    world.ledger.terminate(ids[1]!, { ...stop, purge: true });
+    const { intents } = lost.attach(lost.holding(...ids.map((id): [string, number] => [id, 1])));
+    const purged = intents.filter(({ order }) => order.kind === 'remove' && order.purge === true);
+    expect(purged.map(({ sessionId }) => sessionId).toSorted()).toEqual(ids.toSorted());
+    expect(purged.map(({ generation }) => generation)).toEqual([1, 1]);
+  });
+
+  it('forgets what is over behind any number of sessions that an agent never confirmed', () => {
+    const world = new World();
+    const lost = new FakeAgent(world, { cpu: 400_000, mem: 400 * gib });
+    lost.attach();
+    const held = Array.from({ length: 200 }, () => world.admit());
+    for (const id of held) lost.run(id);
+    world.pass(600_000, lost.gone);
+    for (const id of held) world.ledger.terminate(id, { ...stop, force: true });
+    const agent = new FakeAgent(world);
+    agent.attach();
+    const id = world.admit();
+    agent.run(id);
+    agent.tell(id, 1, { kind: 'ended', reason: 'exited', exitCode: 0 });
+    agent.acknowledge();
+    const upto = world.ledger.lastOutboxSeq();
+    world.ledger.delivered({ readModel: upto, events: upto, admission: upto });
+    world.pass(world.timers.retentionMs + 2 * 3_600_000, agent.alive);
+    expect([world.state(id), world.state(held[0]!)]).toEqual([undefined, 'TERMINATED']);
+  });
 });
 
 describe('intents', () => {

@@ -135,7 +135,10 @@ function read(store: LedgerStore): unknown {
     pending: shapes.map((shape) => [store.pending(shape, 2), store.pending(shape, 9, 'ses_b_1_1')]),
     oldest: store.oldestPending(),
     moving: store.moving(),
-    ended: [store.ended(20, 9).sort(), store.ended(1000, 2).length],
+    over: [
+      store.over({ endedAtMs: 20, endSeq: 30 }, 9).sort(),
+      store.over({ endedAtMs: 1000, endSeq: 1000 }, 2).length,
+    ],
     totals: byAgent(store.reservationTotals()),
     reservations: agentIds.map((id) => byAgent(store.reservations(id))),
     agents: store.agents(),
