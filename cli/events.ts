@@ -4,7 +4,7 @@ import { CausewayEvent } from '../schema/api/event.ts';
 import { Api } from './http/api.ts';
 import { plain } from './terminal/table.ts';
 
-/** A parsed server-sent event. */
+/** A parsed server-sent event; without data it says alone from where to go on. */
 export interface ServerSentEvent {
   id: string | undefined;
   event: string;
@@ -37,7 +37,7 @@ async function showEvents(options: { follow?: boolean; since?: string; type?: st
     try {
       for await (const event of parseEvents(response.body!)) {
         lastId = event.id ?? lastId;
-        print(event, Boolean(options.json));
+        if (event.data !== '') print(event, Boolean(options.json));
       }
     } catch (error) {
       if (!options.follow) throw error;
@@ -80,6 +80,7 @@ export async function* parseEvents(body: AsyncIterable<Uint8Array>): AsyncGenera
   const decoder = new TextDecoder();
   let held = '';
   let id: string | undefined;
+  let saidId: string | undefined;
   let name = 'message';
   let data: string[] = [];
   for await (const chunk of body) {
@@ -89,7 +90,8 @@ export async function* parseEvents(body: AsyncIterable<Uint8Array>): AsyncGenera
     held = lines.pop() ?? '';
     for (const line of lines) {
       if (line === '') {
-        if (data.length > 0) yield { id, event: name, data: data.join('\n') };
+        if (data.length > 0 || id !== saidId) yield { id, event: name, data: data.join('\n') };
+        saidId = id;
         name = 'message';
         data = [];
       } else if (line.startsWith('data:')) data.push(line.slice(5).replace(/^ /, ''));

@@ -107,7 +107,7 @@ export class LogEvents {
     this.#isStored = isStored;
     this.#isCut = false;
     for await (const event of parseEvents(response.body!)) {
-      await this.#take(event);
+      if (event.data !== '') await this.#take(event);
       this.#lastId = event.id ?? this.#lastId;
     }
   }

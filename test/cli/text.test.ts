@@ -13,7 +13,9 @@ it('writes quantities for people', () => {
 });
 
 it('parses server-sent events cut at any byte', async () => {
-  const wire = 'id: g.1\nevent: message\ndata: {"a":\ndata: 1}\n\n: heartbeat\n\nid: g.2\r\ndata: x\r\n\r\n';
+  const wire =
+    'id: g.1\nevent: message\ndata: {"a":\ndata: 1}\n\n: heartbeat\n\nid: g.2\r\ndata: x\r\n\r\n' +
+    ': alive\nid: g.3\n\n: alive\nid: g.3\n\n';
   for (const size of [1, 3, 1000]) {
     const body = (async function* () {
       const all = new TextEncoder().encode(wire);
@@ -24,6 +26,8 @@ it('parses server-sent events cut at any byte', async () => {
     expect(found).toEqual([
       { id: 'g.1', event: 'message', data: '{"a":\n1}' },
       { id: 'g.2', event: 'message', data: 'x' },
+      // From where to go on, although there was nothing to show.
+      { id: 'g.3', event: 'message', data: '' },
     ]);
   }
 });

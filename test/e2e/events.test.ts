@@ -35,7 +35,7 @@ async function listen(stack: Stack, { token = stack.client.token, query = '', la
   });
   const events: ServerSentEvent[] = [];
   const ended = (async () => {
-    for await (const event of parseEvents(response.body!)) events.push(event);
+    for await (const event of parseEvents(response.body!)) if (event.data !== '') events.push(event);
   })().catch(() => undefined);
   ends.push(() => abort.abort());
   const objects = () =>
