@@ -197,7 +197,9 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     }
   }
 
-  await Promise.all([homes.start(), uploads.start(), spools.start(), disk.mkdir(stagingRoot, { recursive: true })]);
+  // What lies there was being unpacked when the agent died; whoever still waits for it sends its last part again.
+  const swept = disk.rm(stagingRoot, { recursive: true, force: true });
+  await Promise.all([homes.start(), uploads.start(), spools.start(), swept]);
   engine.start();
   await engine.whenAnswered(engineMs);
 

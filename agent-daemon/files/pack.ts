@@ -7,6 +7,8 @@ import { at, look, openBeneath, openFile, openRoot, self } from './beneath.ts';
 
 const maxEntries = 100_000;
 const chunkBytes = 256 * 1024;
+/** In place of bytes of a name that are no UTF-8: there is no file of that name. */
+const notText = '\ufffd';
 
 /**
  * Packs what `names` lead to below the home directory. Names in the archive begin with the last of `names`, or, for the
@@ -72,6 +74,9 @@ class Packing {
       throw new Refusal('session_file_unsafe', `There are more than ${maxEntries} files. Take a smaller folder.`);
     }
     const found = await look(parent, name);
+    if (found === undefined && name.includes(notText)) {
+      throw new Refusal('session_file_unsafe', 'The name of a file there is not UTF-8. Rename it, or use scp.');
+    }
     if (found === undefined) return; // gone meanwhile
     const header = { name: path, mode: found.mode & 0o777, mtime: found.mtime, uid: 0, gid: 0 };
     if (found.isDirectory()) return this.#addDirectory(parent, name, { ...header, name: `${path}/` });

@@ -49,21 +49,23 @@ export function putStream(homes: Homes, uploads: Uploads, stagingRoot: string): 
         'The session has no home here: it has not started, or ended long ago.',
       );
     }
-    const upload = await uploads.open(sessionId, open.uploadId, open.offset);
-    let isDone = false;
+    const upload = await uploads.open(sessionId, open.uploadId, open.offset, stream.closed);
+    let as: Parameters<Upload['close']>[0] = 'open';
     try {
       await receive(stream, upload, open.offset);
-      if (!open.last) return;
+      if (!open.last || upload.isTaken) return;
       const stagingPath = join(stagingRoot, `${sessionId}-${open.uploadId}`);
       const homePath = homes.path(sessionId);
-      await unpackBeneath({ archivePath: upload.path, homePath, names, stagingPath, owner });
-      isDone = true;
-    } catch (error) {
-      // A refused archive is of no more use: the same bytes would be refused again.
-      isDone = error instanceof Refusal && error.code === 'session_file_archive_unsafe';
-      throw error;
+      try {
+        await unpackBeneath({ archivePath: upload.path, homePath, names, stagingPath, owner });
+        as = 'taken';
+      } catch (error) {
+        // What was refused is of no more use: the same bytes would be refused again.
+        if (error instanceof Refusal) as = 'refused';
+        throw error;
+      }
     } finally {
-      await upload.close({ remove: isDone });
+      await upload.close(as);
     }
   };
 }

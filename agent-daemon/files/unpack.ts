@@ -18,7 +18,7 @@ export interface UnpackOptions {
   homePath: string;
   /** Folder below the home; missing ones are made. */
   names: readonly string[];
-  /** A directory that does not exist, on the filesystem of the home. */
+  /** A directory on the filesystem of the home; what an earlier try that died left in it is removed. */
   stagingPath: string;
   owner: { uid: number; gid: number };
 }
@@ -29,6 +29,7 @@ export async function unpackBeneath(options: UnpackOptions): Promise<void> {
   const own = (path: string): Promise<void> => lchown(path, owner.uid, owner.gid);
   await eachEntry(options.archivePath, async (_, stream) => void stream.resume());
   try {
+    await rm(stagingPath, { recursive: true, force: true });
     await mkdir(stagingPath, { recursive: true, mode: 0o700 });
     await eachEntry(options.archivePath, (entry, stream) => stage(stagingPath, entry, stream, own));
     await moveIn(options, own);
@@ -98,7 +99,7 @@ async function makeOwn(path: string, mode: number, own: (path: string) => Promis
 async function writeEntry(path: string, entry: SafeEntry & { kind: 'file' }, stream: Entry): Promise<void> {
   const file = await open(path, 'wx', 0o600);
   try {
-    for await (const chunk of stream as AsyncIterable<Uint8Array>) await file.write(chunk);
+    await file.writeFile(stream as AsyncIterable<Uint8Array>);
     await file.chmod(entry.mode);
     await file.utimes(entry.mtime, entry.mtime);
   } finally {

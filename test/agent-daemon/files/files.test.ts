@@ -12,6 +12,7 @@ import {
   rmSync,
   symlinkSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -42,6 +43,7 @@ class Place {
   readonly homes: Homes;
   uploads: Uploads;
   readonly home: string;
+  readonly never = new AbortController().signal;
   readonly #ports;
   #uploads = 0;
 
@@ -342,13 +344,61 @@ it('keeps the archive guard and the paths closed for anything that can be writte
   );
 }, 60_000);
 
-it('refuses more than one writer of an upload, and more than 1 GiB', async () => {
+it('lets one write an upload at a time, and takes no more than 1 GiB', async () => {
   const place = new Place();
-  const upload = await place.uploads.open(sessionId, 'aaaaaaaa', 0);
-  await expect(place.uploads.open(sessionId, 'aaaaaaaa', 0)).rejects.toMatchObject({ code: 'session_file_offset' });
+  const upload = await place.uploads.open(sessionId, 'aaaaaaaa', 0, place.never);
+  const gone = AbortSignal.timeout(50);
+  await expect(place.uploads.open(sessionId, 'aaaaaaaa', 0, gone)).rejects.toMatchObject({
+    code: 'session_file_offset',
+  });
   await expect(upload.write(0, new Uint8Array(1024 ** 3 + 1))).rejects.toMatchObject({
     code: 'request_body_too_large',
   });
-  await upload.close({ remove: true });
+  await upload.write(0, Buffer.from('ab'));
+  const next = place.uploads.open(sessionId, 'aaaaaaaa', 2, place.never);
+  await upload.close('open');
+  expect(await next).toMatchObject({ sizeBytes: 2 });
+  await (await next).close('refused');
   unlinkSync(join(place.root, 'canary'));
+});
+
+it('takes the last part again, after its answer was lost as well as after a death while it was unpacked', async () => {
+  const place = new Place();
+  const archive = await tar({ name: 'big', data: 'z'.repeat(200_000) });
+  const uploadId = 'answered-in-vain';
+  const staging = join(place.root, 'homes', '.staging', `${sessionId}-${uploadId}`);
+  await place.put(archive.subarray(0, 100_000), { uploadId, last: false });
+  mkdirSync(staging, { recursive: true });
+  writeFileSync(join(staging, 'big'), 'zzz');
+  await place.put(archive.subarray(100_000), { uploadId, offset: 100_000 });
+  const again = await place.put(archive.subarray(100_000), { uploadId, offset: 100_000 });
+  expect(again.info).toEqual({ inputOffset: archive.byteLength });
+  expect(readFileSync(join(place.home, 'big'), 'utf8')).toBe('z'.repeat(200_000));
+  // From its begin on it is another archive under the same name.
+  await place.put(await tar({ name: 'big', data: 'other' }), { uploadId });
+  expect(readFileSync(join(place.home, 'big'), 'utf8')).toBe('other');
+  expect(readdirSync(join(place.root, 'uploads', sessionId))).toEqual([]);
+});
+
+it('lets an upload that was given up make room for a new one, and keeps none that it refused', async () => {
+  const place = new Place();
+  const part = await tar({ name: 'x', data: 'x' });
+  for (let n = 0; n < 8; n++) await place.put(part, { uploadId: `given-up-${n}`, last: false });
+  await expect(place.put(part)).rejects.toMatchObject({ code: 'agent_busy' });
+  const folder = join(place.root, 'uploads', sessionId);
+  utimesSync(join(folder, 'given-up-3'), new Date(), new Date(Date.now() - 3_600_000));
+  await place.put(part);
+  expect(readFileSync(join(place.home, 'x'), 'utf8')).toBe('x');
+  mkdirSync(join(place.home, 'taken'));
+  await expect(place.put(await tar({ name: 'taken', data: 'x' }))).rejects.toMatchObject({
+    code: 'session_file_unsafe',
+  });
+  const left = [0, 1, 2, 4, 5, 6, 7].map((n) => `given-up-${n}`);
+  expect(readdirSync(folder).toSorted()).toEqual(left);
+});
+
+it('never ends well without a file of which the name is no UTF-8', async () => {
+  const place = new Place();
+  writeFileSync(Buffer.concat([Buffer.from(`${place.home}/`), Buffer.from([0x66, 0xe9])]), 'x');
+  await expect(place.get('')).rejects.toMatchObject({ code: 'session_file_unsafe' });
 });
