@@ -71,9 +71,21 @@ async function download(api: Api, source: Remote, target: string): Promise<void>
     received += chunk.byteLength;
     progress.show(received);
   });
-  const count = await unpackTo(body.pause(), target);
+  // The home itself is no entry of its archive: what is in it needs a folder.
+  const isHome = source.path.split('/').every((name) => name === '' || name === '.');
+  const options = { intoFolder: isHome || target.endsWith('/') };
+  const count = await unpackTo(body.pause(), target, options).catch((error: unknown) => {
+    throw body.errored === null ? error : brokenOff(source, body.errored);
+  });
   progress.done();
   process.stderr.write(`${count} ${count === 1 ? 'entry' : 'entries'} from ${plain(session.name)}\n`);
+}
+
+/** An answer that has begun can not say why it ends. */
+function brokenOff({ session }: Remote, error: Error): CliFailure {
+  return new CliFailure(`the session's archive broke off: ${error.message}`, {
+    hint: `again   or, where a name is not UTF-8: scp -r ${session}.causeway:PATH .   (causeway ssh-config)`,
+  });
 }
 
 async function upload(api: Api, path: string, target: Remote, intoFolder: boolean): Promise<void> {

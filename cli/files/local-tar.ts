@@ -3,7 +3,7 @@
  * the target (no absolute names, no `..`, no links out of it, no devices).
  */
 import { createReadStream, createWriteStream } from 'node:fs';
-import { chmod, lstat, mkdir, readdir, readlink, realpath, symlink } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readlink, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -12,6 +12,8 @@ import { CliFailure } from '../exit.ts';
 import { plain } from '../terminal/table.ts';
 
 const blockBytes = 512;
+/** Behind the last entry of an archive. */
+const endBytes = 2 * blockBytes;
 
 /** A tar stream of `path` (a file, a folder with all below, or a link), its entries named `name` and below. */
 export function packPath(path: string, name: string): Readable {
@@ -23,36 +25,44 @@ export function packPath(path: string, name: string): Readable {
   return Readable.from(archive);
 }
 
-/** Bytes of the archive that `packPath` makes, without its end; more than it by a little where names are long. */
+/** Bytes of the archive that `packPath` makes; where names are long it has a little more. */
 export async function packedBytes(path: string): Promise<number> {
-  const stat = await lstat(path);
-  if (stat.isFile()) return blockBytes + Math.ceil(stat.size / blockBytes) * blockBytes;
-  if (!stat.isDirectory()) return blockBytes;
+  return (await entryBytes(path)) + endBytes;
+}
+
+async function entryBytes(path: string): Promise<number> {
+  const found = await lstat(path);
+  if (found.isFile()) return blockBytes + Math.ceil(found.size / blockBytes) * blockBytes;
+  if (!found.isDirectory()) return blockBytes;
   let total = blockBytes;
-  for (const child of await readdir(path)) total += await packedBytes(join(path, child));
+  for (const child of await readdir(path)) total += await entryBytes(join(path, child));
   return total;
 }
 
 async function addEntry(archive: Pack, path: string, name: string): Promise<void> {
-  const stat = await lstat(path);
-  const header = { name, mode: stat.mode & 0o777, mtime: stat.mtime };
-  if (stat.isSymbolicLink()) archive.entry({ ...header, type: 'symlink', linkname: await readlink(path) });
-  else if (stat.isDirectory()) {
+  const found = await lstat(path);
+  const header = { name, mode: found.mode & 0o777, mtime: found.mtime };
+  if (found.isSymbolicLink()) archive.entry({ ...header, type: 'symlink', linkname: await readlink(path) });
+  else if (found.isDirectory()) {
     archive.entry({ ...header, type: 'directory' });
     for (const child of (await readdir(path)).sort()) await addEntry(archive, join(path, child), `${name}/${child}`);
-  } else if (stat.isFile()) {
-    const entry = archive.entry({ ...header, type: 'file', size: stat.size });
-    if (stat.size > 0) await pipeline(createReadStream(path, { end: stat.size - 1 }), entry);
+  } else if (found.isFile()) {
+    const entry = archive.entry({ ...header, type: 'file', size: found.size });
+    if (found.size > 0) await pipeline(createReadStream(path, { end: found.size - 1 }), entry);
     else entry.end(Buffer.alloc(0));
   } else throw new CliFailure(`${plain(path)} is neither a file, a folder nor a link`);
 }
 
 /**
- * Unpacks into `target`. When the archive holds one top entry and `target` is no folder, that entry becomes `target`.
+ * Unpacks into `target`, a folder that is there or is to be (`intoFolder`); else the one top entry of the archive becomes it.
  * @returns how many entries were written.
  */
-export async function unpackTo(body: Readable, target: string): Promise<number> {
-  const intoFolder = await isFolder(target);
+export async function unpackTo(
+  body: Readable,
+  target: string,
+  options: { intoFolder?: boolean } = {},
+): Promise<number> {
+  const intoFolder = options.intoFolder === true || (await isFolder(target));
   const base = intoFolder ? resolve(target) : dirname(resolve(target));
   await mkdir(base, { recursive: true });
   let count = 0;
@@ -73,9 +83,10 @@ export async function unpackTo(body: Readable, target: string): Promise<number> 
   return count;
 }
 
+/** A link to one, too: it is what the person named. */
 async function isFolder(path: string): Promise<boolean> {
-  return lstat(path).then(
-    (stat) => stat.isDirectory(),
+  return stat(path).then(
+    (found) => found.isDirectory(),
     () => false,
   );
 }
@@ -107,7 +118,7 @@ async function writeEntry(
     const link = header.linkname ?? '';
     if (link.startsWith('/') || link.split('/').includes('..'))
       process.stderr.write(`causeway: left out ${plain(path)}: a link that leaves its folder\n`);
-    else await symlink(link, path);
+    else await placeLink(link, path);
     entry.resume();
   } else if (header.type === 'file' || header.type === 'contiguous-file') {
     const existing = await lstat(path).catch(() => undefined);
@@ -117,4 +128,13 @@ async function writeEntry(
     process.stderr.write(`causeway: left out ${plain(path)}: ${header.type ?? 'unknown kind'}\n`);
     entry.resume();
   }
+}
+
+/** In place of the file or link that has its name. */
+async function placeLink(target: string, path: string): Promise<void> {
+  const existing = await lstat(path).catch(() => undefined);
+  if (existing?.isDirectory() === true)
+    throw new CliFailure(`${plain(path)} is a folder here; a link would take its place`);
+  await rm(path, { force: true });
+  await symlink(target, path);
 }

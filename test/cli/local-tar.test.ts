@@ -31,6 +31,29 @@ it('brings a folder over whole: names, bytes, links within', async () => {
   expect(readlinkSync(join(folder, 'to/link'))).toBe('deep/data.bin');
 });
 
+it('puts all of a home into a folder that is to be', async () => {
+  const target = join(folder, 'to');
+  const entries = [
+    { name: 'a', body: '1' },
+    { name: 'b', body: '2' },
+  ];
+  expect(await unpackTo(archiveOf(entries), target, { intoFolder: true })).toBe(2);
+  expect(['a', 'b'].map((name) => readFileSync(join(target, name), 'utf8'))).toEqual(['1', '2']);
+});
+
+it('brings a link over again, and into a folder that a link leads to', async () => {
+  const target = join(folder, 'to');
+  mkdirSync(target);
+  symlinkSync('to', join(folder, 'there'));
+  for (const linkname of ['ckpt-1', 'ckpt-2']) {
+    await unpackTo(archiveOf([{ name: 'latest', type: 'symlink', linkname }]), join(folder, 'there'));
+    expect(readlinkSync(join(target, 'latest'))).toBe(linkname);
+  }
+  mkdirSync(join(target, 'run'));
+  const link = archiveOf([{ name: 'run', type: 'symlink', linkname: 'latest' }]);
+  await expect(unpackTo(link, target)).rejects.toThrow('is a folder here');
+});
+
 it('never writes outside of the target', async () => {
   mkdirSync(join(folder, 'to'));
   const target = join(folder, 'to');
