@@ -123,8 +123,8 @@ export class AttendedProcess {
 
   async #forget(): Promise<void> {
     const { sessionId, generation } = this.#session;
-    // What was abandoned and lives is forgotten when it has ended.
-    if (this.#supervisor?.isLive(this.#processId) === true) return;
+    // What lives is forgotten when it has ended.
+    if (this.#supervisor?.isLive(this.#processId) === true) return this.abandon();
     await this.#of.spools
       .forget({ sessionId, generation, processId: this.#processId })
       .catch((error: unknown) => this.#of.log.warn('output of a connection is left behind', { error: String(error) }));

@@ -353,6 +353,8 @@ export class Supervisor {
     this.#owner.ended(processId, exit);
     if (abandoned) return this.#ports.spools.forget(this.#ref(processId));
     await this.#ports.spools.close(this.#ref(processId));
+    // Whoever follows it lets go of it then. Among those that are kept, a thousand connections would drive out all others.
+    if (spool.record.spawn === attendedSpawn) return;
     this.#endedIds.push(processId);
     if (this.#endedIds.length <= maxEnded) return;
     const [oldest = ''] = this.#endedIds.splice(0, 1);

@@ -95,6 +95,7 @@ export class SshConnections {
       socket.once('close', resolve);
     });
     stream.opened({ hostKey: hostKey.publicKey });
+    signIn.start();
     server.injectSocket(socket as unknown as import('node:net').Socket);
     const letGo = this.#endWith(session, socket, channels);
     try {

@@ -39,6 +39,7 @@ export class RemoteForwards {
   readonly #listeners = new Map<string, ToolListener>();
   #answered: Promise<void> = Promise.resolve();
   #agent: Promise<AgentSocket> | undefined;
+  #isStopped = false;
 
   constructor(parts: RemoteForwardsOf) {
     this.#parts = parts;
@@ -87,7 +88,9 @@ export class RemoteForwards {
     return this.#agent;
   }
 
+  /** Nobody is there any more: what was asked for and waits for its turn is not begun. */
   stop(): void {
+    this.#isStopped = true;
     for (const listener of this.#listeners.values()) listener.stop();
   }
 
@@ -110,6 +113,7 @@ export class RemoteForwards {
   /** Never rejects. */
   async #listen(at: ListenAt, asked: Asked): Promise<void> {
     const { session, of } = this.#parts;
+    if (this.#isStopped) return asked.refuse('The client is gone.');
     const most = limits.sshListenersPerConnection;
     if (this.#listeners.size >= most)
       return asked.refuse(`A connection of SSH listens at no more than ${most} places.`);

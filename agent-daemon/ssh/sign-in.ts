@@ -22,20 +22,21 @@ export interface SignInOf {
 export class SignIn {
   readonly #of: SignInOf;
   readonly #keys = new Set<SignInKey>();
-  readonly #expired: () => void;
+  readonly #over: () => void;
   readonly #ends: { key: SignInKey; validForMs: number }[] = [];
   readonly #cancels: (() => void)[] = [];
+  #cancelLogin: () => void = () => undefined;
   #signedIn: SignInKey | undefined;
 
-  /** @param expired a key has ended by which somebody is signed in. @throws Refusal when there is no key that could sign in */
+  /** @param over nobody signed in within a minute, or a key has ended by which somebody did. @throws Refusal when there is no key that could sign in */
   constructor(
     { open, uploadedKeys = [] }: OpenOf<'ssh'>,
     utils: typeof import('ssh2').utils,
     of: SignInOf,
-    expired: () => void,
+    over: () => void,
   ) {
     this.#of = of;
-    this.#expired = expired;
+    this.#over = over;
     if (open.publicKey !== undefined) {
       const key = parseSignInKey(utils, open.publicKey);
       if (key === undefined) throw new Refusal('tunnel_frame_invalid', 'The public key is no key of SSH.');
@@ -54,16 +55,20 @@ export class SignIn {
     }
   }
 
-  /** Lets `client` in by one of the keys, within a minute; `ready` when it is. */
-  watch(client: Connection, ready: () => void): void {
+  /** Time runs from now on, also for a client that says nothing. */
+  start(): void {
+    const { timers } = this.#of;
     for (const { key, validForMs } of this.#ends)
-      this.#cancels.push(this.#of.timers.after(Math.min(validForMs, mostMs), () => this.#end(key)));
+      this.#cancels.push(timers.after(Math.min(validForMs, mostMs), () => this.#end(key)));
+    this.#cancelLogin = timers.after(limits.sshLoginMs, this.#over);
+  }
+
+  /** Lets `client` in by one of the keys; `ready` when it is. */
+  watch(client: Connection, ready: () => void): void {
     let refused = 0;
     client.on('error', (error: Error) => this.#of.log.debug('an SSH client went wrong', { error: error.message }));
-    const cancel = this.#of.timers.after(limits.sshLoginMs, () => void client.end());
-    client.on('close', cancel);
     client.on('ready', () => {
-      cancel();
+      this.#cancelLogin();
       ready();
     });
     client.on('authentication', (attempt) => {
@@ -75,7 +80,7 @@ export class SignIn {
 
   /** The connection is over. */
   stop(): void {
-    for (const cancel of this.#cancels) cancel();
+    for (const cancel of [this.#cancelLogin, ...this.#cancels]) cancel();
   }
 
   #accepts(attempt: AuthContext): boolean {
@@ -90,6 +95,6 @@ export class SignIn {
 
   #end(key: SignInKey): void {
     this.#keys.delete(key);
-    if (this.#signedIn === key) this.#expired();
+    if (this.#signedIn === key) this.#over();
   }
 }

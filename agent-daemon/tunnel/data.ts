@@ -266,8 +266,13 @@ export class DataSockets {
       const pauseMs = Math.max(againMs, tries === 0 ? lostAgainMs - livedMs : lostAgainMs);
       await new Promise<void>((resolve) => void this.#ports.timers.after(pauseMs, resolve));
       const isOurs = this.#epochs === epochs && this.#tunnel.isConnected();
-      if (!isOurs || this.#stopping.signal.aborted || (await this.#dial(order))) return;
+      if (!isOurs || this.#stopping.signal.aborted || this.#has(order) || (await this.#dial(order))) return;
     }
+  }
+
+  /** The edge, which had heard of the loss, ordered another one meanwhile. */
+  #has({ purpose, dataHub }: DialOrder): boolean {
+    return [...this.#sockets].some(({ order }) => order.purpose === purpose && order.dataHub === dataHub);
   }
 
   /** Runs the handler of one stream and makes sure that the stream ends with it. Never rejects. */

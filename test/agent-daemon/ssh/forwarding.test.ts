@@ -134,6 +134,17 @@ it('[S22] listens in the session for the client, until it is told to stop or the
   await until(() => !existsSync(path), { what: 'the path to go' });
 });
 
+it('[S22] begins nothing more for a client that is gone', async () => {
+  const { client, stream } = await connect();
+  // Answered one after the other: most of them wait for their turn when it goes.
+  for (let n = 0; n < 8; n += 1) client.forwardIn('127.0.0.1', 0, () => undefined);
+  await until(async () => (await live.spools.processes(sessionId, 1)).length > 0, { what: 'the first of them' });
+  stream.cut();
+  await until(async () => (await live.spools.processes(sessionId, 1)).length === 0, { what: 'nothing of them' });
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(await live.spools.processes(sessionId, 1)).toEqual([]);
+});
+
 it('[S22] lets go of a connection that the client does not take', async () => {
   const { client } = await connect();
   client.on('tcp connection', (_info, _accept, reject) => reject());

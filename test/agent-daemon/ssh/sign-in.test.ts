@@ -8,7 +8,8 @@ import { SshConnections } from '../../../agent-daemon/ssh/connections.ts';
 import { parseSignInKey } from '../../../agent-daemon/ssh/sign-in-key.ts';
 import { until } from '../../support/wait.ts';
 import { LiveSession } from '../live-session.ts';
-import { connectTo, exec, key, run, type SaidKeys } from './dialled.ts';
+import { ManualTimers } from '../ports.ts';
+import { connectTo, dial, exec, key, run, type SaidKeys } from './dialled.ts';
 
 let live: LiveSession;
 let ssh: SshConnections;
@@ -28,6 +29,14 @@ const make = (type: 'rsa' | 'ecdsa', bits: number) => {
   const { private: privateKey, public: line } = utils.generateKeyPairSync(type, { bits } as never);
   return { privateKey, publicKey: line.split(' ').slice(0, 2).join(' ') };
 };
+
+it('lets nobody stay who says nothing', async () => {
+  const timers = new ManualTimers();
+  const { stream, done } = dial(new SshConnections({ ...live.of, timers }));
+  await until(() => stream.info !== undefined && timers.size > 0, { what: 'the connection' });
+  timers.fire();
+  await done;
+});
 
 describe('[S16] an uploaded key', () => {
   it.each([

@@ -232,6 +232,17 @@ describe('data sockets', () => {
     expect([edge.of('interactive').length, edge.of('bulk').length]).toEqual([1, 1]);
   });
 
+  it('[S12] are not dialled again where the edge, which heard of the loss, has ordered another', async () => {
+    await start();
+    const first = await dial('bulk');
+    agent.time.advance(20_000);
+    first.ws.terminate();
+    await until(() => first.closed !== undefined, { what: 'its end' });
+    await dial('bulk');
+    for (let step = 0; step < 30; step++) await agent.time.pass(1_000);
+    expect(edge.of('bulk')).toHaveLength(2);
+  });
+
   it('[K2] close after 60 s without a stream, interactive ones only without sessions', async () => {
     let sessions = 1;
     await start({ liveSessions: () => sessions });
