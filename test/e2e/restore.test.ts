@@ -105,6 +105,24 @@ describe.runIf(tier === 'full')('a control plane of which a part is of an earlie
     await agrees([old.id, fresh.id]);
   });
 
+  it('still has the output that was handed over when it is restored in its place', async () => {
+    const { id } = await edge.client.createSession({ ...forever, command: ['echo', 'kept'], name: 'says' } as never);
+    await edge.client.waitForState(id, ['TERMINATED']);
+    const stored = async () => {
+      const answer = await edge.client.call('GET', `/v1/sessions/${id}/logs?stream=stdout&source=storage`);
+      return answer.status === 200 && String(answer.body);
+    };
+    expect(await until(stored, { what: 'its output to be handed over', timeoutMs: 60_000 })).toBe('kept\n');
+    const file = join(folder.path, 'after-hand-over');
+    expect(await causeway(['backup', file])).toMatchObject({ code: 0 });
+    await edge.stop();
+    const restored = await causeway(['restore', file, '--yes']);
+    expect(restored, restored.stderr).toMatchObject({ code: 0 });
+    await edge.start();
+    expect(await stored()).toBe('kept\n');
+    await allConnected();
+  });
+
   it('is backed up under load and restored elsewhere: nothing runs twice, and what is live again is what runs', async () => {
     const stays = await running('anchor');
     const load = { goesOn: true };

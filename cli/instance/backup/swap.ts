@@ -12,6 +12,9 @@ import { agentFiles, edgeFiles } from './home-files.ts';
 /** What a restore replaces. The agent of this machine stays as it is: its containers went on. */
 const replaced = ['edge', 'redis', ...edgeFiles];
 
+/** Output that agents handed over. No backup has it, no agent sends it again, and what is there never changes: it stays. */
+const stays = join('edge', 'r2');
+
 const Mark = z.strictObject({
   phase: z.enum(['aside', 'in', 'mending']),
   /** Folder of the former state, below the home. */
@@ -44,10 +47,13 @@ export function swapState(home: string, fresh: string): string {
     for (const name of replaced) move(join(home, name), join(home, aside, name));
   }
   note(home, { phase: 'in', aside });
+  // An attempt before this one had brought it back already.
+  if (!existsSync(join(home, aside, stays))) move(join(home, stays), join(home, aside, stays));
   for (const name of replaced) {
     rmSync(join(home, name), { recursive: true, force: true }); // of an attempt before this one
     move(join(fresh, name), join(home, name));
   }
+  move(join(home, aside, stays), join(home, stays));
   // Of a backup without TLS the keys here stay: they are what others have pinned.
   if (existsSync(join(fresh, 'tls'))) {
     if (!existsSync(join(home, aside, 'tls'))) move(join(home, 'tls'), join(home, aside, 'tls'));

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { swapState } from '../../../cli/instance/backup/swap.ts';
@@ -9,19 +9,22 @@ describe('what a restore puts in place', () => {
   afterEach(() => folder.remove());
 
   /** A home and an unpacked backup with these files; each holds where it comes from. */
-  function swap(atHome: string[], inBackup: string[]): { read: (path: string) => string; aside: string } {
+  function swap(atHome: string[], inBackup: string[]) {
     folder = tmpDir('swp');
-    const [home, fresh] = [join(folder.path, 'home'), join(folder.path, 'fresh')];
-    for (const [root, names] of [
-      [home, atHome],
-      [fresh, inBackup],
-    ] as const)
+    const put = (root: string, names: string[]) => {
       for (const name of names) {
-        mkdirSync(dirname(join(root, name)), { recursive: true });
-        writeFileSync(join(root, name), root === home ? 'home' : 'backup');
+        mkdirSync(dirname(join(folder.path, root, name)), { recursive: true });
+        writeFileSync(join(folder.path, root, name), root);
       }
-    const aside = swapState(home, fresh);
-    return { read: (path) => readFileSync(join(home, path), 'utf8'), aside };
+    };
+    const [home, fresh] = [join(folder.path, 'home'), join(folder.path, 'backup')];
+    /** What the same command does when it is typed again. */
+    const again = () => {
+      put('backup', inBackup);
+      return swapState(home, fresh);
+    };
+    put('home', atHome);
+    return { aside: again(), again, read: (path: string) => readFileSync(join(home, path), 'utf8') };
   }
 
   it('keeps the keys of TLS that others have pinned when the backup has none', () => {
@@ -33,6 +36,15 @@ describe('what a restore puts in place', () => {
     const { read, aside } = swap(['tls/server.key'], ['tls/server.key']);
     expect(read('tls/server.key')).toBe('backup');
     expect(readFileSync(join(aside, 'tls/server.key'), 'utf8')).toBe('home');
+  });
+
+  it('leaves output where it is that agents handed over, also when a restore was cut and is typed again', () => {
+    const { read, again } = swap(['edge/r2/chunk', 'edge/d1/db'], ['edge/d1/db']);
+    expect([read('edge/r2/chunk'), read('edge/d1/db')]).toEqual(['home', 'backup']);
+    const aside = again();
+    expect([read('edge/r2/chunk'), read('edge/d1/db')]).toEqual(['home', 'backup']);
+    expect(readFileSync(join(aside, 'edge/d1/db'), 'utf8')).toBe('home');
+    expect(existsSync(join(aside, 'edge/r2'))).toBe(false);
   });
 
   it('gives a machine an identity only where it has none', () => {
