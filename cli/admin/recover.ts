@@ -5,7 +5,7 @@
 import type { Command } from 'commander';
 import { CliFailure } from '../exit.ts';
 import { mendHome } from '../instance/backup/mend.ts';
-import { findIdentity, homePaths } from '../instance/home.ts';
+import { findIdentity } from '../instance/home.ts';
 import { takeLock } from '../instance/lock.ts';
 import { readSettings } from '../instance/settings.ts';
 import { plain } from '../terminal/table.ts';
@@ -32,7 +32,7 @@ async function recover({ snapshot, json }: { snapshot: string; json?: boolean })
   const { home } = readSettings();
   if (!findIdentity(home))
     throw new CliFailure(`there is no instance in ${home}`, { hint: 'CAUSEWAY_HOME=/its/folder' });
-  const release = await takeLock(homePaths(home).lock, 0);
+  const release = await takeLock(home, 0);
   if (!release) throw new CliFailure(`the instance in ${home} is up`, { hint: 'causeway down' });
   const waiting = new WaitingLine(json === true);
   waiting.say('comparing ledgers, admission and the read model');

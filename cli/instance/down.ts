@@ -19,7 +19,7 @@ import { isLocked } from './lock.ts';
 import { endDockerd, findOwnDockerd } from './own-dockerd.ts';
 import { listOurs, removeOurs } from './remains.ts';
 import { readSettings, type Settings } from './settings.ts';
-import { findLiveState } from './state.ts';
+import { busyHome, findLiveState } from './state.ts';
 
 /** The parts' own graces, one after the other, and some. */
 const STOP_MS = 60_000;
@@ -58,7 +58,10 @@ async function confirmPurge(home: string): Promise<void> {
 /** Asks the supervisor to stop and waits until it has. False when none ran. */
 async function stopSupervisor(home: string): Promise<boolean> {
   const state = findLiveState(home);
-  if (!state) return false;
+  if (!state) {
+    if (isLocked(home)) throw busyHome(home);
+    return false;
+  }
   const waiting = new WaitingLine(false);
   waiting.say('stopping edge, Redis and agent');
   try {
@@ -67,7 +70,7 @@ async function stopSupervisor(home: string): Promise<boolean> {
     if ((error as NodeJS.ErrnoException).code === 'EPERM')
       throw new CliFailure(`supervisor ${state.pid} belongs to another user`, { hint: 'sudo causeway down' });
   }
-  for (const until = Date.now() + STOP_MS; isLocked(homePaths(home).lock); await sleep(100))
+  for (const until = Date.now() + STOP_MS; isLocked(home); await sleep(100))
     if (Date.now() > until)
       throw new CliFailure(`supervisor ${state.pid} does not stop`, { hint: `kill -9 ${state.pid}` });
   waiting.done();

@@ -59,13 +59,20 @@ export function isReady(state: InstanceState): boolean {
 
 /** The state of a supervisor that lives; undefined when none does. */
 export function findLiveState(home: string): InstanceState | undefined {
-  const paths = homePaths(home);
-  if (!existsSync(paths.state) || !isLocked(paths.lock)) return undefined;
+  const { state } = homePaths(home);
+  if (!existsSync(state) || !isLocked(home)) return undefined;
   try {
-    return findJson(paths.state, InstanceState);
+    return findJson(state, InstanceState);
   } catch {
     throw new CliFailure(`the instance in ${home} is run by another version of Causeway`, {
       hint: 'stop it with the checkout that started it (causeway down there), or by the process that holds run/lock',
     });
   }
+}
+
+/** For when somebody holds the lock of a home and is no supervisor that can be spoken to. */
+export function busyHome(home: string): CliFailure {
+  return new CliFailure(`another command is at work on the instance in ${home}: a start, a backup or a restore`, {
+    hint: 'causeway status, and the same again when it has ended',
+  });
 }

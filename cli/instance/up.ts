@@ -13,7 +13,7 @@ import { takeLock } from './lock.ts';
 import { root, SMALL_HEAP } from './parts.ts';
 import { lineReport, type Report } from './report.ts';
 import { readSettings, type Settings } from './settings.ts';
-import { findLiveState, type ImageState, isReady } from './state.ts';
+import { busyHome, findLiveState, type ImageState, isReady } from './state.ts';
 import { Supervisor } from './supervisor.ts';
 import { refuseNewerHome, upgradeHome } from './upgrade.ts';
 
@@ -62,7 +62,7 @@ async function upHere(settings: Settings, home: Home): Promise<void> {
     if (process.connected) tell?.({ line } satisfies Message);
   };
   const report = lineReport(write, process.stdout.isTTY ? process.stdout : undefined);
-  const release = await takeLock(homePaths(home.path).lock, 3);
+  const release = await takeLock(home.path, 3);
   if (!release) return sayAlreadyUp(settings, report);
   const started = performance.now();
   let hearImage: (image: ImageState) => void = () => {};
@@ -155,10 +155,7 @@ async function upDetached(settings: Settings, home: Home): Promise<void> {
 
 function sayAlreadyUp(settings: Settings, report: Report): void {
   const state = findLiveState(settings.home);
-  if (!state)
-    throw new CliFailure(`another command is starting or stopping the instance in ${settings.home}`, {
-      hint: 'causeway status',
-    });
+  if (!state) throw busyHome(settings.home);
   if (state.url !== settings.url)
     throw new CliFailure(`the instance in ${settings.home} is up at ${state.url}, not at ${settings.url}`, {
       hint: 'causeway down   first, or another CAUSEWAY_HOME',

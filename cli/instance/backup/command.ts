@@ -4,7 +4,6 @@ import type { Command } from 'commander';
 import { wholeNumber } from '../../options.ts';
 import { bytesText } from '../../terminal/table.ts';
 import { WaitingLine } from '../../terminal/waiting.ts';
-import { homePaths } from '../home.ts';
 import { takeLock } from '../lock.ts';
 import { readSettings } from '../settings.ts';
 import { backupsFolder, type Made, makeBackup, pruneBackups } from './make.ts';
@@ -32,7 +31,7 @@ async function backup(place: string | undefined, { keep, json }: Options): Promi
   const { home } = readSettings();
   const waiting = new WaitingLine(json === true);
   // A supervisor that runs has the lock, and keeps a restore out; where none does, this command is in its place.
-  const release = await takeLock(homePaths(home).lock, 0);
+  const release = await takeLock(home, 0);
   try {
     const made = await makeBackup(home, place ?? `${backupsFolder(home)}/`, (text) => waiting.say(text));
     waiting.done();

@@ -8,7 +8,7 @@ import { mendedLines } from '../../admin/report.ts';
 import { judgeVersion } from '../../../schema/home-version.ts';
 import { CliFailure, exitStatus } from '../../exit.ts';
 import { WaitingLine } from '../../terminal/waiting.ts';
-import { findIdentity, homePaths } from '../home.ts';
+import { findIdentity } from '../home.ts';
 import { takeLock } from '../lock.ts';
 import { readSettings } from '../settings.ts';
 import { checkoutVersion, noteHomeVersion } from '../version.ts';
@@ -43,7 +43,7 @@ async function restore(file: string, options: Options): Promise<void> {
   if (!existsSync(file)) throw new CliFailure(`there is no file ${file}`, { hint: `ls ${join(home, 'backups')}` });
   options.revocations?.forEach(requireJournal);
   mkdirSync(home, { recursive: true, mode: 0o700 });
-  const release = await takeLock(homePaths(home).lock, 0);
+  const release = await takeLock(home, 0);
   if (!release) throw new CliFailure(`the instance in ${home} is up`, { hint: 'causeway down' });
   const waiting = new WaitingLine(options.json === true);
   const staging = mkdtempSync(join(home, '.restore-'));
