@@ -11,6 +11,7 @@ import { debianRoot, type DebianRoot } from '../support/debian-root.ts';
 import { type Dockerd, startDockerd } from '../support/dockerd.ts';
 import { busyboxImage, importBusybox } from '../support/images.ts';
 import { start, type Started } from '../support/process.ts';
+import { TestReleases } from '../support/releases.ts';
 import { type Stack, startStack } from '../support/stack.ts';
 import { tier } from '../support/tier.ts';
 import { until } from '../support/wait.ts';
@@ -76,6 +77,24 @@ describe.skipIf(tier === 'daily')('the installer on a fresh machine', () => {
     const again = await install('--name fresh');
     expect(again.output).toMatch(/release +\S+ is here already[^]*running +nothing to do/);
     expect(identity()).toBe(before);
+  });
+
+  it('leaves a version that runs all that is its, until another runs in its place', async () => {
+    const versions = () => readdirSync(join(dir, 'versions'));
+    const [before] = versions();
+    await new TestReleases(stack.edge.state).serve('0.1.0+another');
+    const only = await install('--name fresh --no-start');
+    expect(only.code, only.output).toBe(0);
+    expect(versions().toSorted()).toEqual([before, '0.1.0+another'].toSorted());
+    // Of a size that no container waits for in advance.
+    const echo = ['--image', busyboxImage, '--', 'echo', 'well'];
+    const ran = await cli.run(['run', '-q', '--mem', '48m', ...echo]);
+    expect(ran).toMatchObject({ status: 0, stdout: 'well\n' });
+    const then = await install('--name fresh');
+    expect(then.code, then.output).toBe(0);
+    expect(then.output).toMatch(/connected +to http/);
+    expect(versions()).toEqual(['0.1.0+another']);
+    expect(await cli.run(['run', '-q', ...echo])).toMatchObject({ status: 0, stdout: 'well\n' });
   });
 
   async function nothingIsLeft(): Promise<void> {

@@ -309,10 +309,14 @@ install_files() {
     mv -T "$dir/current.new" "$dir/current"
     changed=yes
   fi
+  say installed "$dir"
+}
+
+# Only when this version runs: one that runs gives files of its directory to each container that it starts.
+sweep_versions() {
   for each in "$dir"/versions/*; do
     [ "$each" = "$dir/versions/$version" ] || [ "$(readlink "$dir/previous" 2>/dev/null)" = "versions/${each##*/}" ] || rm -rf "$each"
   done
-  say installed "$dir"
 }
 
 cmp_files() { [ -f "$2" ] && [ "$(sum_of "$1")" = "$(sum_of "$2")" ]; }
@@ -354,7 +358,7 @@ start_agent() {
     return 0
   fi
   agent=$dir/bin/causeway-agent
-  if "$agent" is-running && [ "$changed" = no ]; then
+  if "$agent" is-running && [ "$changed" = no ] && status_has "\"version\":\"$version\""; then
     say running "nothing to do"
     return 0
   fi
@@ -364,10 +368,13 @@ start_agent() {
   wait_connected
 }
 
+# What the agent last said of itself has this text.
+status_has() { [ -f "$dir/state/status.json" ] && tr -d ' \n' <"$dir/state/status.json" | grep -Fq "$1"; }
+
 wait_connected() {
   left=90
   while [ "$left" -gt 0 ]; do
-    if [ -f "$dir/state/status.json" ] && tr -d ' \n' <"$dir/state/status.json" | grep -q '"tunnel":{"state":"connected"'; then
+    if status_has '"tunnel":{"state":"connected"'; then
       say connected "to $url as $(sed -n 's/.*"agentId": *"\([^"]*\)".*/\1/p' "$dir/state/status.json")"
       return 0
     fi
@@ -404,6 +411,7 @@ main() {
   # What is started now must not hold the lock of the installation.
   exec 9>&-
   start_agent
+  [ "$start" = no ] || sweep_versions
   say remove "with: $dir/bin/causeway-agent uninstall"
 }
 
