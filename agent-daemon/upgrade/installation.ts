@@ -30,7 +30,10 @@ export interface GivenUp extends Trial {
   reason: string;
 }
 
-const Over = UpgradeState.pick({ phase: true, from: true, to: true, detail: true, atMs: true });
+const Over = UpgradeState.pick({ phase: true, from: true, to: true, detail: true, atMs: true }).extend({
+  /** After `failed`: the version was on trial and given up. */
+  tried: z.boolean().optional(),
+});
 export type Over = z.infer<typeof Over>;
 
 export class Installation {

@@ -14,7 +14,7 @@ import { timeLimit } from '../deadline.ts';
 import type { Finding } from '../capacity/problems.ts';
 import type { Handlers } from '../dispatch.ts';
 import type { Loop, Loops } from '../loops.ts';
-import type { Installation } from './installation.ts';
+import type { Installation, Over } from './installation.ts';
 import { type Download, unpack, UnpackError } from './unpack.ts';
 
 export interface UpgraderOptions {
@@ -57,6 +57,8 @@ const askMs = 30_000;
 export class Upgrader {
   readonly #options: UpgraderOptions;
   #state: Omit<UpgradeState, 'running'>;
+  /** The version that was on trial here and was given up. */
+  #gaveUp: string | undefined;
   #working: Promise<void> | undefined;
   readonly #stopping = new AbortController();
   #watch: Loop | undefined;
@@ -64,7 +66,11 @@ export class Upgrader {
 
   constructor(options: UpgraderOptions) {
     this.#options = options;
-    this.#state = options.installation?.over ?? { phase: 'none', atMs: options.clock.nowMs() };
+    const none: Over = { phase: 'none', atMs: options.clock.nowMs() };
+    const { tried, ...over } = options.installation?.over ?? none;
+    this.#gaveUp = tried === true ? over.to : undefined;
+    // Where another version runs than the one that could not become a newer one, a person has brought it since.
+    this.#state = over.phase === 'failed' && over.from !== options.version ? none : over;
   }
 
   get state(): UpgradeState {
@@ -92,8 +98,10 @@ export class Upgrader {
     if (!installation) return;
     const { trial, givenUp } = installation;
     if (trial?.to === version) this.#beginTrial(installation, trial.from);
-    else if (givenUp?.from === version) this.#fail(givenUp, givenUp.reason);
-    else if (trial?.from === version && installation.current === version)
+    else if (givenUp?.from === version) {
+      this.#gaveUp = givenUp.to;
+      this.#fail(givenUp, givenUp.reason);
+    } else if (trial?.from === version && installation.current === version)
       this.#fail(trial, 'it was cut off before the switch');
     this.#askIn(firstAskMs * this.#options.random.fraction());
   }
@@ -121,9 +129,8 @@ export class Upgrader {
       const hour = hourMs * (1 + random.fraction() / 4);
       if (minutes === undefined) return hour;
       if (minutes > 0) return Math.min(hour, minutes * 60_000 * (1 + random.fraction() / 60));
-      // What this machine gave up once needs a person.
-      const gaveUp = this.#state.phase === 'failed' && this.#state.to === version;
-      if (version === undefined || version === running || gaveUp) return hour;
+      // What this machine gave up once needs a person; what did not come as far as a trial is tried again.
+      if (version === undefined || version === running || version === this.#gaveUp) return hour;
       log.info('upgrading by policy', { mode: policy.mode, version });
       await this.order({ version, allowDowngrade: false }, limit.signal);
       return hour;
@@ -272,7 +279,7 @@ export class Upgrader {
     this.#become({ phase: 'failed', from, to, detail });
     const { installation } = this.#options;
     try {
-      installation?.keepOver(this.#state);
+      installation?.keepOver({ ...this.#state, tried: this.#gaveUp === to });
       installation?.endTrial();
       installation?.sweep([this.#options.version], undefined);
     } catch (error) {
