@@ -219,7 +219,8 @@ uninstall() {
   agent=$(sed -n 's/.*"agentId":"\([^"]*\)".*/\1/p' "$dir/state/identity.json" 2>/dev/null)
   if [ -n "$agent" ]; then
     load_settings
-    engine containers list || fail "the engine was not asked: start it, or: uninstall --force" 69
+    engine containers list || [ "$force" = --force ] ||
+      fail "the engine was not asked: start it, or: uninstall --force" 69
     if [ -n "$containers" ] && [ "$force" != --force ]; then
       fail "containers of sessions are here: end the sessions first, or take them along with: uninstall --force"
     fi
@@ -231,7 +232,7 @@ uninstall() {
     systemctl daemon-reload
     echo "removed $unit_file"
   fi
-  [ -z "$agent" ] || engine _ remove || true
+  [ -z "$agent" ] || engine _ remove || echo "the engine was not asked: containers may be left there"
   [ -z "$agent" ] || unguard
   cd / || exit 70
   # Files of sessions may be owned by users of containers.
