@@ -1,13 +1,17 @@
 /**
  * `causeway admin recover`: the last part of a restore alone, for a home in which files were put back by hand. It runs while
- * the home is down, so that no agent meets a ledger that does not know that it was put back.
+ * the home is down, so that no agent meets a ledger that does not know that it was put back. It opens a home as `up` does:
+ * not one of a newer release, and not one of an older without a copy.
  */
 import type { Command } from 'commander';
 import { CliFailure } from '../exit.ts';
 import { mendHome } from '../instance/backup/mend.ts';
+import { refuseCutRestore } from '../instance/backup/swap.ts';
 import { findIdentity } from '../instance/home.ts';
 import { takeLock } from '../instance/lock.ts';
+import { lineReport } from '../instance/report.ts';
 import { readSettings } from '../instance/settings.ts';
+import { refuseNewerHome, upgradeHome } from '../instance/upgrade.ts';
 import { plain } from '../terminal/table.ts';
 import { WaitingLine } from '../terminal/waiting.ts';
 import { mendedLines } from './report.ts';
@@ -32,11 +36,17 @@ async function recover({ snapshot, json }: { snapshot: string; json?: boolean })
   const { home } = readSettings();
   if (!findIdentity(home))
     throw new CliFailure(`there is no instance in ${home}`, { hint: 'CAUSEWAY_HOME=/its/folder' });
+  refuseCutRestore(home);
+  refuseNewerHome(home);
   const release = await takeLock(home, 0);
   if (!release) throw new CliFailure(`the instance in ${home} is up`, { hint: 'causeway down' });
   const waiting = new WaitingLine(json === true);
-  waiting.say('comparing ledgers, admission and the read model');
   try {
+    await upgradeHome(
+      home,
+      lineReport((line) => void process.stderr.write(`${line}\n`)),
+    );
+    waiting.say('comparing ledgers, admission and the read model');
     const report = await mendHome(home, { snapshotAtMs, revocations: { tokens: [], users: [], agents: [] } });
     waiting.done();
     for (const line of json ? [JSON.stringify(report)] : mendedLines(report)) process.stdout.write(`${line}\n`);

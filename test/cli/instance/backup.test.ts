@@ -134,11 +134,34 @@ it('copies a home of an older release before it is brought up to date, and leave
   const version = JSON.parse(readFileSync(versionFile, 'utf8')) as { migrations: string[] };
   writeFileSync(versionFile, JSON.stringify({ ...version, migrations: [...version.migrations, '9999_later.sql'] }));
   const files = readdirSync(edge.path).sort();
-  const refused = await causeway(edge.path, ['up']);
-  expect(refused).toMatchObject({ code: 1, stdout: '' });
-  expect(refused.stderr).toMatch(/newer release than this checkout: .*9999_later[^]*causeway restore/);
-  expect(readdirSync(edge.path).sort()).toEqual(files);
+  for (const args of [['up'], ['admin', 'recover', '--snapshot', '2026-11-24T10:00:00Z']]) {
+    const refused = await causeway(edge.path, args);
+    expect(refused).toMatchObject({ code: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/newer release than this checkout: .*9999_later[^]*causeway restore/);
+    expect(readdirSync(edge.path).sort()).toEqual(files);
+  }
   const back = await causeway(edge.path, ['restore', join(edge.path, 'backups', before()[0] ?? ''), '--yes']);
   expect(back, back.stderr).toMatchObject({ code: 0 });
   expect(JSON.parse(readFileSync(versionFile, 'utf8'))).toEqual(version);
+});
+
+it('copies a home of an older release also before files are recovered in it, and leaves one with a cut restore alone', async () => {
+  using folder = tmpDir('bak');
+  await using edge = new HomeEdge(join(folder.path, 'home'));
+  await edge.start();
+  await edge.stop();
+  const recover = ['admin', 'recover', '--snapshot', new Date().toISOString(), '--json'];
+  const mark = join(edge.path, 'restore.json');
+  writeFileSync(mark, JSON.stringify({ phase: 'in', aside: 'state.before-restore-20261124T162810Z' }));
+  expect(await causeway(edge.path, recover)).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('was cut before its end') as string,
+  });
+  rmSync(mark);
+  const recovered = await causeway(edge.path, recover);
+  expect(recovered, recovered.stderr).toMatchObject({ code: 0 });
+  expect(JSON.parse(recovered.stdout)).toMatchObject({ dryRun: false });
+  expect(recovered.stderr).toContain('older release');
+  expect(readdirSync(join(edge.path, 'backups'))).toEqual([expect.stringMatching(/^before-upgrade-from-/)]);
+  expect(existsSync(join(edge.path, 'version.json'))).toBe(true);
 });
