@@ -10,6 +10,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -112,10 +113,20 @@ describe.each([
     return installBy(file, 'cwj_0123456789');
   }
 
-  async function installBy(file: string, ...args: string[]): Promise<{ code: number | null; output: string }> {
+  function installBy(file: string, ...args: string[]): Promise<{ code: number | null; output: string }> {
+    return installWith({}, file, '--docker-host', `unix://${dir.path}/docker.sock`, ...args);
+  }
+
+  /** Under this environment alone, and told of no engine. */
+  async function installWith(
+    env: Record<string, string>,
+    file: string,
+    ...args: string[]
+  ): Promise<{ code: number | null; output: string }> {
     const [command, ...before] = argv as [string, ...string[]];
-    const where = ['--url', url, '--dir', join(dir.path, 'opt'), '--docker-host', `unix://${dir.path}/docker.sock`];
-    const clean = ['-i', `PATH=${bin}`, `HOME=${dir.path}`, `/usr/bin/${command}`, ...before];
+    const where = ['--url', url, '--dir', join(dir.path, 'opt')];
+    const variables = Object.entries({ PATH: bin, HOME: dir.path, ...env }).map(([name, value]) => `${name}=${value}`);
+    const clean = ['-i', ...variables, `/usr/bin/${command}`, ...before];
     const program = start('/usr/bin/env', [...clean, file, ...where, '--no-start', ...args]);
     const { code } = await program.exited;
     return { code, output: program.output() };
@@ -141,6 +152,32 @@ describe.each([
     expect((await install()).code).toBe(0);
     expect(readlinkSync(join(opt, 'current'))).toBe('versions/1.0.1+b');
     expect(readdirSync(opt).filter((name) => name.startsWith('.'))).toEqual([]);
+  });
+
+  it('keeps the way by which it came, and in a later run what that is not told', async () => {
+    tools();
+    const proxy = { HTTPS_PROXY: 'http://me:secret@10.0.0.1:3128', SSL_CERT_FILE: '/etc/ours.pem' };
+    const socket = `unix://${dir.path}/docker.sock`;
+    const env = () => readFileSync(join(dir.path, 'opt/agent.env'), 'utf8');
+    const first = await installWith(proxy, script, '--docker-host', socket, '--name', 'x', 'cwj_0123456789');
+    expect(first.code, first.output).toBe(0);
+    const told = [
+      `CAUSEWAY_URL='${url}'`,
+      `DOCKER_HOST='${socket}'`,
+      `CAUSEWAY_AGENT_NAME='x'`,
+      `HTTPS_PROXY='http://me:secret@10.0.0.1:3128'`,
+      `SSL_CERT_FILE='/etc/ours.pem'`,
+      '',
+    ];
+    expect(env()).toBe(told.join('\n'));
+    expect(statSync(join(dir.path, 'opt/agent.env')).mode & 0o777).toBe(0o600);
+    const again = await installWith({}, script);
+    expect(again.code, again.output).toBe(0);
+    expect(env()).toBe(told.join('\n'));
+    expect((await installWith({ HTTPS_PROXY: 'http://10.0.0.2:3128' }, script, '--name', 'y')).code).toBe(0);
+    expect(env()).toMatch(/NAME='y'\nHTTPS_PROXY='http:\/\/10\.0\.0\.2:3128'\nSSL_CERT_FILE=/);
+    const refused = await installWith({ HTTPS_PROXY: "http://x';reboot;'" }, script);
+    expect(refused).toMatchObject({ code: 1, output: expect.stringContaining("HTTPS_PROXY has a '") as string });
   });
 
   // busybox prefers its own tools to all others.

@@ -16,8 +16,13 @@ usage: sh install.sh [options] [TOKEN]
   --docker-host ADDR    socket of the engine; default: $DOCKER_HOST, else unix:///var/run/docker.sock
   --no-service          no systemd unit, also where systemd runs
   --no-start            install only
+The agent goes the way of this run: by HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and the like. What is not said in a later
+run stays as it was (agent.env).
 END
 }
+
+# Variables by which the control plane is reached.
+way='HTTPS_PROXY https_proxy HTTP_PROXY http_proxy NO_PROXY no_proxy SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS'
 
 say() { printf '%-11s%s\n' "$1" "$2"; }
 
@@ -30,7 +35,7 @@ fail() {
 
 read_options() {
   url='@url@' token='' pin='' dir='' name='' service=yes start=yes
-  docker=${DOCKER_HOST:-unix:///var/run/docker.sock}
+  docker=${DOCKER_HOST:-}
   while [ $# -gt 0 ]; do
     case $1 in
       --url | --pin | --dir | --name | --docker-host)
@@ -59,13 +64,34 @@ read_options() {
   fi
   case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
   dir=${dir%/}
+  recall_settings
   # These go into a file that a shell reads.
   matches "$url" '^https?://[A-Za-z0-9._:\[-]+(\])?(:[0-9]+)?$' || fail "--url $url is not the address of a control plane" "--url https://HOST"
   [ -z "$pin" ] || matches "$pin" '^sha256:[0-9A-Fa-f]{64}(,sha256:[0-9A-Fa-f]{64})*$' || fail "--pin takes sha256: and 64 hexadecimal digits"
   [ -z "$name" ] || matches "$name" '^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$' || fail "--name takes a-z, 0-9, dots and dashes"
   matches "$docker" "^unix:///[^' ]+\$" || fail "the engine at $docker can not be driven: only a unix socket of this machine can" "--docker-host unix:///var/run/docker.sock"
   matches "$dir" "^/[A-Za-z0-9/._+-]+\$" || fail "--dir $dir has characters that a path of the agent can not have"
+  for each in $way; do
+    case $(value_of "$each") in *\'*) fail "$each has a ', which it can not have here" "%27 in its place, in an address" ;; esac
+  done
 }
+
+# What this run was not told is as it was. A pin is that of an address.
+recall_settings() {
+  [ -n "$pin" ] || [ "$(setting CAUSEWAY_URL)" != "$url" ] || pin=$(setting CAUSEWAY_PIN)
+  [ -n "$name" ] || name=$(setting CAUSEWAY_AGENT_NAME)
+  [ -n "$docker" ] || docker=$(setting DOCKER_HOST)
+  docker=${docker:-unix:///var/run/docker.sock}
+  for each in $way; do
+    was=$(setting "$each")
+    [ -n "$(value_of "$each")" ] || [ -z "$was" ] || export "$each=$was"
+  done
+}
+
+# setting NAME: its value in agent.env, where there is one.
+setting() { sed -n "s/^$1='*\([^']*\)'*\$/\1/p" "$dir/agent.env" 2>/dev/null | head -n 1; }
+
+value_of() { eval "printf '%s' \"\${$1:-}\""; }
 
 matches() { printf '%s\n' "$1" | grep -Eq "$2"; }
 
@@ -281,6 +307,10 @@ settings() {
   printf "CAUSEWAY_URL='%s'\nDOCKER_HOST='%s'\n" "$url" "$docker"
   [ -z "$pin" ] || printf "CAUSEWAY_PIN='%s'\n" "$pin"
   [ -z "$name" ] || printf "CAUSEWAY_AGENT_NAME='%s'\n" "$name"
+  for each in $way; do
+    value=$(value_of "$each")
+    [ -z "$value" ] || printf "%s='%s'\n" "$each" "$value"
+  done
 }
 
 install_files() {
@@ -293,7 +323,8 @@ install_files() {
   if [ -n "$token" ] && ! [ -f "$dir/state/identity.json" ]; then
     (umask 077 && printf '%s\n' "$token" >"$dir/join-token")
   fi
-  settings >"$work/agent.env"
+  # A proxy may want a password.
+  (umask 077 && settings >"$work/agent.env")
   if ! cmp_files "$work/agent.env" "$dir/agent.env"; then
     mv "$work/agent.env" "$dir/agent.env"
     changed=yes
