@@ -3,13 +3,15 @@ import { z } from 'zod';
 
 const count = z.int().nonnegative();
 const id = z.string().max(64);
+/** Of each kind: as many as a body of 16 MiB holds. */
+const mostRevoked = 270_000;
 
 /** What was shut out after a snapshot, known from elsewhere than the storage that was put back. */
 export const Revocations = z.strictObject({
-  tokens: z.array(z.strictObject({ id, atMs: count })).max(100_000),
+  tokens: z.array(z.strictObject({ id, atMs: count })).max(mostRevoked),
   /** Switched off. */
-  users: z.array(id).max(100_000),
-  agents: z.array(z.strictObject({ id, atMs: count })).max(100_000),
+  users: z.array(id).max(mostRevoked),
+  agents: z.array(z.strictObject({ id, atMs: count })).max(mostRevoked),
 });
 export type Revocations = z.infer<typeof Revocations>;
 

@@ -48,16 +48,23 @@ function readJournal(file: string): z.infer<typeof Noted>[] {
     });
 }
 
-/** A user who was let in again is in: of users, the former state knows better than the journal. */
+/**
+ * Each once: most stand in the former state and in the journal. A user who was let in again is in: of users, the former
+ * state knows better than the journal.
+ */
 function merge(known: Revocations, noted: readonly z.infer<typeof Noted>[], withUsers: boolean): Revocations {
   const last = new Map(noted.map((each) => [each.subject, each]));
   const revoked = [...last.values()].filter((each) => each.revoked);
-  const dated = (prefix: string) =>
-    revoked.filter(({ subject }) => subject.startsWith(prefix)).map(({ subject, atMs }) => ({ id: subject, atMs }));
+  const dated = (prefix: string, listed: Revocations['tokens']) => {
+    const own = revoked.filter(({ subject }) => subject.startsWith(prefix));
+    const byId = new Map(own.map(({ subject, atMs }) => [subject, atMs]));
+    for (const { id, atMs } of listed) byId.set(id, atMs);
+    return Array.from(byId, ([id, atMs]) => ({ id, atMs }));
+  };
   return {
-    tokens: [...known.tokens, ...dated('tok_')],
-    users: withUsers ? dated('usr_').map(({ id }) => id) : known.users,
-    agents: [...known.agents, ...dated('agt_')],
+    tokens: dated('tok_', known.tokens),
+    users: withUsers ? dated('usr_', []).map(({ id }) => id) : known.users,
+    agents: dated('agt_', known.agents),
   };
 }
 

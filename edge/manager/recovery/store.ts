@@ -4,42 +4,67 @@ import { sessions, type SessionRow } from '../../../schema/db/sessions.ts';
 import type { Revocations } from '../../../schema/api/recovery.ts';
 import type { Database, Write } from '../../platform/database.ts';
 
+/** Of what is listed as one parameter: about 1 MB at most, where SQLite takes 2. */
+const itemsPerList = 10_000;
+
 /** Shuts out what is listed, as far as it is in; the audit entry of `write` is written with it. Returns how many changed. */
 export async function putRevocations(db: Database, write: Write, revocations: Revocations) {
-  const list = (items: readonly unknown[]) => JSON.stringify(items);
-  const { tokens, users, agents } = revocations;
+  const tokens = toLists(revocations.tokens);
+  const users = toLists(revocations.users);
+  const agents = toLists(revocations.agents);
   const counted = {
     tokens: await countOf(
       db,
-      sql`SELECT count(*) AS n FROM tokens WHERE revoked_at_ms IS NULL
-        AND id IN (SELECT value ->> 'id' FROM json_each(${list(tokens)}))`,
+      tokens,
+      (list) => sql`SELECT count(*) AS n FROM tokens WHERE revoked_at_ms IS NULL
+        AND id IN (SELECT value ->> 'id' FROM json_each(${list}))`,
     ),
     users: await countOf(
       db,
-      sql`SELECT count(*) AS n FROM users WHERE active = 1 AND id IN (SELECT value FROM json_each(${list(users)}))`,
+      users,
+      (list) => sql`SELECT count(*) AS n FROM users WHERE active = 1 AND id IN (SELECT value FROM json_each(${list}))`,
     ),
     agents: await countOf(
       db,
-      sql`SELECT count(*) AS n FROM agents WHERE state <> 'revoked'
-        AND id IN (SELECT value ->> 'id' FROM json_each(${list(agents)}))`,
+      agents,
+      (list) => sql`SELECT count(*) AS n FROM agents WHERE state <> 'revoked'
+        AND id IN (SELECT value ->> 'id' FROM json_each(${list}))`,
     ),
   };
   await write([
     // Changes a row in any case, so that the audit trail tells of the restore.
     sql`UPDATE domains SET name = name WHERE number = (SELECT min(number) FROM domains)`,
-    sql`UPDATE tokens SET revoked_at_ms = r.value ->> 'atMs' FROM json_each(${list(tokens)}) r
-      WHERE tokens.id = r.value ->> 'id' AND revoked_at_ms IS NULL`,
-    sql`UPDATE users SET active = 0, version = version + 1
-      WHERE active = 1 AND id IN (SELECT value FROM json_each(${list(users)}))`,
-    sql`UPDATE agents SET state = 'revoked', revoked_at_ms = r.value ->> 'atMs' FROM json_each(${list(agents)}) r
-      WHERE agents.id = r.value ->> 'id' AND state <> 'revoked'`,
+    ...tokens.map(
+      (list) => sql`UPDATE tokens SET revoked_at_ms = r.value ->> 'atMs' FROM json_each(${list}) r
+        WHERE tokens.id = r.value ->> 'id' AND revoked_at_ms IS NULL`,
+    ),
+    ...users.map(
+      (list) => sql`UPDATE users SET active = 0, version = version + 1
+        WHERE active = 1 AND id IN (SELECT value FROM json_each(${list}))`,
+    ),
+    ...agents.map(
+      (list) => sql`UPDATE agents SET state = 'revoked', revoked_at_ms = r.value ->> 'atMs' FROM json_each(${list}) r
+        WHERE agents.id = r.value ->> 'id' AND state <> 'revoked'`,
+    ),
   ]);
   return counted;
 }
 
-async function countOf(db: Database, query: ReturnType<typeof sql>): Promise<number> {
-  const row = await db.get<{ n: number }>(query);
-  return row.n;
+function toLists(items: readonly unknown[]): string[] {
+  const lists: string[] = [];
+  for (let at = 0; at < items.length; at += itemsPerList)
+    lists.push(JSON.stringify(items.slice(at, at + itemsPerList)));
+  return lists;
+}
+
+async function countOf(
+  db: Database,
+  lists: readonly string[],
+  query: (list: string) => ReturnType<typeof sql>,
+): Promise<number> {
+  let count = 0;
+  for (const list of lists) count += (await db.get<{ n: number }>(query(list))).n;
+  return count;
 }
 
 /** Writes the audit entry of `write`: a statement that changes nothing, but a row. */

@@ -126,3 +126,14 @@ it('lets nobody in again who was shut out after the snapshot, and goes on behind
   const verdict = await call('GET', '/v1/audit/verify', { token });
   expect(verdict.body).toMatchObject({ ok: true });
 });
+
+it('takes up however many were shut out: those of a year with a hundred a day', async () => {
+  const { token } = await bootstrapped();
+  const made = await call<{ id: string }>('POST', '/v1/tokens', { token, body: { name: 'of a job' } });
+  const forgotten = Array.from({ length: 40_000 }, (_, at) => `tok_${String(at).padStart(26, '0')}`);
+  const tokens = [...forgotten, made.body.id].map((id) => ({ id, atMs: 1_764_763_200_000 }));
+  const body = { snapshotAtMs: Date.now(), revocations: { tokens, users: [], agents: [] } };
+  const answer = await call<RebuildReport>('POST', '/v1/admin/restored', { token: bootstrapSecret, body });
+  expect(answer, answer.text).toMatchObject({ status: 200, body: { revoked: { tokens: 1 } } });
+  expect(await rowsOf('SELECT id FROM tokens WHERE revoked_at_ms IS NOT NULL')).toEqual([{ id: made.body.id }]);
+});
