@@ -151,16 +151,25 @@ export class Upgrader {
     const { installation } = this.#options;
     if (!installation)
       throw refusal('This agent runs from a checkout: bring that to the version you want, and start the agent again.');
-    if (this.#working || this.#state.phase === 'restarting' || this.#state.phase === 'trial') {
-      if (this.#state.to === version) return this.state;
-      throw refusal(`An upgrade to ${this.#state.to} is under way.`);
-    }
+    const earlier = this.#underWay(version);
+    if (earlier) return earlier;
     if (version === this.#options.version)
       return { running: version, phase: 'done', to: version, atMs: this.#options.clock.nowMs() };
     const { release, manifest } = await this.#judge(version, allowDowngrade, deadline);
+    // Another order may have been judged meanwhile.
+    const other = this.#underWay(version);
+    if (other) return other;
     this.#become({ phase: 'downloading', from: this.#options.version, to: version });
     this.#working = this.#work(installation, release, manifest).finally(() => (this.#working = undefined));
     return this.state;
+  }
+
+  /** The upgrade to `version` that is under way already. @throws Refusal when it is one to another version */
+  #underWay(version: string): UpgradeState | undefined {
+    const { phase, to } = this.#state;
+    if (!this.#working && phase !== 'restarting' && phase !== 'trial') return undefined;
+    if (to === version) return this.state;
+    throw refusal(`An upgrade to ${to} is under way.`);
   }
 
   async #judge(version: string, allowDowngrade: boolean, signal: AbortSignal) {

@@ -128,6 +128,18 @@ describe('an agent that upgrades itself', () => {
     });
   });
 
+  it('begins once for two orders that come together', async () => {
+    const { upgrader: agent, tries, restarts } = upgrading(() => part);
+    const order = () => agent.order({ version: '2', allowDowngrade: false }, new AbortController().signal);
+    const answers = await Promise.all([order(), order()]);
+    expect(answers.map(({ phase, to }) => [phase, to])).toEqual([
+      ['downloading', '2'],
+      ['downloading', '2'],
+    ]);
+    await until(() => restarts() === 1, { what: 'the upgrade to come to its end' });
+    expect(tries()).toBe(1);
+  });
+
   it('says no more that an upgrade failed where another version was installed since', () => {
     over({});
     expect(upgrading(() => part).upgrader.findings).toHaveLength(1);
