@@ -75,6 +75,7 @@ export function minutesUntilUpgrade(policy: UpgradePolicy, nowMs: number): numbe
   if (policy.mode !== 'window') return undefined;
   const now = Math.floor(nowMs / 60_000) % dayMinutes;
   const since = (now - minuteOf(policy.from) + dayMinutes) % dayMinutes;
-  const length = (minuteOf(policy.to) - minuteOf(policy.from) + dayMinutes) % dayMinutes;
+  // From a time to the same time is a whole day.
+  const length = (minuteOf(policy.to) - minuteOf(policy.from) + dayMinutes) % dayMinutes || dayMinutes;
   return since < length ? 0 : dayMinutes - since;
 }

@@ -12,6 +12,8 @@ it.each([
   ['past midnight', window('23:00', '01:00'), '23:30', 0],
   ['past midnight', window('23:00', '01:00'), '00:30', 0],
   ['past midnight', window('23:00', '01:00'), '01:00', 22 * 60],
+  ['a whole day', window('02:00', '02:00'), '01:59', 0],
+  ['a whole day', window('02:00', '02:00'), '02:00', 0],
   ['auto', { mode: 'auto' as const }, '12:00', 0],
   ['manual', { mode: 'manual' as const }, '12:00', undefined],
   ['pinned', { mode: 'pinned' as const }, '12:00', undefined],
