@@ -25,7 +25,7 @@ export const Manifest = z.strictObject({
   version: HomeVersion,
   /** In the order of the archive. */
   parts: z.array(Part).max(1_000_000),
-  /** Output that the agent of this machine kept when the backup was made, and which is not in it. */
+  /** Nobody reads it, and nothing is written into it any more; the format has it. */
   spools: z.array(z.strictObject({ session: z.string(), bytes: z.int().nonnegative() })),
 });
 export type Manifest = z.infer<typeof Manifest>;

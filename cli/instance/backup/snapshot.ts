@@ -1,6 +1,6 @@
 /** Gathers the parts of a backup in a folder: copies of the edge's files in their order, then the small files of the home. */
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { CliFailure } from '../../exit.ts';
@@ -41,7 +41,7 @@ export async function takeSnapshot(home: string, folder: string, say: (text: str
     instance: identity.id,
     version,
     parts,
-    spools: listSpools(join(home, 'agent', 'output')),
+    spools: [],
   };
 }
 
@@ -51,20 +51,4 @@ function copySmall(home: string, folder: string, path: string): Part {
   copyFileSync(join(home, path), target);
   const content = readFileSync(target);
   return { path, bytes: content.length, sha256: createHash('sha256').update(content).digest('hex') };
-}
-
-/** Output of sessions that stays where it is. */
-function listSpools(folder: string): Manifest['spools'] {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder)
-    .filter((name) => name.startsWith('ses_'))
-    .map((session) => ({ session, bytes: sizeOf(join(folder, session)) }));
-}
-
-/** A file may go while it is counted. */
-function sizeOf(folder: string): number {
-  let bytes = 0;
-  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }))
-    bytes += statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0;
-  return bytes;
 }
