@@ -3,7 +3,7 @@
  * at its place, with its size and its hash, and none may be missing.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, fsyncSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, createReadStream, createWriteStream, fsyncSync, mkdirSync, openSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -14,23 +14,25 @@ import { type Manifest, Manifest as ManifestSchema, manifestPath, type Part } fr
 
 const mostManifestBytes = 256 * 1024 * 1024;
 
-/** Writes the parts that lie in `folder` to `file` (0600), whole or not at all. */
+/** Writes the parts that lie in `folder`, on the disk of `file`, to `file` (0600), whole or not at all. */
 export async function writeArchive(file: string, manifest: Manifest, folder: string): Promise<void> {
-  const fresh = `${file}.${process.pid}`;
+  const fresh = join(folder, 'archive');
   try {
     const handle = openSync(fresh, 'wx', 0o600);
-    const tar = pack();
-    const filled = fill(tar, manifest, folder);
-    const out = createWriteStream(fresh, { fd: handle, autoClose: false });
-    await Promise.all([pipeline(tar, createGzip({ level: 3 }), out), filled]);
-    fsyncSync(handle);
+    try {
+      const tar = pack();
+      const filled = fill(tar, manifest, folder);
+      const out = createWriteStream(fresh, { fd: handle, autoClose: false });
+      await Promise.all([pipeline(tar, createGzip({ level: 3 }), out), filled]);
+      fsyncSync(handle);
+    } finally {
+      closeSync(handle);
+    }
     renameSync(fresh, file);
   } catch (error) {
     throw new CliFailure(`the backup ${file} can not be written: ${(error as Error).message}`, {
       hint: 'df -h, or another place: causeway backup FILE',
     });
-  } finally {
-    rmSync(fresh, { force: true });
   }
 }
 

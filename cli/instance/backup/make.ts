@@ -7,6 +7,10 @@ import type { Manifest } from './manifest.ts';
 import { takeSnapshot } from './snapshot.ts';
 
 const suffix = '.causeway-backup';
+/** What a backup that is not written yet is gathered in. */
+const unfinished = '.unfinished-backup-';
+/** None takes longer. */
+const unfinishedMs = 24 * 3_600_000;
 
 export interface Made {
   file: string;
@@ -21,7 +25,8 @@ export const backupsFolder = (home: string): string => join(home, 'backups');
 export async function makeBackup(home: string, target: string, say: (text: string) => void): Promise<Made> {
   const file = nameFile(target);
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  const staging = mkdtempSync(join(dirname(file), '.unfinished-backup-'));
+  sweepUnfinished(dirname(file));
+  const staging = mkdtempSync(join(dirname(file), unfinished));
   try {
     const manifest = await takeSnapshot(home, staging, say);
     say('writing the archive');
@@ -29,6 +34,14 @@ export async function makeBackup(home: string, target: string, say: (text: strin
     return { file, bytes: statSync(file).size, manifest };
   } finally {
     rmSync(staging, { recursive: true, force: true });
+  }
+}
+
+/** What was killed left state and root keys behind. Others may be at work in the same folder, also from other machines. */
+function sweepUnfinished(folder: string): void {
+  for (const name of readdirSync(folder).filter((each) => each.startsWith(unfinished))) {
+    const madeAtMs = statSync(join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    if (madeAtMs < Date.now() - unfinishedMs) rmSync(join(folder, name), { recursive: true, force: true });
   }
 }
 

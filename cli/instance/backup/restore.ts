@@ -1,5 +1,5 @@
 /** `causeway restore FILE`: puts a backup in the place of the state of a control plane that does not run. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
@@ -24,6 +24,9 @@ interface Options {
   json?: boolean;
 }
 
+/** Name of the folder that a backup is unpacked in. */
+const unpacked = '.restore-';
+
 /** Registers `restore`. */
 export function registerRestore(program: Command): void {
   program
@@ -46,7 +49,10 @@ async function restore(file: string, options: Options): Promise<void> {
   const release = await takeLock(home, 0);
   if (!release) throw new CliFailure(`the instance in ${home} is up`, { hint: 'causeway down' });
   const waiting = new WaitingLine(options.json === true);
-  const staging = mkdtempSync(join(home, '.restore-'));
+  // What one that was killed left of a backup, root keys among it: whoever has the lock is alone here.
+  for (const name of readdirSync(home).filter((each) => each.startsWith(unpacked)))
+    rmSync(join(home, name), { recursive: true, force: true });
+  const staging = mkdtempSync(join(home, unpacked));
   try {
     waiting.say('unpacking and checking the backup');
     const manifest = await readArchive(resolve(file), staging, (found) => accept(home, found));

@@ -1,5 +1,5 @@
 /** A control plane in one file and back: what is kept, what is refused, and that nothing is lost on the way. */
-import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { expect, it, vi } from 'vitest';
@@ -28,6 +28,9 @@ const batch = { image: 'busybox', command: ['true'], type: 'batch' };
 it('comes back on another machine with its accounts, its sessions that wait, and its identity', async () => {
   using folder = tmpDir('bak');
   const file = join(folder.path, 'yesterday');
+  const [killed, other] = [join(folder.path, '.unfinished-backup-a'), join(folder.path, '.unfinished-backup-b')];
+  for (const each of [killed, other]) mkdirSync(each);
+  utimesSync(killed, 1, 1);
   await using one = new HomeEdge(join(folder.path, 'one'));
   await one.start();
   const waiting = await one.client.createSession({ ...batch, name: 'waits' } as never);
@@ -35,13 +38,17 @@ it('comes back on another machine with its accounts, its sessions that wait, and
   expect(made, made.stderr).toMatchObject({ code: 0 });
   expect(JSON.parse(made.stdout)).toMatchObject({ file, parts: expect.any(Number), instance: expect.any(String) });
   expect(statSync(file).mode & 0o777).toBe(0o600);
+  // What a backup that was killed left goes; another that is at work stays.
+  expect(readdirSync(folder.path).filter((name) => name.startsWith('.unf'))).toEqual(['.unfinished-backup-b']);
   await one.client.createSession({ ...batch, name: 'later' } as never);
   await one.stop();
 
   const two = join(folder.path, 'two');
+  mkdirSync(join(two, '.restore-killed'), { recursive: true });
   const restored = await causeway(two, ['restore', file, '--yes']);
   expect(restored, restored.stderr).toMatchObject({ code: 0 });
   expect(existsSync(join(two, 'restore.json'))).toBe(false);
+  expect(readdirSync(two).filter((name) => name.startsWith('.restore-'))).toEqual([]);
   expect(readFileSync(join(two, 'keys.json'))).toEqual(readFileSync(join(one.path, 'keys.json')));
   await using back = new HomeEdge(two);
   back.client.token = one.client.token;
