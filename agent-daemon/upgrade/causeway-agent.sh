@@ -125,8 +125,9 @@ run() {
   exit 0
 }
 
-# A signal interrupts `wait`; the child is still there then.
+# A signal interrupts `wait`; the child is still there then. One that came before `child` was known is passed on here.
 wait_child() {
+  [ "$stopping" = no ] || kill -TERM "$child" 2>/dev/null
   wait "$child"
   status=$?
   while kill -0 "$child" 2>/dev/null; do
