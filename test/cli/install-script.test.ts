@@ -149,6 +149,7 @@ describe.each([
     expect(readFileSync(join(opt, 'join-token'), 'utf8')).toBe('cwj_0123456789\n');
     expect((await install()).output).toContain('1.0.0+a is here already');
     served = makeRelease('1.0.1+b');
+    symlinkSync('versions/1.0.0+a', join(opt, 'current.new')); // of a run that was cut
     expect((await install()).code).toBe(0);
     expect(readlinkSync(join(opt, 'current'))).toBe('versions/1.0.1+b');
     expect(readdirSync(opt).filter((name) => name.startsWith('.'))).toEqual([]);

@@ -335,7 +335,7 @@ install_files() {
     changed=yes
   fi
   if [ "$(readlink "$dir/current" 2>/dev/null)" != "versions/$version" ]; then
-    rm -f "$dir/trial"
+    rm -f "$dir/trial" "$dir/current.new"
     ln -s "versions/$version" "$dir/current.new"
     mv -T "$dir/current.new" "$dir/current"
     changed=yes
