@@ -154,11 +154,9 @@ load_settings() {
 
 has_unit() { [ -f "$unit_file" ] && [ -d /run/systemd/system ] && grep -q "^ExecStart=$dir/bin/" "$unit_file"; }
 
+# Also one that was started in the background before there was a unit.
 is_running() {
-  if has_unit; then
-    systemctl is-active --quiet "$unit"
-    return
-  fi
+  if has_unit && systemctl is-active --quiet "$unit"; then return 0; fi
   [ -f "$dir/run.lock" ] || return 1
   ! flock -n "$dir/run.lock" true
 }
@@ -181,10 +179,7 @@ start() {
 }
 
 stop() {
-  if has_unit; then
-    systemctl stop "$unit"
-    return
-  fi
+  if has_unit; then systemctl stop "$unit"; fi
   is_running || return 0
   pid=$(cat "$dir/run.pid" 2>/dev/null) || return 0
   kill -TERM "$pid" 2>/dev/null
