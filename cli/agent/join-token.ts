@@ -19,6 +19,8 @@ interface TokenOptions {
   json?: boolean;
 }
 const pollEveryMs = 500;
+/** A machine that has joined connects at once. */
+const connectMs = 120_000;
 
 /** Registers `token create` under `agent`. */
 export function registerJoinToken(agent: Command): void {
@@ -79,7 +81,7 @@ async function watchJoin(api: Api, tokenId: string): Promise<void> {
     const used = await pollToken(api, tokenId, line);
     line.done();
     say('registering');
-    for (;;) {
+    for (const until = Date.now() + connectMs; ;) {
       const agent = await api.json(Agent, 'GET', `/v1/agents/${used}`);
       if (agent.state === 'connected') {
         say(`connected  ${plain(agent.name)}: ${slotsText(agent.approved)}`);
@@ -91,6 +93,10 @@ async function watchJoin(api: Api, tokenId: string): Promise<void> {
         );
         return;
       }
+      if (agent.state === 'revoked' || agent.state === 'suspended' || Date.now() > until)
+        throw new CliFailure(`${plain(agent.name)} has joined, and does not connect: it is ${agent.state}`, {
+          hint: `causeway agent show ${plain(agent.name)}, and its own words on the machine: causeway-agent log`,
+        });
       await new Promise((resolve) => setTimeout(resolve, pollEveryMs));
     }
   } finally {
