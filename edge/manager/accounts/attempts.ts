@@ -1,8 +1,10 @@
 /**
  * Attempts at a password: two a second for the instance, ten failures in a quarter of an hour for an account from one
- * address, whether it is tried by signing in or by changing it. Counted in an object, so that a restart forgives nothing.
+ * address (IPv6: /64, of which a client may use any), whether it is tried by signing in or by changing it. Counted in an
+ * object, so that a restart forgives nothing.
  */
 import { type RateLimit, Refusal } from '../../../schema/errors.ts';
+import { clientNetworkOf } from '../../http/client-address.ts';
 import type { Ctx } from '../../http/context.ts';
 import { shardOf } from '../../http/shards.ts';
 import { throttleObject } from '../../platform/objects.ts';
@@ -25,7 +27,7 @@ export async function beginAttempt(ctx: Ctx, email: string): Promise<Attempt> {
       retryAfterSeconds: waitSeconds,
       rateLimit: { name: 'instance', quota: 2, windowSeconds: 1, remaining: 0, resetSeconds: waitSeconds },
     });
-  const key = `login ${email} ${ctx.clientAddress}`;
+  const key = `login ${email} ${clientNetworkOf(ctx.clientAddress) ?? 'unknown'}`;
   const guard = throttleObject(ctx.env, shardOf(key));
   const { allowed, remaining, resetSeconds } = await guard.take(key, policy.quota, policy.windowSeconds * 1000);
   const limit = { ...policy, remaining, resetSeconds };

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { Enrol, Enrolled, JoinTokenCreated, JoinTokenState, NewJoinToken } from '../../../schema/api/agent.ts';
 import { Refusal } from '../../../schema/errors.ts';
 import { newAgentId } from '../../../schema/ids.ts';
+import { clientNetworkOf } from '../../http/client-address.ts';
 import type { AnonymousActor, Ctx, UserCtx } from '../../http/context.ts';
 import { shardOf } from '../../http/shards.ts';
 import { database, type Database } from '../../platform/database.ts';
@@ -26,7 +27,7 @@ import {
   spendJoinToken,
 } from './store.ts';
 
-/** Wrong tokens from one address. */
+/** Wrong tokens from one address (IPv6: /64). */
 const throttle = { failures: 20, windowMs: 15 * 60_000 };
 const policy = { name: 'join', quota: throttle.failures, windowSeconds: throttle.windowMs / 1000 };
 const defaultTtlSeconds = 15 * 60;
@@ -96,7 +97,7 @@ export async function enrol(ctx: Ctx<AnonymousActor>, input: Enrol): Promise<Enr
 /** The token, looked up by its hash. Failures are counted by address. */
 async function requireJoinToken(ctx: Ctx, db: Database, text: string): Promise<JoinTokenRow> {
   await ctx.takeTurn();
-  const key = `enrol ${ctx.clientAddress}`;
+  const key = `enrol ${clientNetworkOf(ctx.clientAddress) ?? 'unknown'}`;
   const guard = throttleObject(ctx.env, shardOf(key));
   const { allowed, ...left } = await guard.look(key, throttle.failures, throttle.windowMs);
   if (!allowed)

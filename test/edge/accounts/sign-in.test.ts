@@ -7,9 +7,10 @@ afterEach(() => {
 });
 
 /** One attempt, with the instance's spacing between attempts behind it. */
-function login(email: string, secret: string) {
+function login(email: string, secret: string, headers: Record<string, string> = {}) {
   passMs(1000);
-  return call<{ token: string; expiresAt: string }>('POST', '/v1/auth/login', { body: { email, password: secret } });
+  const body = { email, password: secret };
+  return call<{ token: string; expiresAt: string }>('POST', '/v1/auth/login', { body, headers });
 }
 
 describe('signing in', () => {
@@ -37,6 +38,17 @@ describe('signing in', () => {
     expect(closed).toMatchObject({ status: 429, body: { code: 'auth_throttled' } });
     expect(Number(closed.headers.get('retry-after'))).toBeGreaterThan(800);
     expect((await login('other@causeway.test', 'wrong')).status).toBe(401);
+  });
+  it('closes it for all of a /64 of IPv6, which is one client`s', async () => {
+    await bootstrapped();
+    const from = (address: string) => ({ 'cf-connecting-ip': address });
+    for (let failure = 1; failure <= 10; failure++)
+      expect((await login('admin@causeway.test', 'wrong', from(`2001:db8:7:1::${failure}`))).status).toBe(401);
+    expect(await login('admin@causeway.test', password, from('2001:db8:7:1:2:3:4:5'))).toMatchObject({
+      status: 429,
+      body: { code: 'auth_throttled' },
+    });
+    expect((await login('admin@causeway.test', password, from('2001:db8:7:2::1'))).status).toBe(200);
   });
   it('forgives failures once the password was right', async () => {
     await bootstrapped();
