@@ -25,7 +25,8 @@ export async function changePassword(ctx: UserCtx, input: z.infer<typeof NewPass
   const isRight = await isPassword(input.password, user.passwordHash);
   const isDone = !isRight && (await isPassword(input.newPassword, user.passwordHash));
   if (!isRight && !isDone) throw new Refusal('auth_password_wrong', undefined, { rateLimit: attempt.limit });
-  if (isRight) await store(ctx, input, user.domainId);
+  // Repeated to end tokens: those that were made since the first time, too.
+  if (isRight || input.revokeTokens) await store(ctx, input, user.domainId);
   return attempt.forgive();
 }
 

@@ -59,6 +59,15 @@ describe('changing the own password', () => {
     expect((await change({ password, newPassword: next })).status).toBe(204);
     expect((await login(next)).status).toBe(200);
   });
+  it('ends the other tokens when it is asked again with that', async () => {
+    const other = String((await login(password)).body['token']);
+    expect((await change({ password, newPassword: next })).status).toBe(204);
+    expect(await whoami(other)).toBe(200);
+    expect((await change({ password, newPassword: next, revokeTokens: true })).status).toBe(204);
+    expect(await whoami(other)).toBe(401);
+    expect(await whoami(token)).toBe(200);
+    expect((await login(next)).status).toBe(200);
+  });
   it.each([
     [{ newPassword: next }],
     [{ password, newPassword: 'short' }],
