@@ -16,7 +16,7 @@ import { admissionObject } from '../../platform/objects.ts';
 import { findDomainNamed } from '../accounts/catalogue.ts';
 import { systemChain } from './record.ts';
 import { type Head, hashOf } from './sealer.ts';
-import { type AuditRow, listBefore, listFrom } from './store.ts';
+import { type AuditRow, findHead, listBefore, listFrom } from './store.ts';
 
 /** Rows of one read of D1, and of one answer. */
 const rowsPerRead = 1_000;
@@ -57,16 +57,26 @@ function toRecord({ seq, entry, hash }: AuditRow, previousHash: string): AuditRe
 /** Checks numbers and hashes of a chain from a record on, as far as one answer goes. */
 export async function verifyAudit(ctx: UserCtx, query: z.infer<typeof AuditVerifyQuery>): Promise<AuditVerdict> {
   const chain = await requireChain(ctx, query.domain);
-  const head = await admissionObject(ctx.env, chain).sealAudit();
+  const object = admissionObject(ctx.env, chain);
   const db = database(ctx.env);
+  const sealed = await object.sealAudit();
+  // An object that lost its storage goes on behind what D1 has.
+  const head = sealed.seq > 0 ? sealed : await findHead(db, chain);
   const before = query.from === 1 ? undefined : (await listFrom(db, chain, query.from - 1, 1))[0];
   const walk = new Walk(query.from, before?.seq === query.from - 1 ? before.hash : '');
-  while (walk.checked < rowsPerAnswer && walk.broken === undefined) {
-    const rows = await listFrom(db, chain, walk.next, rowsPerRead);
+  // Up to this head: others may seal more meanwhile.
+  while (walk.checked < rowsPerAnswer && walk.broken === undefined && walk.next <= head.seq) {
+    const rows = await listFrom(db, chain, walk.next, Math.min(rowsPerRead, head.seq - walk.next + 1));
     for (const row of rows) if (walk.broken === undefined) walk.step(row);
-    if (rows.length < rowsPerRead) return walk.end(chain, head);
+    if (rows.length === 0) walk.broken = { seq: walk.next, why: 'missing' };
   }
-  return walk.verdict(chain, walk.broken === undefined && walk.next <= head.seq ? walk.next : undefined);
+  if (walk.broken === undefined && walk.next <= head.seq) return walk.verdict(chain, walk.next);
+  walk.end(head);
+  const [behind] = await listFrom(db, chain, head.seq + 1, 1);
+  // The sealer knows of each record before D1 does.
+  if (behind && walk.broken === undefined && behind.seq > (await object.sealAudit()).seq)
+    walk.broken = { seq: behind.seq, why: 'unlinked' };
+  return walk.verdict(chain, undefined);
 }
 
 /** A walk along a chain: each number follows the one before, each hash follows from it. */
@@ -91,11 +101,9 @@ class Walk {
   }
 
   /** The end must be the one that the sealer knows. */
-  end(chain: string, head: Head): AuditVerdict {
-    if (this.broken === undefined && this.next <= head.seq) this.broken = { seq: this.next, why: 'missing' };
+  end(head: Head): void {
     if (this.broken === undefined && head.seq > 0 && this.#hash !== head.hash)
       this.broken = { seq: head.seq, why: 'unlinked' };
-    return this.verdict(chain, undefined);
   }
 
   verdict(chain: string, next: number | undefined): AuditVerdict {

@@ -4,6 +4,7 @@ import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AuditRecord, AuditVerdict } from '../../../schema/api/audit.ts';
 import { Admission } from '../../../edge/manager/admission/admission-object.ts';
+import { hashOf } from '../../../edge/manager/audit/sealer.ts';
 import { admissionObject } from '../../../edge/platform/objects.ts';
 import { passMs } from '../boot-clock.ts';
 import { call, password } from '../client.ts';
@@ -189,6 +190,48 @@ describe('the chain', () => {
       await env.DB.prepare("INSERT INTO audit VALUES ('1', ?, '{}', ?)").bind(seq, hash).run();
     }
     expect(await verify()).toMatchObject({ ok: false, broken: { seq: length, why: 'unlinked' } });
+  });
+  it('is found out when its end was written anew, also where an answer ends just there', async () => {
+    await read();
+    const length = 10_000;
+    const rows: { seq: number; hash: string }[] = [];
+    for (let seq = 1; seq <= length; seq++) rows.push({ seq, hash: hashOf(rows.at(-1)?.hash ?? '', '{}') });
+    await env.DB.exec("DELETE FROM audit WHERE chain = '1'");
+    const insert = env.DB.prepare(
+      "INSERT INTO audit SELECT '1', value ->> 'seq', '{}', value ->> 'hash' FROM json_each(?)",
+    );
+    for (let at = 0; at < length; at += 1000) await insert.bind(JSON.stringify(rows.slice(at, at + 1000))).run();
+    await runInDurableObject(env.ADMISSION.getByName('1'), (_, { storage }) => {
+      storage.sql.exec('UPDATE audit_head SET seq = ?, hash = ?', length, rows.at(-1)!.hash);
+    });
+    expect(await verify()).toEqual({ ok: true, chain: '1', checked: length, upto: length });
+    const forged = '{"forged":true}';
+    await env.DB.prepare("UPDATE audit SET entry = ?, hash = ? WHERE chain = '1' AND seq = ?")
+      .bind(forged, hashOf(rows.at(-2)!.hash, forged), length)
+      .run();
+    expect(await verify()).toMatchObject({ ok: false, broken: { seq: length, why: 'unlinked' } });
+  });
+  it('is found out when somebody wrote on behind its end', async () => {
+    const [last] = await read();
+    const { seq, hash } = last!;
+    await env.DB.prepare("INSERT INTO audit VALUES ('1', ?, '{}', ?)")
+      .bind(seq + 1, hashOf(hash, '{}'))
+      .run();
+    expect(await verify()).toMatchObject({ ok: false, upto: seq, broken: { seq: seq + 1, why: 'unlinked' } });
+  });
+  it('is whole while others go on sealing', async () => {
+    const { length } = await read();
+    const { sealAudit } = Admission.prototype;
+    vi.spyOn(Admission.prototype, 'sealAudit').mockImplementationOnce(async function (this: Admission) {
+      const head = await sealAudit.call(this);
+      await env.DB.exec(
+        "INSERT INTO audit_pending SELECT 'aud_zzz', '1', entry FROM audit WHERE chain = '1' AND seq = 1",
+      );
+      await sealAudit.call(this);
+      return head;
+    });
+    expect(await verify()).toEqual({ ok: true, chain: '1', checked: length, upto: length });
+    expect(await verify()).toMatchObject({ ok: true, upto: length + 1 });
   });
 });
 
