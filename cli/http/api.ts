@@ -27,6 +27,9 @@ export interface Call {
 /** Attempts of one call over network faults, and the wait before each further one. */
 const retryDelaysMs = [200, 500, 1000, 2000, 3000];
 
+/** An attempt of this very call whose answer was lost may hold its Idempotency-Key for 10 s more. */
+const inProgress = { againMs: 1000, mostMs: 11_000 };
+
 const mostPerPage = 200;
 
 /** The API of one control plane with one credential. */
@@ -81,9 +84,13 @@ export class Api {
       ...(method === 'POST' ? { 'idempotency-key': randomUUID() } : {}),
       ...call.headers,
     };
-    const response = await this.#send(method, this.url(path, call.query), headers, call);
-    if (response.ok) return response;
-    throw await failureOf(response, method, path, call.typed);
+    for (let waitedMs = 0; ; waitedMs += inProgress.againMs) {
+      const response = await this.#send(method, this.url(path, call.query), headers, call);
+      if (response.ok) return response;
+      const failure = await failureOf(response, method, path, call.typed);
+      if (failure.code !== 'idempotency_in_progress' || waitedMs >= inProgress.mostMs) throw failure;
+      await new Promise((resolve) => setTimeout(resolve, inProgress.againMs));
+    }
   }
 
   /** Absolute address of `path`. */

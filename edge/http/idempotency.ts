@@ -56,8 +56,8 @@ async function begin(
 }
 
 /**
- * A refusal frees the key. Any other failure leaves it begun: whether the writes were done is unknown, and a repetition
- * makes the same ids.
+ * A refusal frees the key. Any other failure leaves it begun, with nobody at work: whether the writes were done is unknown,
+ * and a repetition makes the same ids.
  */
 async function runOnce(
   ctx: RequestCtx,
@@ -71,6 +71,8 @@ async function runOnce(
     answer = await handle(ctx, input);
   } catch (error) {
     if (error instanceof Refusal && errors[error.code].status < 500) await object.abandon(key);
+    // Where that is lost, a repetition has to wait for the time of a request that was cut.
+    else await object.rest(key).catch(() => undefined);
     throw error;
   }
   if (answer instanceof Response) throw new Error(`${spec.path} begins, so it must reply with JSON`);

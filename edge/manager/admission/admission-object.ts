@@ -71,6 +71,9 @@ export class Admission extends DurableObject<Env> implements AdmissionRpc {
   abandon(...given: Parameters<AdmissionRpc['abandon']>) {
     return this.#room.abandon(...given);
   }
+  rest(...given: Parameters<AdmissionRpc['rest']>) {
+    return this.#room.rest(...given);
+  }
   release(...given: Parameters<AdmissionRpc['release']>) {
     return this.#room.release(...given);
   }

@@ -179,6 +179,9 @@ export class AdmissionRoom implements AdmissionRpc {
   async abandon(...[key]: Parameters<AdmissionRpc['abandon']>): Promise<void> {
     this.#core.keys.abandon(key);
   }
+  async rest(...[key]: Parameters<AdmissionRpc['rest']>): Promise<void> {
+    this.#core.keys.rest(key);
+  }
 
   async release(...[domain, releases]: Parameters<AdmissionRpc['release']>): Promise<void> {
     await durably(this.#ports.failpoints, 'admission.release', async () => this.#core.release(domain, releases));

@@ -88,6 +88,10 @@ export class Keys {
         this.#store.deleteKey(row.day, row.actorId, row.key);
     });
   }
+
+  rest(key: IdempotencyKey): void {
+    this.#running.delete(nameOf(key));
+  }
 }
 
 function nameOf({ actorId, key }: IdempotencyKey): string {

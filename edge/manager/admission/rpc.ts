@@ -132,6 +132,8 @@ export interface AdmissionRpc {
   finish(key: IdempotencyKey, outcome: { answer: StoredAnswer } | { secret: { id: string } }): Promise<void>;
   /** After a refusal: the key may be used again, with any body. */
   abandon(key: IdempotencyKey): Promise<void>;
+  /** After any other failure: nobody is at work any more, so a repetition may go on at once, with the same ids. */
+  rest(key: IdempotencyKey): Promise<void>;
 
   /** From ledgers. */
   release(domain: AdmissionDomain, releases: SessionRelease[]): Promise<void>;

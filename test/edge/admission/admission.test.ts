@@ -355,6 +355,9 @@ describe('other creating requests', () => {
     expect(keys.begin(key)).toEqual({ kind: 'inProgress' });
     desk.nowMs += 10_001;
     expect(keys.begin(key)).toEqual(first);
+    expect(keys.begin(key)).toEqual({ kind: 'inProgress' });
+    keys.rest(key);
+    expect(keys.begin(key)).toEqual(first);
     desk.crash();
     expect(desk.admission.keys.begin(key)).toEqual(first);
     const answer = { status: 201, body: { id: 'x' } };

@@ -51,6 +51,17 @@ describe('an Idempotency-Key', () => {
       201,
     );
   });
+  it('goes on at once after a failure of ours', async () => {
+    const { token } = await bootstrapped();
+    const ask = () => call('POST', '/v1/projects', { token, body: { name: 'late' }, headers: keyed('a') });
+    await env.DB.exec('ALTER TABLE projects RENAME TO projects_away');
+    expect((await ask()).status).toBeGreaterThanOrEqual(500);
+    await env.DB.exec('ALTER TABLE projects_away RENAME TO projects');
+    const made = await ask();
+    expect(made.status, made.text).toBe(201);
+    expect((await ask()).text).toBe(made.text);
+    expect(await projects(token)).toEqual(['default', 'late']);
+  });
   it('belongs to who used it', async () => {
     const people = await makePeople();
     const ask = (token: string) => call('POST', '/v1/tokens', { token, body: { name: 'mine' }, headers: keyed('a') });
