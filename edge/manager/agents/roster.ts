@@ -149,7 +149,8 @@ async function changeAgent(
   change: Parameters<typeof updateAgent>[3],
 ): Promise<Agent> {
   const write = audited(ctx, { chain: systemChain, action, objectId: id });
-  await updateAgent(database(ctx.env), write, id, change);
+  // Another request may have revoked it meanwhile.
+  if (!(await updateAgent(database(ctx.env), write, id, change))) throw new Refusal('agent_revoked');
   const { row, group } = await requireAgent(ctx, id);
   await tellLedger(ctx, row);
   return view(ctx, row, group);

@@ -70,13 +70,19 @@ export async function spendJoinToken(db: Database, write: Write, tokenId: string
   await write([update.getSQL()]);
 }
 
+/** False where the agent was revoked, which is final: only that may be written again. */
 export async function updateAgent(
   db: Database,
   write: Write,
   id: string,
   change: Partial<Pick<AgentRow, 'state' | 'draining' | 'approved' | 'approval' | 'revokedAtMs' | 'agentVersion'>>,
-): Promise<void> {
-  await write([db.update(agents).set(change).where(eq(agents.id, id)).getSQL()]);
+): Promise<boolean> {
+  const open = change.state === 'revoked' ? undefined : ne(agents.state, 'revoked');
+  const update = db
+    .update(agents)
+    .set(change)
+    .where(and(eq(agents.id, id), open));
+  return (await write([update.getSQL()])) > 0;
 }
 
 export function listAgents(

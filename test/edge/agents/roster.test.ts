@@ -1,6 +1,7 @@
 /** What administrators do with agents, and what the ledger makes of it. */
 import { env } from 'cloudflare:workers';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Ledger } from '../../../edge/manager/scheduler/ledger-object.ts';
 import { systemRandom } from '../../../edge/platform/random.ts';
 import { ledgerObject } from '../../../edge/platform/objects.ts';
 import { newId } from '../../../schema/ids.ts';
@@ -8,6 +9,10 @@ import type { ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import { makePeople } from '../accounts/people.ts';
 import { bootstrapped, call } from '../client.ts';
 import { capacity, Host, hostInfo, newJoinToken } from './host.ts';
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 const fresh = (kind: 'attempt' | 'journal') => newId(kind, Date.now(), systemRandom.bytes(10));
 
@@ -95,6 +100,21 @@ describe('an agent', () => {
     expect(await attach(agentId, 2)).toMatchObject({ accepted: false, code: 'agent_revoked' });
     for (const verb of ['approve', 'drain', 'undrain'])
       expect(await post(verb)).toMatchObject({ status: 403, body: { code: 'agent_revoked' } });
+  });
+  it('that is revoked while somebody approves it stays revoked', async () => {
+    const { agentId, read, post, revoke } = await joined();
+    await attach(agentId, 1);
+    expect(await attach(agentId, 1)).toMatchObject({ accepted: false, code: 'agent_identity_conflict' });
+    const { agents } = Ledger.prototype;
+    vi.spyOn(Ledger.prototype, 'agents').mockImplementationOnce(async function (this: Ledger) {
+      const live = await agents.call(this);
+      expect((await revoke()).status).toBe(204);
+      return live;
+    });
+    expect(await post('approve')).toMatchObject({ status: 403, body: { code: 'agent_revoked' } });
+    expect(await read()).toMatchObject({ state: 'revoked' });
+    const states = await env.DB.prepare('SELECT state FROM agents').all<{ state: string }>();
+    expect(states.results).toEqual([{ state: 'revoked' }]);
   });
   it('whose revocation was cut between D1 and its ledger is revoked there when somebody looks', async () => {
     const { agentId, read } = await joined();
