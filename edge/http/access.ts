@@ -41,13 +41,16 @@ export async function checkAccess(env: Env, principals: readonly Principal[]): P
 }
 
 /**
- * For streams over HTTP: a function that tells whether the actor may still receive, and asks at most every 3 s. A change
- * of rights ends the stream too: the client comes back with its cursor and is judged anew. Without a project: a stream
- * that is not one project's.
+ * For streams over HTTP: a function that tells whether the actor may still receive, and asks at most every 3 s, counted from
+ * the check that let the request in. A change of rights ends the stream too: the client comes back with its cursor and is
+ * judged anew. Without a project: a stream that is not one project's.
  */
-export function stillAllowed(ctx: UserCtx, projectId?: string): () => Promise<boolean> {
+export function stillAllowed(
+  ctx: Pick<UserCtx, 'env' | 'clock' | 'actor'>,
+  projectId?: string,
+): () => Promise<boolean> {
   const principal = { ...principalOfToken(ctx.actor), ...(projectId === undefined ? {} : { projectId }) };
-  let checkedMs = ctx.clock.bootMs();
+  let checkedMs = ctx.clock.bootMs() - Math.max(0, ctx.clock.nowMs() - ctx.actor.checkedAtMs);
   let allowed = true;
   return async () => {
     if (!allowed || ctx.clock.bootMs() - checkedMs < limits.accessCheckMs) return allowed;

@@ -3,7 +3,8 @@ import { env } from 'cloudflare:workers';
 import { runInDurableObject, runDurableObjectAlarm } from 'cloudflare:test';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Principal } from '../../../edge/http/access-rpc.ts';
-import { checkAccess } from '../../../edge/http/access.ts';
+import { checkAccess, stillAllowed } from '../../../edge/http/access.ts';
+import type { UserActor } from '../../../edge/http/context.ts';
 import { shardOf } from '../../../edge/http/shards.ts';
 import { accessObject } from '../../../edge/platform/objects.ts';
 import { passMs } from '../boot-clock.ts';
@@ -34,6 +35,36 @@ describe('a revoked token', () => {
     await accessObject(env, shardOf(userId)).finish('test', id, 'revoked');
     passMs(3001);
     expect(await whoami(token)).toMatchObject({ status: 401, body: { code: 'auth_revoked' } });
+  });
+});
+
+describe('a stream', () => {
+  it('ends 3 s after the last check of its token, however late after it it began', async () => {
+    let nowMs = 1_000_000;
+    const clock = { nowMs: () => nowMs, bootMs: () => nowMs };
+    const actor: UserActor = {
+      kind: 'user',
+      userId: 'usr_a',
+      tokenId: 'tok_a',
+      email: 'a@causeway.test',
+      domainId: 'dom_a',
+      domainNumber: 1,
+      role: undefined,
+      projects: [],
+      projectId: undefined,
+      tokenRole: undefined,
+      scopes: [],
+      tokenExpiresAtMs: undefined,
+      accessVersion: 0,
+      checkedAtMs: nowMs,
+    };
+    nowMs += 1_900;
+    const allowed = stillAllowed({ env, clock, actor });
+    await accessObject(env, shardOf('usr_a')).finish('test', 'tok_a', 'revoked');
+    nowMs += 1_000;
+    expect(await allowed()).toBe(true);
+    nowMs += 100;
+    expect(await allowed()).toBe(false);
   });
 });
 
