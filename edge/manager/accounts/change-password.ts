@@ -8,7 +8,7 @@ import { audited, chainOf } from '../audit/record.ts';
 import { beginAttempt } from './attempts.ts';
 import { isNarrowed } from './manage-tokens.ts';
 import { hashPassword, isPassword } from './password.ts';
-import { changeRights } from './rights.ts';
+import { changeRights, noteEndedTokens } from './rights.ts';
 import { findUser, updateUser } from './store.ts';
 
 /**
@@ -37,10 +37,12 @@ async function store(ctx: UserCtx, input: z.infer<typeof NewPassword>, domainId:
   const revokeTokens = input.revokeTokens ?? false;
   const chain = await chainOf(ctx, domainId);
   const note = { chain, action: 'password.change', objectId: userId, details: { revokeTokens } };
+  const nowMs = ctx.clock.nowMs();
   const write = async () => {
-    const endTokens = { but: tokenId, nowMs: ctx.clock.nowMs() };
+    const endTokens = { but: tokenId, nowMs };
     await updateUser(db, audited(ctx, note), userId, { passwordHash }, revokeTokens ? { endTokens } : {});
   };
-  if (revokeTokens) await changeRights(ctx, { userId, outcome: 'changed' }, write);
-  else await write();
+  if (!revokeTokens) return write();
+  await changeRights(ctx, { userId, outcome: 'changed' }, write);
+  await noteEndedTokens(ctx, userId, nowMs);
 }

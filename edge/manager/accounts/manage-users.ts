@@ -11,7 +11,7 @@ import { audited, chainOf } from '../audit/record.ts';
 import { requireDomain } from './manage-domains.ts';
 import { isAdminOf } from './manage-tokens.ts';
 import { hashPassword } from './password.ts';
-import { changeRights } from './rights.ts';
+import { changeRights, noteEndedTokens } from './rights.ts';
 import { findUser, insertUser, listUsers, updateUser, type UserRow } from './store.ts';
 
 export function toUser(row: UserRow): User {
@@ -93,14 +93,16 @@ export async function patchUser(ctx: UserCtx, id: string, patch: z.infer<typeof 
   };
   const chain = await chainOf(ctx, user.domainId);
   const write = audited(ctx, { chain, action: 'user.change', objectId: id, details });
+  const nowMs = ctx.clock.nowMs();
   const more = {
     ...(ctx.request.headers.has('if-match') ? { ifVersion: user.version } : {}),
-    ...(revokeTokens ? { endTokens: { nowMs: ctx.clock.nowMs() } } : {}),
+    ...(revokeTokens ? { endTokens: { nowMs } } : {}),
   };
   const outcome = active === false ? 'revoked' : 'changed';
   await changeRights(ctx, { userId: id, outcome, restores: active === true }, async () => {
     if (!(await updateUser(db, write, id, change, more))) throw stale();
   });
+  if (revokeTokens) await noteEndedTokens(ctx, id, nowMs);
   return toUser({ ...user, ...change, version: user.version + 1 });
 }
 

@@ -6,9 +6,11 @@
 import { errors, Refusal } from '../../../schema/errors.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { shardOf } from '../../http/shards.ts';
+import { database } from '../../platform/database.ts';
 import { durably } from '../../platform/failpoint.ts';
 import { accessObject } from '../../platform/objects.ts';
 import { forgetActors } from './authenticate.ts';
+import { listTokensEndedAt } from './store.ts';
 
 export interface RightsChange {
   userId: string;
@@ -17,6 +19,16 @@ export interface RightsChange {
   outcome: 'changed' | 'revoked';
   /** The subject comes in again. */
   restores?: boolean;
+}
+
+/** The process that serves us keeps it beside its state, for restores. */
+function note(ctx: UserCtx, subject: string, revoked: boolean): void {
+  ctx.log.info('revocation', { subject, revoked });
+}
+
+/** Notes the tokens of a user that one statement ended, at this moment. */
+export async function noteEndedTokens(ctx: UserCtx, userId: string, atMs: number): Promise<void> {
+  for (const id of await listTokensEndedAt(database(ctx.env), userId, atMs)) note(ctx, id, true);
 }
 
 /** Carries out `write` (to D1, idempotent) as a change of rights. */
@@ -29,8 +41,7 @@ export async function changeRights(ctx: UserCtx, change: RightsChange, write: ()
   try {
     await durably(ctx.failpoints, 'accounts.rights', write);
     await durably(ctx.failpoints, 'accounts.tell', () => access.finish(id, subject, outcome));
-    // The process that serves us keeps it beside its state, for restores.
-    if (outcome === 'revoked' || restores) ctx.log.info('revocation', { subject, revoked: outcome === 'revoked' });
+    if (outcome === 'revoked' || restores) note(ctx, subject, outcome === 'revoked');
   } catch (error) {
     // Refused: nothing was written. Anything else may have been, and the announcement stands until its end.
     if (error instanceof Refusal && errors[error.code].status < 500) await access.finish(id, subject, 'changed');

@@ -78,6 +78,14 @@ export async function markTokenRevoked(db: Database, write: Write, id: string, n
     .where(and(eq(tokens.id, id), isNull(tokens.revokedAtMs)));
   await write([update.getSQL()]);
 }
+/** Ids of the tokens of a user that ended at this moment. */
+export async function listTokensEndedAt(db: Database, userId: string, atMs: number): Promise<string[]> {
+  const rows = await db
+    .select({ id: tokens.id })
+    .from(tokens)
+    .where(and(eq(tokens.userId, userId), eq(tokens.revokedAtMs, atMs)));
+  return rows.map(({ id }) => id);
+}
 export function listTokens(db: Database, userId: string, after: string, limit: number): Promise<TokenRow[]> {
   return db
     .select()

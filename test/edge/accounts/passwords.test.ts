@@ -45,6 +45,18 @@ describe('changing the own password', () => {
     expect(await whoami(other)).toBe(401);
     expect(await whoami(token)).toBe(200);
   });
+  it.each(['its owner', 'an administrator'])('has the ended tokens noted for restores, asked by %s', async (who) => {
+    const other = String((await login(password)).body['token']);
+    const { tokenId } = (await call('GET', '/v1/whoami', { token: other })).body;
+    const said = vi.spyOn(console, 'info').mockImplementation(() => undefined);
+    const body = { password: next, revokeTokens: true };
+    if (who === 'its owner') await change({ password, newPassword: next, revokeTokens: true });
+    else await call('PATCH', `/v1/users/${userId}`, { token: admin, body });
+    const lines = said.mock.calls.map(([line]) => JSON.parse(String(line)) as Record<string, unknown>);
+    const noted = lines.filter(({ message }) => message === 'revocation');
+    expect(noted.filter(({ revoked }) => revoked).map(({ subject }) => subject)).toContain(tokenId);
+    expect(noted).toHaveLength(who === 'its owner' ? 1 : 2);
+  });
   it('is refused with a wrong old one, and counted like a failed sign-in', async () => {
     for (let failure = 0; failure < 5; failure++) {
       const wrong = await change({ password: 'wrong', newPassword: next });
