@@ -1,7 +1,9 @@
 /** `causeway events -f`: the event stream, resumed after every cut. */
 import type { Command } from 'commander';
 import { CausewayEvent } from '../schema/api/event.ts';
+import { CliFailure } from './exit.ts';
 import { Api } from './http/api.ts';
+import { SilenceLimit } from './http/silence.ts';
 import { plain } from './terminal/table.ts';
 
 /** A parsed server-sent event; without data it says alone from where to go on. */
@@ -11,13 +13,24 @@ export interface ServerSentEvent {
   data: string;
 }
 const reconnectMs = 1000;
+/** Three heartbeats of the control plane. */
+const silenceMs = 45_000;
+const passing: ReadonlySet<string> = new Set([
+  'events_unavailable',
+  'edge_overloaded',
+  'deploy_overlap',
+  'request_rate_limited',
+  'http_502',
+  'http_503',
+  'http_504',
+]);
 const maxLineBytes = 1024 * 1024;
 
 /** Registers `events`. */
 export function registerEvents(program: Command): void {
   program
     .command('events')
-    .description('what happens: sessions, agents (from now; -f goes on until Ctrl-C)')
+    .description('what happened last: sessions, agents (-f: what happens from now on, until Ctrl-C)')
     .option('-f, --follow', 'go on, over every cut of the connection')
     .option('--since <id>', 'continue after this event id')
     .option('--type <type>', 'only this type, for example session.state')
@@ -28,23 +41,34 @@ export function registerEvents(program: Command): void {
 async function showEvents(options: { follow?: boolean; since?: string; type?: string; json?: boolean }): Promise<void> {
   const api = new Api();
   let lastId = options.since;
+  let wasOpen = false;
   do {
-    const response = await api.raw('GET', '/v1/events', {
-      query: { type: options.type, follow: options.follow ? undefined : false },
-      typed: { type: '--type', 'last-event-id': '--since' },
-      headers: { accept: 'text/event-stream', ...(lastId === undefined ? {} : { 'last-event-id': lastId }) },
-    });
+    const silence = new SilenceLimit(silenceMs);
     try {
-      for await (const event of parseEvents(response.body!)) {
+      const response = await api.raw('GET', '/v1/events', {
+        query: { type: options.type, follow: options.follow ? undefined : false },
+        typed: { type: '--type', 'last-event-id': '--since' },
+        headers: { accept: 'text/event-stream', ...(lastId === undefined ? {} : { 'last-event-id': lastId }) },
+        signal: silence.signal,
+      });
+      wasOpen = true;
+      for await (const event of parseEvents(silence.over(response.body!))) {
         lastId = event.id ?? lastId;
         if (event.data !== '') print(event, Boolean(options.json));
       }
     } catch (error) {
-      if (!options.follow) throw error;
+      if (!options.follow || !wasOpen || !isPassing(error)) throw error;
       process.stderr.write('causeway: the connection was cut; going on ...\n');
+    } finally {
+      silence.stop();
     }
     if (options.follow) await new Promise((resolve) => setTimeout(resolve, reconnectMs));
   } while (options.follow);
+}
+
+/** A cut, a control plane that can not be reached (which has no code), or a refusal that is over in a while. */
+function isPassing(error: unknown): boolean {
+  return !(error instanceof CliFailure) || error.code === undefined || passing.has(error.code);
 }
 
 function print(event: ServerSentEvent, json: boolean): void {
