@@ -121,10 +121,11 @@ export function saveContext(context: Context): void {
   writeConfig({ current: name, contexts: { ...config.contexts, [name]: context } });
 }
 
-/** Forgets the credential of `url`; what remains becomes current, if anything. */
-export function forgetContext(url: string): void {
+/** Forgets the credential of `url` (with `token`: where it is that one); what remains becomes current, if anything. */
+export function forgetContext(url: string, token?: string): void {
   const config = readConfig();
   const contexts = { ...config.contexts };
+  if (token !== undefined && contexts[contextName(url)]?.token !== token) return;
   delete contexts[contextName(url)];
   const rest = Object.keys(contexts)[0];
   writeConfig({ contexts, ...(rest === undefined ? {} : { current: rest }) });

@@ -79,7 +79,8 @@ async function logout(): Promise<void> {
       `causeway: the token could not be revoked (${error instanceof Error ? error.message : String(error)})\n`,
     );
   });
-  forgetContext(context.url);
+  // The token may have come from the environment: another one that is stored stays, as it was not revoked.
+  forgetContext(context.url, context.token);
   process.stderr.write(`signed out of ${context.url}\n`);
 }
 
