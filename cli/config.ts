@@ -56,9 +56,9 @@ function writeConfig(config: ConfigFile): void {
  */
 export function currentContext(): Context {
   const config = readConfig();
-  const url = process.env['CAUSEWAY_URL']?.replace(/\/+$/, '');
+  const url = process.env['CAUSEWAY_URL']?.replace(/\/+$/, '') || undefined;
   if (url !== undefined) requireAddress(url, 'CAUSEWAY_URL=');
-  const token = process.env['CAUSEWAY_TOKEN'];
+  const token = process.env['CAUSEWAY_TOKEN'] || undefined;
   const stored = url === undefined ? config.contexts[config.current ?? ''] : config.contexts[contextName(url)];
   const pin = requirePins(process.env['CAUSEWAY_PIN'] || undefined, 'CAUSEWAY_PIN') ?? stored?.pin;
   const pinned = pin === undefined ? {} : { pin };

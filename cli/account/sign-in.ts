@@ -45,7 +45,7 @@ async function login(
   url: string | undefined,
   options: { email?: string; passwordStdin?: boolean; tokenStdin?: boolean; pin?: string },
 ) {
-  const address = (url ?? process.env['CAUSEWAY_URL'] ?? currentContext().url).replace(/\/+$/, '');
+  const address = (url ?? (process.env['CAUSEWAY_URL'] || currentContext().url)).replace(/\/+$/, '');
   requireAddress(address, 'causeway login ');
   const pin = requirePins(options.pin, '--pin') ?? findPin(address);
   const pinned = pin === undefined ? {} : { pin };
