@@ -22,10 +22,6 @@ export class Access extends DurableObject<Env> implements AccessRpc {
     return Promise.resolve({ version: this.#core.version, verdicts });
   }
 
-  version(): Promise<number> {
-    return Promise.resolve(this.#core.version);
-  }
-
   async intend(id: string, subject: string, restores: boolean): Promise<void> {
     this.#core.intend(id, subject, restores, Date.now());
     await this.#arm();

@@ -24,7 +24,6 @@ export type Verdict = 'ok' | 'changed' | 'revoked';
 export interface AccessRpc {
   /** One verdict for each principal, in order, and the object's version now. At most 10,000 principals of this shard. */
   check(principals: readonly Principal[]): Promise<{ version: number; verdicts: Verdict[] }>;
-  version(): Promise<number>;
   /**
    * Before D1 is written: rights of the user or token (`usr_`, `tok_`) are about to change, and are read anew at each check
    * until {@link finish}, or for a minute when whoever announced it died. `restores`: D1 alone decides whether it is in.

@@ -20,7 +20,6 @@ export function wakeAccess(store: AccessStore, nowMs: () => number, { setAlarm, 
       version: core.version,
       verdicts: principals.map((principal) => core.judge(principal, nowMs())),
     }),
-    version: async () => core.version,
     intend: async (id, subject, restores) => {
       core.intend(id, subject, restores, nowMs());
       arm();
