@@ -47,7 +47,7 @@ export const accounts = slice('accounts', [
       idempotent: 'none',
       request: { body: NewPassword },
       responses: { 204: { description: 'Changed.' } },
-      errors: ['auth_password_wrong', 'auth_throttled'],
+      errors: ['auth_password_wrong', 'auth_throttled', 'request_precondition_failed'],
     },
     async (ctx, { body }) => reply(204, undefined, rateLimitHeaders(await changePassword(ctx, body))),
   ),

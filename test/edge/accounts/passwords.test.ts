@@ -1,5 +1,6 @@
 /** Passwords are changed by who knows them and reset by administrators; guesses are counted wherever they are made. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Access } from '../../../edge/http/access-object.ts';
 import { Host } from '../agents/host.ts';
 import { passMs } from '../boot-clock.ts';
 import { bootstrapped, call, password } from '../client.ts';
@@ -79,6 +80,22 @@ describe('changing the own password', () => {
     expect(await whoami(other)).toBe(401);
     expect(await whoami(token)).toBe(200);
     expect((await login(next)).status).toBe(200);
+  });
+  it('does not undo a reset that an administrator made meanwhile', async () => {
+    const third = 'a third long password';
+    const { intend } = Access.prototype;
+    // By then the old password was found right and the new one is hashed.
+    vi.spyOn(Access.prototype, 'intend').mockImplementationOnce(async function (
+      this: Access,
+      ...given: Parameters<Access['intend']>
+    ) {
+      const reset = await call('PATCH', `/v1/users/${userId}`, { token: admin, body: { password: third } });
+      expect(reset.status, reset.text).toBe(200);
+      return intend.apply(this, given);
+    });
+    expect((await change({ password, newPassword: next, revokeTokens: true })).status).toBe(412);
+    expect((await login(next)).status).toBe(401);
+    expect((await login(third)).status).toBe(200);
   });
   it.each([
     [{ newPassword: next }],
