@@ -122,6 +122,8 @@ async function spend(ctx: Ctx, db: Database, token: JoinTokenRow, input: Enrol):
   const known = await findAgentByKey(db, input.publicKey);
   if (known && known.groupNumber !== token.groupNumber)
     throw new Refusal('agent_join_token_invalid', 'This machine belongs to another resource group.');
+  if (known?.state === 'revoked')
+    throw new Refusal('agent_revoked', 'Make a new key on this machine and join with this token again.');
   const agent = known ?? (await newAgent(ctx, db, token, input));
   const details = { joinToken: token.id, name: agent.name };
   const write = audited(ctx, { chain: systemChain, action: 'agent.enrol', objectId: agent.id, details });

@@ -104,6 +104,15 @@ describe('a join token', () => {
 });
 
 describe('enrolment', () => {
+  it('of a key that was revoked is refused, and spends no token on it', async () => {
+    const { token } = await bootstrapped();
+    const host = await Host.make();
+    await host.enrol((await newJoinToken(token)).token);
+    expect((await call('DELETE', `/v1/agents/${host.agentId}`, { token })).status).toBe(204);
+    const join = await newJoinToken(token);
+    expect(await host.enrol(join.token)).toMatchObject({ status: 403, body: { code: 'agent_revoked' } });
+    expect((await (await Host.make()).enrol(join.token)).status).toBe(200);
+  });
   it.each([
     ['the point of order 1', `AQ${'A'.repeat(41)}`],
     ['the point of order 4', 'A'.repeat(43)],
