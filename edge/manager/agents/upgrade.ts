@@ -28,11 +28,12 @@ export async function orderUpgrade(
   if (row.state === 'revoked') throw new Refusal('agent_revoked');
   if (respectPin && (await policyOf(ctx, row)).mode === 'pinned') throw new Refusal('agent_upgrade_pinned');
   const { version } = await releaseFor(ctx, row);
-  const state = await ask(ctx, row, 'upgrade', { version, allowDowngrade });
-  const details = { from: state.running, to: version, allowDowngrade };
+  const { running } = await ask(ctx, row, 'upgradeState', {});
+  const details = { from: running, to: version, allowDowngrade };
   const write = audited(ctx, { chain: systemChain, action: 'agent.upgrade', objectId: id, details });
-  await updateAgent(database(ctx.env), write, id, { agentVersion: state.running });
-  return state;
+  // Before the machine hears of it: whether it did is unknown where its answer is lost.
+  if (!(await updateAgent(database(ctx.env), write, id, { agentVersion: running }))) throw new Refusal('agent_revoked');
+  return ask(ctx, row, 'upgrade', { version, allowDowngrade });
 }
 
 /** How far its last upgrade is, asked of the agent. */
