@@ -315,7 +315,12 @@ function assemble(node: Node): Omit<Program, 'literal'> {
       const loop = start;
       instructions[loop] = { op: 'split', a: put(body, loop), b: next };
     } else for (let count = least; count < most; count++) start = add({ op: 'split', a: put(body, start), b: next });
-    for (let count = 0; count < least; count++) start = put(body, start);
+    for (let count = 0; count < least; count++) {
+      const behind = start;
+      start = put(body, behind);
+      // It takes nothing: more of it is no more, and would be written out without ever being too large.
+      if (start === behind) break;
+    }
     return start;
   };
   return { start: put(node, 0), instructions };

@@ -145,6 +145,15 @@ describe('logs', () => {
     await (await again).text();
   });
 
+  it('[S20] are searched at once for a pattern that counts what takes nothing', async () => {
+    const pattern = '((((){9999}){9999}){9999}){9999}';
+    const answering = send('GET', `/v1/sessions/${id}/logs?grep=${encodeURIComponent(pattern)}`, { token });
+    const { stream, asked } = await accept();
+    expect(asked).toMatchObject({ op: 'lines', match: { pattern } });
+    finish(stream);
+    expect(await (await answering).text()).toBe('');
+  });
+
   it('answer the code of the agent before the first byte', async () => {
     const answering = call('GET', `/v1/sessions/${id}/logs`, { token });
     const { stream } = await agent.until('OPEN', () => agent.jsonOf(open)[0]);
