@@ -3,7 +3,7 @@
  * what is wanted travels.
  */
 import { Refusal } from '../../schema/errors.ts';
-import type { RawLine } from '../../schema/log/lines.ts';
+import type { LineTest } from '../../schema/log/lines.ts';
 import { PatternError } from '../../schema/log/pattern-parse.ts';
 import { tailStarts } from '../../schema/log/tail.ts';
 import { channels } from '../../schema/protocol/frame.ts';
@@ -20,15 +20,14 @@ import { keptFrom, namesOf, type StreamsOf, withSpool } from './streams.ts';
 const pieceBytes = 32 * 1024;
 /** How much is looked at for nothing before the client hears how far that is. */
 const quietBytes = 1024 * 1024;
-/** How much is searched before others have their turn. */
-const turnBytes = 64 * 1024;
 
 type Starts = Partial<Record<StreamName, number>>;
 
 export function linesStream(of: StreamsOf & { soon: Soon }): StreamHandler<'lines'> {
+  const pause = oneByOne(of.soon);
   return async (open, stream) => {
     const { streams, after = { stdout: 0, stderr: 0 }, follow } = open.open;
-    const test = testOf(open.open);
+    const test = testOf(open.open, pause);
     await withSpool(of, open, async (spool) => {
       const names = namesOf(streams);
       const from = await startsOf(spool, names, open.open, test);
@@ -39,7 +38,6 @@ export function linesStream(of: StreamsOf & { soon: Soon }): StreamHandler<'line
         const isOver = await new LinePump(readers, writer, {
           test,
           follow,
-          soon: of.soon,
           closed: stream.closed,
         }).run();
         if (isOver) await writeExit(writer, spool, readers);
@@ -51,10 +49,16 @@ export function linesStream(of: StreamsOf & { soon: Soon }): StreamHandler<'line
   };
 }
 
+/** Resolves when others had their turn. One search goes on between two of those, however many there are. */
+function oneByOne(soon: Soon): () => Promise<void> {
+  let last = Promise.resolve();
+  return () => (last = last.then(() => new Promise<void>((resolve) => soon(resolve))));
+}
+
 /** @throws Refusal `session_logs_pattern_invalid` */
-function testOf(filter: LineFilter): (line: RawLine) => boolean {
+function testOf(filter: LineFilter, pause: () => Promise<void>): LineTest {
   try {
-    return lineTest(filter);
+    return lineTest(filter, pause);
   } catch (error) {
     if (error instanceof PatternError)
       throw new Refusal('session_logs_pattern_invalid', `The pattern: ${error.message}.`);
@@ -66,7 +70,7 @@ async function startsOf(
   spool: ProcessSpool,
   names: readonly StreamName[],
   { after, sinceMs, tailLines }: LinesOpen,
-  test: (line: RawLine) => boolean,
+  test: LineTest,
 ): Promise<Starts> {
   if (after === undefined && tailLines !== undefined)
     return tailStarts(
@@ -125,9 +129,8 @@ interface Side {
 }
 
 interface PumpOptions {
-  test: (line: RawLine) => boolean;
+  test: LineTest;
   follow: boolean;
-  soon: Soon;
   closed: AbortSignal;
 }
 
@@ -136,9 +139,8 @@ class LinePump {
   readonly #sides: Side[];
   readonly #writer: LineWriter;
   readonly #options: PumpOptions;
-  /** Bytes that were searched since something was told, and since others had their turn. */
+  /** Bytes that were searched since something was told. */
   #quiet = 0;
-  #turn = 0;
 
   constructor(readers: readonly LineReader[], writer: LineWriter, options: PumpOptions) {
     this.#sides = readers.map((reader) => ({ reader, peeked: undefined }));
@@ -184,14 +186,12 @@ class LinePump {
     }
     const { line } = item;
     this.#quiet += line.next - line.offset;
-    this.#turn += line.next - line.offset;
-    if (this.#options.test(line)) {
+    if (this.#options.test.accepts(line)) {
       this.#quiet = 0;
       await this.#writer.write(toLineItem(stream, line));
     } else if (this.#quiet >= quietBytes) await this.#tellPlace();
-    if (this.#turn < turnBytes) return;
-    this.#turn = 0;
-    await new Promise<void>((resolve) => this.#options.soon(resolve));
+    const turn = this.#options.test.turn();
+    if (turn !== undefined) await turn;
   }
 
   /** Where the client goes on from after a cut. What is peeked is not given out yet. */

@@ -18,6 +18,13 @@ export interface RawLine {
   continues: boolean;
 }
 
+/** Which lines are wanted of many. */
+export interface LineTest {
+  accepts(line: RawLine): boolean;
+  /** To be awaited behind a line, where there is something to wait for: others have their turn. */
+  turn(): Promise<void> | undefined;
+}
+
 /** Longest piece of a line. */
 export const maxLineBytes = 64 * 1024;
 const newline = 10;

@@ -24,7 +24,7 @@ export type Instruction =
 export interface Program {
   instructions: readonly Instruction[];
   start: number;
-  /** The text that the pattern is, when nothing in it is special. */
+  /** The text that the pattern is, when nothing in it is special: then there are no instructions. */
   literal: string | undefined;
 }
 
@@ -36,7 +36,7 @@ type Node =
 
 export const maxPatternCharacters = 512;
 /** Bounds what one character of a line may cost, and the memory of a search. */
-const maxInstructions = 400;
+const maxInstructions = 200;
 const maxDepth = 50;
 const lastPoint = 0x10_ff_ff;
 /** Letters with a case of their own end below, but for some that nobody searches ranges of. */
@@ -71,7 +71,8 @@ export function parsePattern(text: string, ignoreCase: boolean): Program {
   if (text === '') throw new PatternError('it is empty');
   if (text.length > maxPatternCharacters) throw new PatternError(`it has more than ${maxPatternCharacters} characters`);
   const node = new Parser(text, ignoreCase).parse();
-  return { ...assemble(node), literal: literalOf(node) };
+  const literal = literalOf(node);
+  return literal === undefined ? { ...assemble(node), literal } : { instructions: [], start: 0, literal };
 }
 
 class Parser {

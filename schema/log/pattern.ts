@@ -9,7 +9,7 @@ import { type Assertion, type Instruction, parsePattern, type Ranges, wordCharac
 type Side = 'edge' | 'word' | 'other';
 
 interface State {
-  /** Instructions to go on from, before assertions are looked at. */
+  /** Instructions to go on from, before assertions are looked at; in their order. */
   places: readonly number[];
   before: Side;
   /** By class of the next character. */
@@ -18,7 +18,8 @@ interface State {
   atEnd: boolean | undefined;
 }
 
-/** Entries of all steps of all states: what is remembered is bounded, and forgotten as a whole. */
+const sides: readonly Side[] = ['edge', 'word', 'other'];
+/** Places and steps of all states: what is remembered is bounded, and forgotten as a whole. */
 const maxRemembered = 200_000;
 
 export class Pattern {
@@ -33,7 +34,9 @@ export class Pattern {
   /** For each instruction that takes a character: which classes. */
   readonly #takes: readonly (readonly boolean[] | undefined)[];
   #states = new Map<string, State>();
+  #remembered = 0;
   #first: State;
+  #cost = 0;
 
   /** @throws PatternError */
   constructor(text: string, { ignoreCase }: { ignoreCase: boolean }) {
@@ -46,10 +49,21 @@ export class Pattern {
     for (let point = 0; point < 128; point++) this.#ascii[point] = this.#search(point);
     const firsts = [0, ...this.#bounds];
     this.#isWord = firsts.map((point) => includes(wordCharacters, point));
-    this.#takes = instructions.map((each) =>
-      each.op === 'set' ? firsts.map((point) => includes(each.ranges, point)) : undefined,
-    );
+    // What is counted is written out with the same ranges each time.
+    const takes = new Map<Ranges, readonly boolean[]>();
+    for (const each of instructions)
+      if (each.op === 'set' && !takes.has(each.ranges))
+        takes.set(
+          each.ranges,
+          firsts.map((point) => includes(each.ranges, point)),
+        );
+    this.#takes = instructions.map((each) => (each.op === 'set' ? takes.get(each.ranges) : undefined));
     this.#first = this.#state([], 'edge');
+  }
+
+  /** What searching has taken beyond a look at each character: instructions, where a set of places was met first. */
+  get cost(): number {
+    return this.#cost;
   }
 
   /** True when it is found anywhere in `text`. */
@@ -82,16 +96,19 @@ export class Pattern {
   #step(state: State, kind: number): State | 'found' {
     const { isFound, takers } = this.#reached(state, this.#isWord[kind]! ? 'word' : 'other');
     if (isFound) return 'found';
-    const places: number[] = [];
+    const isPlace = new Uint8Array(this.#instructions.length);
     for (const taker of takers) {
       const instruction = this.#instructions[taker]!;
-      if (instruction.op === 'set' && this.#takes[taker]![kind]!) places.push(instruction.next);
+      if (instruction.op === 'set' && this.#takes[taker]![kind]!) isPlace[instruction.next] = 1;
     }
+    const places: number[] = [];
+    for (let at = isPlace.indexOf(1); at >= 0; at = isPlace.indexOf(1, at + 1)) places.push(at);
     return this.#state(places, this.#isWord[kind]! ? 'word' : 'other');
   }
 
   /** Where the places lead without a character, when `behind` is next. A search may begin at every place. */
   #reached({ places, before }: State, behind: Side): { isFound: boolean; takers: number[] } {
+    this.#cost += this.#instructions.length;
     const seen = new Uint8Array(this.#instructions.length);
     const stack = [...places, this.#start];
     const takers: number[] = [];
@@ -109,13 +126,14 @@ export class Pattern {
   }
 
   #state(places: readonly number[], before: Side): State {
-    const sorted = [...new Set(places)].sort((a, b) => a - b);
-    const key = `${before} ${sorted.join(' ')}`;
+    const key = String.fromCharCode(sides.indexOf(before), ...places);
     const known = this.#states.get(key);
     if (known !== undefined) return known;
-    const state: State = { places: sorted, before, steps: [], atEnd: undefined };
-    if (this.#states.size * (this.#bounds.length + 1) > maxRemembered) {
+    const state: State = { places, before, steps: [], atEnd: undefined };
+    this.#remembered += places.length + this.#bounds.length + 1;
+    if (this.#remembered > maxRemembered) {
       this.#states = new Map();
+      this.#remembered = 0;
       // What it led to is forgotten with the rest.
       this.#first = { ...this.#first, steps: [] };
     }

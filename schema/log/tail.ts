@@ -1,5 +1,5 @@
 /** Where the last lines of an output begin, by reading its parts from the end: of what is large, only as much as is needed. Pure. */
-import { LineSplitter, type RawLine } from './lines.ts';
+import { LineSplitter, type LineTest, type RawLine } from './lines.ts';
 
 export type StreamName = 'stdout' | 'stderr';
 export const streamNames = ['stdout', 'stderr'] as const;
@@ -23,6 +23,8 @@ export interface TailSource {
   read(from: number): AsyncIterable<{ offset: number; timeMs: number; bytes: Uint8Array }>;
 }
 
+const everyLine: LineTest = { accepts: () => true, turn: () => undefined };
+
 /** Beginnings of lines, as two lists of the same length: a million of them are not a million objects. */
 interface Beginnings {
   offsets: number[];
@@ -35,16 +37,16 @@ export function toBlocks(parts: readonly { start: number; end: number }[]): Bloc
 }
 
 /**
- * Offsets from which the last `count` lines of all streams together follow, of those that `accepts` takes. A line is what
+ * Offsets from which the last `count` lines of all streams together follow, of those that `test` takes. A line is what
  * ends in a newline, or what stands at the end without one.
  */
 export async function tailStarts(
   sources: readonly TailSource[],
   count: number,
-  accepts: (line: RawLine) => boolean = () => true,
+  test: LineTest = everyLine,
 ): Promise<Partial<Record<StreamName, number>>> {
   const found: Beginnings[] = [];
-  for (const source of sources) found.push(await lastBeginnings(source, count, accepts));
+  for (const source of sources) found.push(await lastBeginnings(source, count, test));
   const at = found.map((lines) => lines.offsets.length);
   for (let left = count; left > 0; left--) {
     const newest = newestOf(found, at);
@@ -72,12 +74,12 @@ function newestOf(found: readonly Beginnings[], at: readonly number[]): number {
 async function lastBeginnings(
   source: TailSource,
   count: number,
-  accepts: (line: RawLine) => boolean,
+  test: LineTest,
 ): Promise<Beginnings> {
   let lines: Beginnings = { offsets: [], timesMs: [] };
   for (const block of source.blocks.toReversed()) {
     if (lines.offsets.length >= count) break;
-    const here = await beginningsIn(source, block, accepts);
+    const here = await beginningsIn(source, block, test);
     lines = { offsets: here.offsets.concat(lines.offsets), timesMs: here.timesMs.concat(lines.timesMs) };
   }
   return count === 0
@@ -86,23 +88,23 @@ async function lastBeginnings(
 }
 
 /** Lines that begin in a block, or right behind its last newline: the next block leaves out what begins before it. */
-async function beginningsIn(
-  source: TailSource,
-  block: Block,
-  accepts: (line: RawLine) => boolean,
-): Promise<Beginnings> {
+async function beginningsIn(source: TailSource, block: Block, test: LineTest): Promise<Beginnings> {
   const lines: Beginnings = { offsets: [], timesMs: [] };
   const splitter = new LineSplitter(block.start);
   let skips = !block.isFirst;
   const take = (line: RawLine): void => {
     if (skips) skips = line.isCut;
-    else if (line.offset <= block.end && !line.continues && accepts(line)) {
+    else if (line.offset <= block.end && !line.continues && test.accepts(line)) {
       lines.offsets.push(line.offset);
       lines.timesMs.push(line.timeMs);
     }
   };
   for await (const { offset, timeMs, bytes } of source.read(block.start)) {
-    for (const line of splitter.push(offset, timeMs, bytes)) take(line);
+    for (const line of splitter.push(offset, timeMs, bytes)) {
+      take(line);
+      const turn = test.turn();
+      if (turn !== undefined) await turn;
+    }
     if (splitter.begins > block.end) return lines;
   }
   const last = splitter.flush();

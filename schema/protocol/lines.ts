@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { logLevels, levelOf } from '../log/level.ts';
-import type { RawLine } from '../log/lines.ts';
+import type { LineTest, RawLine } from '../log/lines.ts';
 import { Pattern } from '../log/pattern.ts';
 import { maxPatternCharacters } from '../log/pattern-parse.ts';
 import { OutputGap } from './output-gap.ts';
@@ -92,15 +92,29 @@ export interface LineFilter {
   match?: z.infer<typeof LineMatch> | undefined;
 }
 
-/** A test of lines for what was asked. @throws PatternError */
-export function lineTest({ sinceMs = 0, untilMs, match }: LineFilter): (line: RawLine) => boolean {
+/** How much is searched before others have their turn: bytes, and what a pattern takes beyond a look at them. */
+const turnCost = 64 * 1024;
+
+/** A test of lines for what was asked. `pause` resolves when others had their turn. @throws PatternError */
+export function lineTest({ sinceMs = 0, untilMs, match }: LineFilter, pause: () => Promise<void>): LineTest {
   const pattern = match === undefined ? undefined : new Pattern(match.pattern, match);
-  return ({ timeMs, bytes }) => {
-    if (timeMs < sinceMs || (untilMs !== undefined && timeMs >= untilMs)) return false;
-    if (pattern === undefined) return true;
-    // What a terminal puts before a newline is none of the line.
-    const end = bytes.at(-1) === carriageReturn ? -1 : undefined;
-    return pattern.test(lenient.decode(bytes.subarray(0, end)));
+  let bytesSeen = 0;
+  let costBefore = 0;
+  return {
+    accepts: ({ timeMs, bytes }) => {
+      bytesSeen += bytes.byteLength + 1;
+      if (timeMs < sinceMs || (untilMs !== undefined && timeMs >= untilMs)) return false;
+      if (pattern === undefined) return true;
+      // What a terminal puts before a newline is none of the line.
+      const end = bytes.at(-1) === carriageReturn ? -1 : undefined;
+      return pattern.test(lenient.decode(bytes.subarray(0, end)));
+    },
+    turn: () => {
+      const cost = bytesSeen + (pattern?.cost ?? 0);
+      if (cost - costBefore < turnCost) return undefined;
+      costBefore = cost;
+      return pause();
+    },
   };
 }
 

@@ -22,6 +22,8 @@ export type LogsOpen = Extract<StreamOpen, { op: 'logs' }>;
 
 export interface Reading {
   blobs: Blobs;
+  /** Resolves when others had their turn: a search of a chunk waits for nothing by itself. */
+  pause: () => Promise<void>;
   archive: Archive;
   /** Asked before each piece: whether whoever reads may go on. */
   allowed: () => Promise<boolean>;
@@ -39,7 +41,7 @@ export async function startsOf(reading: Reading, open: LogsOpen | LinesOpen): Pr
   const { tailLines } = open;
   if (tailLines !== undefined && (open.op === 'logs' || open.after === undefined)) {
     const sources = names.map((name) => tailSourceOf(reading, name));
-    return tailStarts(sources, tailLines, open.op === 'lines' ? lineTest(open) : undefined);
+    return tailStarts(sources, tailLines, open.op === 'lines' ? lineTest(open, reading.pause) : undefined);
   }
   const sinceMs = open.op === 'lines' ? open.sinceMs : undefined;
   return Object.fromEntries(
@@ -181,7 +183,7 @@ type LineOrGap = { line: RawLine } | { gap: Gap };
 
 /** As the operation `lines`. */
 export async function* readLines(reading: Reading, starts: Starts, open: LinesOpen): AsyncGenerator<StreamItem> {
-  const test = lineTest(open);
+  const test = lineTest(open, reading.pause);
   const sources = Object.entries(starts).map(([name, from]) => {
     const stream = name as StreamName;
     return { stream, items: linesOf(reading, stream, from, open.untilMs) };
@@ -199,7 +201,9 @@ export async function* readLines(reading: Reading, starts: Starts, open: LinesOp
   const timeOf = (item: LineOrGap) => ('gap' in item ? 0 : item.line.timeMs);
   for await (const { stream, item } of merged<LineOrGap>(sources, timeOf)) {
     if ('gap' in item) text += `${JSON.stringify({ kind: 'gap', ...item.gap })}\n`;
-    else if (test(item.line)) text += `${JSON.stringify(toLineItem(stream, item.line))}\n`;
+    else if (test.accepts(item.line)) text += `${JSON.stringify(toLineItem(stream, item.line))}\n`;
+    const turn = test.turn();
+    if (turn !== undefined) await turn;
     if (text.length >= textCharacters) yield take();
   }
   text += `${JSON.stringify(lastItem(reading.archive, Object.keys(starts) as StreamName[]))}\n`;

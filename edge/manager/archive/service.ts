@@ -27,7 +27,8 @@ export async function openStored(
   const blobs = blobsOf(ctx);
   const archive = blobs && (await findArchive(blobs, process));
   if (!blobs || !archive) return undefined;
-  const reading = { blobs, archive, allowed: stillAllowed(ctx, process.projectId) };
+  const pause = () => scheduler.wait(0);
+  const reading = { blobs, archive, pause, allowed: stillAllowed(ctx, process.projectId) };
   const open = toOpen(archive.generation);
   const starts = await startsOf(reading, open);
   const items = open.op === 'lines' ? readLines(reading, starts, open) : readLogs(reading, starts);

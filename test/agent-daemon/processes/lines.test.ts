@@ -1,12 +1,14 @@
 /** The operation `lines` over real spools, without a container. */
 import { afterEach, expect, it } from 'vitest';
 import { LineItem, type LinesOpen } from '../../../schema/protocol/lines.ts';
+import type { Soon } from '../../../agent-daemon/init/link-options.ts';
 import { Loops } from '../../../agent-daemon/loops.ts';
 import type { ProcessSpool } from '../../../agent-daemon/output/process-spool.ts';
 import { Spools } from '../../../agent-daemon/output/spools.ts';
 import { systemClock, systemDisk, systemSoon } from '../../../agent-daemon/platform.ts';
 import { linesStream } from '../../../agent-daemon/processes/lines.ts';
 import { mainProcessId, recordOf } from '../../../agent-daemon/sessions/main-process.ts';
+import { seededRandom } from '../../support/random.ts';
 import { tmpDir } from '../../support/tmp.ts';
 import { until } from '../../support/wait.ts';
 import { keptLog, ManualTimers, noFailpoints } from '../ports.ts';
@@ -21,11 +23,11 @@ afterEach(async () => {
 
 interface Bench {
   spool: ProcessSpool;
-  spools: Spools;
+  lines: ReturnType<typeof linesStream>;
   put(stream: 'stdout' | 'stderr', timeMs: number, text: string | Uint8Array): Promise<void>;
 }
 
-async function bench(spoolBytes = 1024 * 1024): Promise<Bench> {
+async function bench(spoolBytes = 1024 * 1024, soon: Soon = systemSoon): Promise<Bench> {
   const dir = tmpDir('lines');
   const ports = { disk: systemDisk, clock: systemClock, timers: new ManualTimers(), log: keptLog() };
   const loops = new Loops(ports);
@@ -42,15 +44,14 @@ async function bench(spoolBytes = 1024 * 1024): Promise<Bench> {
   const put: Bench['put'] = async (stream, timeMs, text) => {
     await spool.log(stream).append(spool.log(stream).end, timeMs, Buffer.from(text));
   };
-  return { spool, spools, put };
+  return { spool, lines: linesStream({ find: () => undefined, spools, nowMs: () => 0, soon }), put };
 }
 
 type Asked = Partial<Omit<LinesOpen, 'op'>>;
 
-function open({ spools }: Bench, asked: Asked, stream = new TestStream()) {
+function open({ lines }: Bench, asked: Asked, stream = new TestStream()) {
   const line: LinesOpen = { op: 'lines', processId: 'main', streams: 'both', follow: false, ...asked };
-  const of = { find: () => undefined, spools, nowMs: () => 0, soon: systemSoon };
-  const done = linesStream(of)({ sessionId, generation: 1, actorId: 'usr_test', open: line }, stream);
+  const done = lines({ sessionId, generation: 1, actorId: 'usr_test', open: line }, stream);
   done.catch(() => undefined);
   return { stream, done };
 }
@@ -149,4 +150,27 @@ it('[S20] follows, tells how far it has looked, and goes on behind that without 
 it('[S20] refuses a pattern in words', async () => {
   const on = await bench();
   await expect(open(on, match('(')).done).rejects.toMatchObject({ code: 'session_logs_pattern_invalid' });
+});
+
+it('[S20] lets others have their turn by what a search costs, and goes on with one search at a time', async () => {
+  let turns = 0;
+  let waiting = 0;
+  let mostWaiting = 0;
+  const on = await bench(1024 * 1024, (task) => {
+    turns++;
+    mostWaiting = Math.max(mostWaiting, ++waiting);
+    systemSoon(() => {
+      waiting--;
+      task();
+    });
+  });
+  const letters = Array.from(seededRandom(3).bytes(4096), (byte) => (byte % 2 === 0 ? 'a' : 'b')).join('');
+  for (let at = 0; at < 4; at++) await on.put('stdout', at, `${letters}\n`);
+  await on.spool.exited({ exitCode: 0, reason: 'exited', atMs: 5 });
+  // Each character leads to places that were met nowhere before.
+  const costly = match('a[ab]{150}Z');
+  const found = await Promise.all([ask(on, costly), ask(on, costly), ask(on, { ...costly, tailLines: 3 })]);
+  expect(found.flatMap(textsOf)).toEqual([]);
+  expect(turns).toBeGreaterThan(8);
+  expect(mostWaiting).toBe(1);
 });

@@ -93,7 +93,10 @@ describe('the last lines', () => {
 
   it('are those that are wanted, when a test says which', async () => {
     const whole = Buffer.from('no\nyes 1\nno\nyes 2\nno\nyes 3\nno\n');
-    const starts = await tailStarts([source('stdout', whole, [4])], 2, ({ bytes }) => text(bytes).startsWith('yes'));
+    const starts = await tailStarts([source('stdout', whole, [4])], 2, {
+      accepts: ({ bytes }) => text(bytes).startsWith('yes'),
+      turn: () => undefined,
+    });
     expect(whole.subarray(starts.stdout).toString()).toBe('yes 2\nno\nyes 3\nno\n');
   });
 });

@@ -119,6 +119,7 @@ describe('[S20] patterns', () => {
     expect(() => found('(((a{9}){9}){9}){9}', '')).toThrow(/too large/);
     expect(() => found('('.repeat(60) + ')'.repeat(60), '')).toThrow(/nested/);
     expect(() => found('a'.repeat(513), '')).toThrow(/512/);
+    expect(found('a'.repeat(512), 'a'.repeat(600))).toBe(true);
     expect(() => found('[[:alpha:]]', '')).toThrow(/alpha/);
   });
 
