@@ -108,6 +108,7 @@ export const remedies = {
   archive_chunk_conflict: 'What is there stays. The agent goes on behind it.',
   archive_unavailable:
     'Nothing is lost: machines keep what they have, and hand it over later. An administrator looks at the log of the edge.',
+  archive_too_large: 'Read it at its machine while that is there: `source=agent`.',
   archive_closed: 'The session was removed with its output, or there is no bucket: the agent keeps what it has.',
   kernel_not_found: list,
   kernel_language_missing: 'Choose another image, or another language: python (python3), node or bash.',

@@ -107,6 +107,7 @@ export const errors = {
   archive_chunk_invalid: { status: 400, title: 'The chunk is not what it says' },
   archive_chunk_conflict: { status: 409, title: 'Another chunk of this name is there' },
   archive_unavailable: { status: 503, title: 'The object storage of output can not be reached' },
+  archive_too_large: { status: 413, title: 'There is more of this output in object storage than can be listed' },
   archive_closed: { status: 410, title: 'Nothing more is taken for this session' },
 
   // kernels

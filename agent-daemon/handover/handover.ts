@@ -52,6 +52,15 @@ const refusedMs = 3_600_000;
 const unreadMs = { first: 30_000, most: 3_600_000, patience: 24 * 3_600_000 };
 /** Answers that are about what is sent, not about whether anything can be. */
 const unwanted = new Set([400, 404, 409, 410, 413]);
+/** Whether what is still written is taken as well, or only what has an end. */
+interface Turn {
+  isOver: boolean;
+  takesWritten: boolean;
+}
+
+/** `later`: it was not its turn. */
+type Outcome = 'ended' | 'more' | 'waits' | 'later';
+
 /** The loop looks at least so often, for what a poke was missed for. */
 const lookEveryMs = 600_000;
 
@@ -65,6 +74,8 @@ export class HandOver {
   #loop: Loop | undefined;
   #failures = 0;
   #notBeforeMs = 0;
+  /** When what is still written was taken last. */
+  #writtenAtMs = Number.NEGATIVE_INFINITY;
   /** The next look beside those of the loop. */
   #nextLookMs = Number.POSITIVE_INFINITY;
   #cancelNextLook: () => void = () => undefined;
@@ -86,16 +97,21 @@ export class HandOver {
   }
 
   async #look(): Promise<void> {
-    const { clock, spools } = this.#options;
+    const { clock, spools, everyMs } = this.#options;
     const startedMs = clock.bootMs();
     if (startedMs < this.#notBeforeMs) return this.#lookIn(this.#notBeforeMs - startedMs);
+    // Looks come more often where sessions end all the time: each would cut a chunk of its own from every log.
+    let takesWritten = startedMs - this.#writtenAtMs >= everyMs;
+    if (everyMs > 0 && !takesWritten) this.#lookIn(this.#writtenAtMs + everyMs - startedMs);
     try {
       for (let hasMore = true; hasMore;) {
         hasMore = false;
         for (const { sessionId, generation, isOver } of await spools.generations()) {
           if (this.#stopping.signal.aborted) return;
-          hasMore = (await this.#generation(sessionId, generation, isOver)) || hasMore;
+          hasMore = (await this.#generation(sessionId, generation, { isOver, takesWritten })) || hasMore;
         }
+        if (takesWritten) this.#writtenAtMs = startedMs;
+        takesWritten = false;
         if (hasMore && clock.bootMs() - startedMs > longestLookMs) {
           this.#lookIn(1);
           return;
@@ -130,14 +146,15 @@ export class HandOver {
   }
 
   /** True when there is more of it right now. */
-  async #generation(sessionId: string, generation: number, isOver: boolean): Promise<boolean> {
+  async #generation(sessionId: string, generation: number, turn: Turn): Promise<boolean> {
     const { spools, everyMs } = this.#options;
+    const { isOver } = turn;
     if (!isOver && everyMs === 0) return false;
     let isAll = isOver;
     let hasMore = false;
     for (const processId of await spools.processes(sessionId, generation)) {
       if (this.#stopping.signal.aborted) return false;
-      const outcome = await this.#guarded({ sessionId, generation, processId }, isOver);
+      const outcome = await this.#guarded({ sessionId, generation, processId }, turn);
       isAll &&= outcome === 'ended';
       hasMore ||= outcome === 'more';
     }
@@ -145,15 +162,15 @@ export class HandOver {
     return hasMore;
   }
 
-  async #guarded(ref: SpoolRef, isOver: boolean): Promise<'ended' | 'more' | 'waits'> {
+  async #guarded(ref: SpoolRef, turn: Turn): Promise<Outcome> {
     const { clock, log } = this.#options;
     const key = keyOf(ref);
     if ((this.#refused.get(key) ?? 0) > clock.bootMs()) return 'waits';
     this.#refused.delete(key);
     try {
-      const outcome = await this.#process(ref, isOver);
+      const outcome = await this.#process(ref, turn);
       // Of one that was given up the rest is still to be sent.
-      if (outcome !== 'more') this.#unread.delete(key);
+      if (outcome === 'ended' || outcome === 'waits') this.#unread.delete(key);
       return outcome;
     } catch (error) {
       if (isUnreadable(error)) {
@@ -192,7 +209,7 @@ export class HandOver {
     return sinceMs !== undefined && this.#options.clock.bootMs() - sinceMs >= unreadMs.patience;
   }
 
-  async #process(ref: SpoolRef, isOver: boolean): Promise<'ended' | 'more' | 'waits'> {
+  async #process(ref: SpoolRef, { isOver, takesWritten }: Turn): Promise<Outcome> {
     const { spools, disk } = this.#options;
     const dir = spools.dirOf(ref);
     let state = await readHandedOver(disk, dir);
@@ -204,6 +221,7 @@ export class HandOver {
       if (!isLog(ref, spool)) return spool.record.exit === undefined && !isOver ? 'waits' : 'ended';
       // Looked at before what there is: what comes later belongs to the next look.
       const isFinal = isOver || spool.record.exit !== undefined;
+      if (!isFinal && !takesWritten) return 'later';
       const missing: NonNullable<HandOverEnd['missing']> = {};
       for (const stream of streamNames) {
         const sent = await this.#stream(ref, spool, stream, state, isFinal);
@@ -223,9 +241,12 @@ export class HandOver {
   /** Sends what is new of a stream. `missing`: why its last bytes are, if they are. */
   async #stream(ref: SpoolRef, spool: ProcessSpool, stream: StreamName, from: HandedOver, isFinal: boolean) {
     const log = spool.log(stream);
+    // What is written while chunks are sent belongs to the next look: it would be sent in as many as it comes in.
+    const until = isFinal ? Number.POSITIVE_INFINITY : log.end;
     let state = from;
     for (let turn = 0; turn < (isFinal ? chunksPerTurn : chunksWhileWritten); turn++) {
       const { done, planned } = state[stream];
+      if (planned === undefined && done >= until) return { state, hasMore: false, missing: undefined };
       const chunk = await readChunk(log, done, { limit: planned, givesUp: this.#givesUp(ref) });
       if (chunk.records.length === 0 && planned === undefined) return { state, hasMore: false, missing: chunk.missing };
       state = await this.#send(ref, spool, stream, chunk, state);

@@ -1,4 +1,5 @@
 /** What lies in object storage of a process: the listing is the index. */
+import { Refusal } from '../../../schema/errors.ts';
 import { HandOverEnd } from '../../../schema/log/chunk.ts';
 import { type StreamName, streamNames } from '../../../schema/log/tail.ts';
 import type { Blobs } from '../../platform/blobs-port.ts';
@@ -18,11 +19,14 @@ export interface Archive extends ArchivedProcess {
   end: HandOverEnd | undefined;
 }
 
-/** Lists of one process at most: 20,000 chunks are 40 GB of output. */
-const maxPages = 20;
+/** Lists of one process at most: 50,000 chunks are 100 GB of output, or three months of a session that runs. */
+const maxPages = 50;
 const maxEndBytes = 4096;
 
-/** What there is of a process at `generation`, or at the newest before of which there is anything; undefined: nothing. */
+/**
+ * What there is of a process at `generation`, or at the newest before of which there is anything; undefined: nothing.
+ * @throws Refusal `archive_too_large`
+ */
 export async function findArchive(
   blobs: Blobs,
   { sessionId, generation, process }: ArchivedProcess,
@@ -38,7 +42,9 @@ async function readArchive(blobs: Blobs, process: ArchivedProcess): Promise<Arch
   const chunks: Record<StreamName, StoredChunk[]> = { stdout: [], stderr: [] };
   let hasEnd = false;
   let cursor: string | undefined;
-  for (let pages = 0; pages < maxPages; pages++) {
+  for (let pages = 0; ; pages++) {
+    // Silence would pass for all there is, and what comes last in the list is the newest.
+    if (pages >= maxPages) throw new Refusal('archive_too_large');
     const { entries, next } = await blobs.list(processPrefix(process), { cursor });
     for (const entry of entries) {
       hasEnd ||= entry.key === endKey(process);

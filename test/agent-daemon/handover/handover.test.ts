@@ -37,18 +37,20 @@ class Storage {
   readonly puts: string[] = [];
   /** Asked before each put. */
   refuse: (path: string) => Error | undefined = () => undefined;
+  /** Awaited in each put. */
+  meanwhile: () => Promise<void> = () => Promise.resolve();
 
-  readonly upload: Upload = (path, headers, body) => {
+  readonly upload: Upload = async (path, headers, body) => {
     this.puts.push(path);
     const refused = this.refuse(path);
-    if (refused) return Promise.reject(refused);
+    if (refused) throw refused;
+    await this.meanwhile();
     const raw = path.endsWith('/end') ? Buffer.from(body) : gunzipSync(body);
     const sha256 = headers['causeway-sha256'] ?? createHash('sha256').update(raw).digest('hex');
     const known = this.objects.get(path);
     if (known !== undefined && known.sha256 !== sha256)
-      return Promise.reject(new EdgeRefusal(409, 'archive_chunk_conflict', undefined, undefined));
+      throw new EdgeRefusal(409, 'archive_chunk_conflict', undefined, undefined);
     this.objects.set(path, { raw, sha256, missing: headers['causeway-missing'] });
-    return Promise.resolve();
   };
 
   /** Chunks of a stream, in order. */
@@ -145,7 +147,9 @@ it('hands all of an ended session over, in chunks, with how it ended, and never 
 
 it('hands over what is new of a session that runs, at each look', async () => {
   const storage = new Storage();
-  const { spools, handOver, timers } = await live(tmpDir('handover').path, storage);
+  const now = { ms: 0 };
+  const clock = { ...systemClock, bootMs: () => now.ms };
+  const { spools, handOver, timers } = await live(tmpDir('handover').path, storage, { clock });
   const spool = await spools.create(ref, record());
   await put(spool, 'stdout', Buffer.from('one\n'));
   handOver.start();
@@ -153,6 +157,7 @@ it('hands over what is new of a session that runs, at each look', async () => {
   await put(spool, 'stdout', Buffer.from('two\n'));
   await until(
     () => {
+      now.ms += 60_000;
       timers.fire();
       return storage.chunks('stdout').length === 2;
     },
@@ -163,6 +168,34 @@ it('hands over what is new of a session that runs, at each look', async () => {
     [4, 8],
   ]);
   expect(storage.end).toBeUndefined();
+});
+
+it('takes of a log that is being written what was there, in time, whatever is written and ends meanwhile', async () => {
+  const storage = new Storage();
+  const now = { ms: 0 };
+  const clock = { ...systemClock, bootMs: () => now.ms };
+  const { spools, handOver, timers } = await live(tmpDir('handover').path, storage, { clock });
+  const spool = await spools.create(ref, record());
+  const write = () => put(spool, 'stdout', Buffer.from('x\n'));
+  await write();
+  storage.meanwhile = write;
+  handOver.start();
+  await until(() => storage.chunks('stdout').length > 0, { what: 'the first chunk' });
+  const other = `ses_${'1'.repeat(26)}_1_1`;
+  const ended = await spools.create({ sessionId: other, generation: 1, processId: mainProcessId(other, 1) }, record());
+  await ended.exited({ exitCode: 0, reason: 'exited', atMs: 5 });
+  await spools.generationEnded(other, 1);
+  await until(() => storage.objects.has(`/agent/v1/blobs/logs/${other}/1/main/end`), { what: 'a session that ended' });
+  expect(storage.chunks('stdout').map(({ from, to }) => [from, to])).toEqual([[0, 2]]);
+  await until(
+    () => {
+      now.ms += 60_000;
+      timers.fire();
+      return storage.chunks('stdout')[1];
+    },
+    { what: 'the next look' },
+  );
+  expect(storage.chunks('stdout')[1]).toMatchObject({ from: 2 });
 });
 
 describe('a death', () => {

@@ -1,7 +1,10 @@
 /** Output in object storage through the front door: agents put it there, people read it when the agent is gone. */
 import { env, exports } from 'cloudflare:workers';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { findArchive } from '../../../edge/manager/archive/find.ts';
 import { removeArchive, sweepArchives } from '../../../edge/manager/archive/retention.ts';
+import type { Blobs } from '../../../edge/platform/blobs-port.ts';
+import { r2Blobs } from '../../../edge/platform/blobs-r2.ts';
 import { readConfig } from '../../../edge/platform/config.ts';
 import { chunkBodyBytes, chunkName, encodeChunk, type TimedBytes } from '../../../schema/log/chunk.ts';
 import type { LineItem } from '../../../schema/protocol/lines.ts';
@@ -266,6 +269,13 @@ describe('what people read of it', () => {
     await putChunk(8, [at(2, '89ab\n')]);
     await putEnd({ stdout: 13, stderr: 0 });
     expect((await read('stream=stdout')).text).toBe('0123456789ab\n');
+  });
+
+  it('is refused where there is more of it than can be listed, and not cut off in silence', async () => {
+    const [folder, process] = [`logs/${id}/1/`, { sessionId: id, generation: 1, process: 'main' }];
+    const { LOGS } = env as unknown as { LOGS: R2Bucket };
+    const endless: Blobs = { ...r2Blobs(LOGS), list: async () => ({ entries: [], folders: [folder], next: 'more' }) };
+    await expect(findArchive(endless, process)).rejects.toMatchObject({ code: 'archive_too_large' });
   });
 
   it('is read without being asked for there when the agent is out of reach', async () => {
