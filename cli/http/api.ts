@@ -24,6 +24,9 @@ export interface Call {
   typed?: Readonly<Record<string, string>>;
 }
 
+/** Code of the failure when the control plane can not be reached. */
+export const unreachableCode = 'edge_unreachable';
+
 /** Attempts of one call over network faults, and the wait before each further one. */
 const retryDelaysMs = [200, 500, 1000, 2000, 3000];
 
@@ -131,7 +134,10 @@ function reasonOf(error: unknown): string {
 }
 
 function unreachable(url: string, error: unknown): CliFailure {
-  return new CliFailure(`${url} can not be reached: ${reasonOf(error)}`, { hint: 'causeway status   or: causeway up' });
+  return new CliFailure(`${url} can not be reached: ${reasonOf(error)}`, {
+    code: unreachableCode,
+    hint: 'causeway status   or: causeway up',
+  });
 }
 
 async function failureOf(

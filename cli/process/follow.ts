@@ -163,7 +163,7 @@ export class ProcessFollower {
     const now = performance.now();
     if (this.#cutAtMs === undefined) this.#cutAtMs = now;
     else if (this.#cutAtMs > 0 && now - this.#cutAtMs > sayAfterMs) {
-      this.#io.say('the connection was lost; the process goes on, resuming as soon as there is a way ...');
+      this.#io.say(placeWords.cut);
       this.#cutAtMs = -1; // said
     }
   }

@@ -9,6 +9,7 @@ const notStarted = new Set([movedCode, 'session_not_running']);
 
 /** What a person is told meanwhile who follows something. */
 export const placeWords = {
+  cut: 'the connection was lost; the process goes on, resuming as soon as there is a way ...',
   away: 'the machine of the session is out of reach: its output goes on when it is back ...',
   lost: 'the session lost its machine and waits for the next ...',
   anew: 'the session was placed anew: it begins again, and so does its output',

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { SessionPage, type Session } from '../../schema/api/session.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';
 import { CliFailure } from '../exit.ts';
-import { Api } from '../http/api.ts';
+import { Api, unreachableCode } from '../http/api.ts';
 import { wholeNumber } from '../options.ts';
 import { bytesText, durationText, paint, plain, printTable } from '../terminal/table.ts';
 import { waitingFor } from './wait.ts';
@@ -44,7 +44,7 @@ async function listSessions(options: ListOptions): Promise<void> {
   const api = new Api();
   for (;;) {
     const sessions = await fetchSessions(api, options).catch((error: unknown) => {
-      if (!options.watch || !(error instanceof CliFailure) || error.code !== undefined) throw error;
+      if (!options.watch || !(error instanceof CliFailure) || error.code !== unreachableCode) throw error;
       process.stderr.write(`causeway: ${error.message}; trying again ...\n`); // out of reach: it may come back
       return undefined;
     });

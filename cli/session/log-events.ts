@@ -8,6 +8,7 @@ import { parseEvents, type ServerSentEvent } from '../events.ts';
 import type { Api, Query } from '../http/api.ts';
 import type { ProcessIo } from '../process/follow.ts';
 import { placeWords } from '../process/placement.ts';
+import { mayPass } from '../tunnel/patience.ts';
 
 export interface LogEventsOptions {
   sessionId: string;
@@ -21,12 +22,13 @@ export interface LogEventsOptions {
   lastId?: string;
 }
 
-/** Cuts without an event between them. */
+/** Answers that broke off at once, one behind the other, without an event. */
 const maxCuts = 5;
+const atOnceMs = 5000;
 const pauseMs = 1000;
 /** Between looks at what a machine that is out of reach has handed over. */
 const storedPauseMs = 5000;
-/** Refusals after which what is followed goes on: the words to wait with. */
+/** Of refusals after which what is followed goes on: the words to wait with, where the connection is none of it. */
 const waits: Readonly<Record<string, string>> = {
   agent_unreachable: placeWords.away,
   session_not_running: placeWords.lost,
@@ -40,6 +42,7 @@ export class LogEvents {
   #isStored = false;
   /** The placement of the session that the events are of. */
   #generation: string | undefined;
+  #answeredAtMs = 0;
   /** What was said last of a wait. */
   #waits: string | undefined;
   #saidMissing = false;
@@ -68,8 +71,9 @@ export class LogEvents {
         if (this.#isOver || (!this.#options.follow && !this.#isCut)) return this.#isOver;
         if (this.#isCut) continue;
       } catch (error) {
+        const isBroken = this.#lastId === before && performance.now() - this.#answeredAtMs < atOnceMs;
         if (error instanceof CliFailure) this.#mustWait(error);
-        else cuts = this.#lastId === before ? cuts + 1 : 0;
+        else cuts = isBroken ? cuts + 1 : 0;
         if (cuts >= maxCuts) throw error;
       }
       await new Promise((resolve) => setTimeout(resolve, this.#isStored ? storedPauseMs : pauseMs));
@@ -78,8 +82,8 @@ export class LogEvents {
 
   /** @throws CliFailure when nothing was followed yet, or it does not come back */
   #mustWait(error: CliFailure): void {
-    const words = waits[error.code ?? ''];
-    if (!this.#options.follow || this.#generation === undefined || words === undefined) throw error;
+    if (!this.#options.follow || this.#generation === undefined || !mayPass(error)) throw error;
+    const words = waits[error.code ?? ''] ?? placeWords.cut;
     if (words !== this.#waits) this.#io.say(words);
     this.#waits = words;
   }
@@ -87,6 +91,7 @@ export class LogEvents {
   #begin(generation: string | undefined): void {
     if (this.#generation !== undefined && generation !== this.#generation) this.#io.say(placeWords.anew);
     this.#generation = generation;
+    this.#answeredAtMs = performance.now();
     this.#waits = undefined;
   }
 

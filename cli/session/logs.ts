@@ -8,6 +8,7 @@ import { type Position, ProcessFollower, type ProcessIo } from '../process/follo
 import { placeWords } from '../process/placement.ts';
 import { localIo } from '../process/local-io.ts';
 import { dialSession } from '../tunnel/dial.ts';
+import { mayPass } from '../tunnel/patience.ts';
 import { findSession } from './find.ts';
 import { LogEvents } from './log-events.ts';
 
@@ -135,7 +136,7 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
       from = follower.position;
       const mayComeBack = error.code === 'agent_unreachable' && performance.now() - startedMs < comesBackMs;
       if (!mayComeBack) {
-        const stored = await showStored(api, session, { streams, tailLines, from }, io);
+        const stored = await showStored(api, session, { streams, follow, tailLines, from }, io);
         if (stored === undefined && error.code !== 'agent_unreachable') throw error;
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
@@ -146,11 +147,11 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
   }
 }
 
-/** What lies in object storage from `from` on; undefined when nothing does. */
+/** What lies in object storage from `from` on; undefined when nothing does, or (where it is followed) just now can not be read. */
 async function showStored(
   api: Api,
   { id: sessionId, generation }: Session,
-  { streams, tailLines, from }: Pick<BytesWish, 'streams' | 'tailLines' | 'from'>,
+  { streams, follow, tailLines, from }: Pick<BytesWish, 'streams' | 'follow' | 'tailLines' | 'from'>,
   io: ProcessIo,
 ): Promise<{ isOver: boolean; from: BytesWish['from'] } | undefined> {
   const isFresh = from.stdout + from.stderr === 0;
@@ -165,7 +166,8 @@ async function showStored(
       from: stdout === undefined || stderr === undefined ? from : { stdout, stderr, generation: placement },
     };
   } catch (error) {
-    if (error instanceof CliFailure && error.code === 'session_output_gone') return undefined;
+    if (!(error instanceof CliFailure)) throw error;
+    if (error.code === 'session_output_gone' || (follow && mayPass(error))) return undefined;
     throw error;
   }
 }

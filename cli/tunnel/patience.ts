@@ -1,6 +1,7 @@
 /** What ends a stream and passes by itself: whether another try makes sense, and how long to wait before it. */
 import { StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
+import { unreachableCode } from '../http/api.ts';
 import { hintFor } from '../http/hints.ts';
 
 /** Refusals after which the same request can succeed a moment later. */
@@ -16,6 +17,14 @@ const passing: ReadonlySet<string> = new Set([
   'deploy_overlap',
   'edge_overloaded',
   'terminal_screen_lost',
+]);
+/** The same of answers to a request, of proxies on the way as well. */
+const passingAnswers: ReadonlySet<string> = new Set([
+  unreachableCode,
+  'archive_unavailable',
+  'request_rate_limited',
+  'internal',
+  ...[429, 500, 502, 503, 504].map((status) => `http_${status}`),
 ]);
 /** What came did not continue what was there: tried again from what is here, a few times without progress. */
 const brokenCodes: ReadonlySet<string> = new Set(['tunnel_frame_invalid', 'tunnel_window_exceeded']);
@@ -66,6 +75,11 @@ export class Patience {
 /** It is said by whoever dials that the way was lost, and the same request can succeed a moment later. */
 export function isPassing({ code }: StreamOver): boolean {
   return passing.has(code);
+}
+
+/** True when the same request can succeed a moment later. */
+export function mayPass({ code = '' }: CliFailure): boolean {
+  return passing.has(code) || passingAnswers.has(code);
 }
 
 /** A stream's end that waiting can not cure, as a failure of the CLI; anything else as it is. */

@@ -68,6 +68,17 @@ it('hands over what a running session has written, while it runs', async () => {
   expect((await cli.run(['rm', '-f', 'long'])).status).toBe(0);
 });
 
+it('is followed by the line over an outage of the control plane, however long', async () => {
+  await runBatch('outage', 'for n in $(seq 1 60); do echo $n; sleep 0.5; done');
+  const following = cli.start(['logs', '-f', '--grep', '^[0-9]', 'outage'], '');
+  await following.says(/^3$/m);
+  await stack.edge.stop();
+  // A single request has given up by then.
+  await following.says(/the connection was lost/, 'stderr');
+  await stack.edge.start();
+  expect(await following.done).toMatchObject({ status: 0, stdout: numbers(1, 60) });
+});
+
 it('is read whole and searched when the machine is gone, by the same verb', async () => {
   const id = await runBatch('train', `seq 1 ${lastNumber}; echo "ERROR: done" >&2; exit 3`);
   await stack.client.waitForState(id, ['TERMINATED', 'ERROR']);
