@@ -10,6 +10,7 @@ import {
 } from '../../schema/protocol/streams.ts';
 import { channels } from '../../schema/protocol/frame.ts';
 import { continuous, type OutputOffsets } from '../../schema/protocol/continuity.ts';
+import { streamNames } from '../../schema/log/tail.ts';
 import { parseJson } from '../../schema/protocol/json.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
@@ -124,6 +125,11 @@ export class ProcessFollower {
     return undefined;
   }
 
+  /** It is known where the output begins. */
+  get hasBegun(): boolean {
+    return this.#begun.size > 0;
+  }
+
   /** Behind what was written here. */
   get position(): Position {
     return { ...this.#after, generation: this.#placement.generation };
@@ -176,6 +182,7 @@ export class ProcessFollower {
       this.#stream = stream;
       const starts = this.#target.isOnce === true;
       const opened = await this.#placement.opened(stream, socket.generation, { starts });
+      this.#beginAt(opened.keptFrom);
       if (this.#cutAtMs === -1) this.#io.say('resumed');
       this.#cutAtMs = undefined;
       this.onAttached();
@@ -218,6 +225,12 @@ export class ProcessFollower {
     const { stdout, stderr } = this.#after;
     const isKnown = (stream: 'stdout' | 'stderr') => this.#target.startsAnywhere !== true || this.#begun.has(stream);
     return { ...(isKnown('stdout') ? { stdout } : {}), ...(isKnown('stderr') ? { stderr } : {}) };
+  }
+
+  /** Of an output that may begin anywhere, where it does, is told before anything comes of it: it may be cut before that. */
+  #beginAt(kept: { stdout: number; stderr: number } | undefined): void {
+    if (this.#target.startsAnywhere !== true || kept === undefined) return;
+    for (const stream of streamNames) if (!this.#begun.has(stream)) this.#at(stream, kept[stream]);
   }
 
   #at(stream: 'stdout' | 'stderr', offset: number): void {

@@ -106,6 +106,8 @@ export class LogEvents {
       },
     });
     this.#begin(response.headers.get('causeway-generation') ?? undefined);
+    // It may be cut before the first event, which is not to be the end of what was asked for then.
+    this.#lastId ??= beginOf(response.headers);
     const isStored = response.headers.get('causeway-log-source') === 'storage';
     if (isStored && !this.#isStored)
       this.#io.say('the machine does not have it or is out of reach; this is what it handed over');
@@ -150,4 +152,10 @@ export class LogEvents {
     const line = Buffer.concat([time, text, item.cut === true ? Buffer.alloc(0) : Buffer.from('\n')]);
     return item.stream === 'stderr' ? this.#io.writeStderr(line) : this.#io.writeStdout(line);
   }
+}
+
+/** Id of an event behind which the answer begins. */
+function beginOf(headers: Headers): string | undefined {
+  const parts = ['generation', 'stdout-from', 'stderr-from'].map((name) => headers.get(`causeway-${name}`));
+  return parts.includes(null) ? undefined : parts.join('.');
 }

@@ -103,6 +103,8 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
   const io = sayingOnce(localIo(false));
   const startedMs = performance.now();
   let { from } = wish;
+  /** It is not known yet where it begins. */
+  let isFresh = from.stdout + from.stderr === 0;
   let follower: ProcessFollower;
   const detached = new AbortController();
   process.once('SIGINT', () => {
@@ -110,7 +112,7 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
     follower.detach();
   });
   while (!detached.signal.aborted) {
-    const isFresh = from.stdout + from.stderr === 0;
+    const isTail = isFresh && tailLines !== undefined;
     follower = new ProcessFollower(
       dialSession(api, session.id, 'logs'),
       {
@@ -119,10 +121,10 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
           processId: 'main',
           streams,
           follow,
-          ...(tailLines !== undefined && after.stdout + after.stderr === 0 ? { tailLines } : { after }),
+          ...(isTail && !follower.hasBegun ? { tailLines } : { after }),
         }),
         from,
-        startsAnywhere: isFresh ? tailLines !== undefined : isOffset,
+        startsAnywhere: isTail || (isOffset && !isFresh),
         endsWithoutExit: true,
         givesUpOn: elsewhere,
       },
@@ -134,12 +136,14 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
     } catch (error) {
       if (!(error instanceof CliFailure) || error.code === undefined || !elsewhere.has(error.code)) throw error;
       from = follower.position;
+      isFresh &&= !follower.hasBegun;
       const mayComeBack = error.code === 'agent_unreachable' && performance.now() - startedMs < comesBackMs;
       if (!mayComeBack) {
-        const stored = await showStored(api, session, { streams, follow, tailLines, from }, io);
+        const stored = await showStored(api, session, { streams, follow, tailLines, from, isFresh }, io);
         if (stored === undefined && error.code !== 'agent_unreachable') throw error;
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
+        isFresh &&= stored === undefined;
         io.say(placeWords.away);
       }
     }
@@ -151,10 +155,15 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
 async function showStored(
   api: Api,
   { id: sessionId, generation }: Session,
-  { streams, follow, tailLines, from }: Pick<BytesWish, 'streams' | 'follow' | 'tailLines' | 'from'>,
+  {
+    streams,
+    follow,
+    tailLines,
+    from,
+    isFresh,
+  }: Pick<BytesWish, 'streams' | 'follow' | 'tailLines' | 'from'> & { isFresh: boolean },
   io: ProcessIo,
 ): Promise<{ isOver: boolean; from: BytesWish['from'] } | undefined> {
-  const isFresh = from.stdout + from.stderr === 0;
   const lastId = isFresh ? {} : { lastId: `${from.generation ?? generation}.${from.stdout}.${from.stderr}` };
   const query = { stream: streams, source: 'storage', tailLines };
   const events = new LogEvents(api, { sessionId, query, typed: {}, follow: false, timestamps: false, ...lastId }, io);

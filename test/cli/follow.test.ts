@@ -284,3 +284,62 @@ it('[I6] starts no command a second time that may have been started', async () =
   const follower = new ProcessFollower(dial, processTarget('prc_1', { argv: ['cat'] }), recorder().io);
   await expect(follower.run()).rejects.toMatchObject({ code: 'session_generation_stale' });
 });
+
+it('goes on after a cut where the last lines began, of an output of which nothing came as well', async () => {
+  const { io, out } = recorder();
+  const asked: unknown[] = [];
+  const follower = new ProcessFollower(
+    farEndOf<'logs'>(async (stream, open, cut, visit) => {
+      asked.push(open.tailLines ?? open.after);
+      stream.opened({ keptFrom: visit === 0 ? { stdout: 90, stderr: 800 } : { stdout: 94, stderr: 800 } });
+      if (visit === 1) return void setTimeout(cut, 20);
+      stream.seek(channels.stdout, visit === 0 ? 90 : 94);
+      stream.seek(channels.stderr, 800);
+      await stream.write(channels.stdout, bytes(visit === 0 ? 'one\n' : 'two\n'));
+      if (visit === 0) return void setTimeout(cut, 20);
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited', ends: { stdout: 98, stderr: 800 } });
+      stream.finish();
+    }),
+    {
+      open: (after) => ({
+        op: 'logs',
+        processId: 'main',
+        streams: 'both',
+        follow: true,
+        ...(follower.hasBegun ? { after } : { tailLines: 1 }),
+      }),
+      startsAnywhere: true,
+    },
+    io,
+  );
+  expect((await follower.run())?.exitCode).toBe(0);
+  expect(out.join('')).toBe('one\ntwo\n');
+  const behind = { stdout: 94, stderr: 800 };
+  expect(asked).toEqual([1, behind, behind]);
+});
+
+it('goes on with what was written during a cut of no last lines', async () => {
+  const { io, out } = recorder();
+  const follower = new ProcessFollower(
+    farEndOf<'logs'>(async (stream, open, cut, visit) => {
+      stream.opened({ keptFrom: { stdout: 0, stderr: 0 } });
+      if (visit === 0) return void setTimeout(cut, 20);
+      if (open.after !== undefined) await stream.write(channels.stdout, bytes('meanwhile'));
+      await stream.writeControl({ kind: 'exit', exitCode: 0, reason: 'exited', ends: { stdout: 9, stderr: 0 } });
+      stream.finish();
+    }),
+    {
+      open: (after) => ({
+        op: 'logs',
+        processId: 'main',
+        streams: 'both',
+        follow: true,
+        ...(follower.hasBegun ? { after } : { tailLines: 0 }),
+      }),
+      startsAnywhere: true,
+    },
+    io,
+  );
+  await follower.run();
+  expect(out.join('')).toBe('meanwhile');
+});

@@ -98,3 +98,9 @@ it('gives up on a server of which every answer breaks off at once', { timeout: 3
   const { done } = await follow([breaksBehind(':\n\n')]);
   await expect(done).rejects.toThrow();
 });
+
+it('goes on behind the beginning of an answer that was cut before its first event', async () => {
+  const from = { stdout: 90, stderr: 800 };
+  const { done } = await follow([breaksBehind(':\n\n', from), says(line(90, 'meanwhile') + exit(100), from)]);
+  expect(await done).toMatchObject({ asked: [undefined, '1.90.800'], out: 'meanwhile\n' });
+});

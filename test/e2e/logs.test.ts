@@ -1,6 +1,7 @@
 /** Output that outlives its machine: handed to object storage by the real agent, read when the agent is gone for good. */
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startFaultProxy } from '../support/fault-proxy.ts';
 import { busyboxImage } from '../support/images.ts';
 import { Cli } from '../support/cli.ts';
 import { type Stack, startStack } from '../support/stack.ts';
@@ -77,6 +78,31 @@ it('is followed by the line over an outage of the control plane, however long', 
   await following.says(/the connection was lost/, 'stderr');
   await stack.edge.start();
   expect(await following.done).toMatchObject({ status: 0, stdout: numbers(1, 60) });
+});
+
+it('is followed from now on over a cut before anything came', async () => {
+  const wait = 'while [ ! -e /home/work/go ]; do sleep 0.1; done';
+  const id = await runBatch('quiet', `echo before; ${wait}; seq 1 100`);
+  await stack.client.waitForState(id, ['RUNNING']);
+  await using link = await startFaultProxy({ target: { port: Number(new URL(stack.url).port) } });
+  const linked = new Cli(`http://127.0.0.1:${link.port}`, stack.client.token!, stack.dir);
+  await until(async () => (await cli.run(['logs', 'quiet'])).stdout === 'before\n', { what: 'it to have begun' });
+  const following = linked.start(['logs', '-f', '--tail', '0', 'quiet'], '');
+  await until(() => link.stats.accepted > 1, { what: 'it to be followed' });
+  const cut = () => {
+    link.refuse();
+    link.reset();
+  };
+  cut();
+  await following.says(/the connection was lost/, 'stderr');
+  link.heal();
+  // Now it is known to be open.
+  await following.says(/resumed/, 'stderr');
+  cut();
+  expect(await cli.run(['exec', 'quiet', '--', 'touch', '/home/work/go'])).toMatchObject({ status: 0 });
+  await stack.client.waitForState(id, ['TERMINATED']);
+  link.heal();
+  expect(await following.done).toMatchObject({ status: 0, stdout: numbers(1, 100) });
 });
 
 it('is read whole and searched when the machine is gone, by the same verb', async () => {
