@@ -1,6 +1,7 @@
 /** `causeway logs`: the kept output of a session, from any offset or time, searched or whole, followed over every cut. */
 import type { Command } from 'commander';
 import type { Session } from '../../schema/api/session.ts';
+import { isAgo, whenMs } from '../../schema/log/when.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { oneOf, wholeNumber } from '../options.ts';
@@ -192,10 +193,18 @@ interface LineQuery {
   follow: boolean | undefined;
 }
 
+/** A time that stays what it is, however often it is asked for: a follower comes again after each cut. */
+function fixed(time: string | undefined): string | undefined {
+  if (time === undefined || !isAgo(time)) return time;
+  const nowMs = Date.now();
+  return new Date(whenMs(time, nowMs) ?? nowMs).toISOString();
+}
+
 async function showLines(api: Api, sessionId: string, query: LineQuery): Promise<void> {
   const typed = { since: '--since', until: '--until', grep: '--grep', tailLines: '--tail' };
+  const times = { ...query, since: fixed(query.since), until: fixed(query.until) };
   const follow = query.follow === true;
   const timestamps = query.timestamps === true;
   process.once('SIGINT', () => process.exit(0));
-  await new LogEvents(api, { sessionId, query: { ...query }, typed, follow, timestamps }, localIo(false)).run();
+  await new LogEvents(api, { sessionId, query: times, typed, follow, timestamps }, localIo(false)).run();
 }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { Pattern } from '../log/pattern.ts';
 import { maxPatternCharacters, PatternError } from '../log/pattern-parse.ts';
+import { whenMs } from '../log/when.ts';
 import { maxTailLines } from '../protocol/lines.ts';
 
 const offset = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).meta({ type: 'integer' });
@@ -12,10 +13,9 @@ const flag = z.enum(['true', 'false']).default('false');
 const when = z
   .string()
   .max(40)
-  .regex(
-    /^(?:[0-9]{1,9}(?:\.[0-9]{1,3})?[smhd]|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?)?)$/,
-    'must be so long ago, as in 10m, or a time as in 2026-11-28T10:00:00Z',
-  );
+  .refine((text) => whenMs(text, 0) !== undefined, {
+    message: 'must be so long ago, as in 10m, or a time as in 2026-11-28T10:00:00Z',
+  });
 
 /** The placement (as `causeway-generation` told it) of which what is asked for continues something: any other refuses. */
 const generation = z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).meta({ type: 'integer' });

@@ -105,6 +105,25 @@ it('is followed from now on over a cut before anything came', async () => {
   expect(await following.done).toMatchObject({ status: 0, stdout: numbers(1, 100) });
 });
 
+it('is followed since a time that stays the same over a cut', async () => {
+  const ticks = 'while [ ! -e /home/work/go ]; do echo tick; sleep 0.2; done';
+  const id = await runBatch('ticks', `${ticks}; seq 1 100`);
+  await stack.client.waitForState(id, ['RUNNING']);
+  await using link = await startFaultProxy({ target: { port: Number(new URL(stack.url).port) } });
+  const linked = new Cli(`http://127.0.0.1:${link.port}`, stack.client.token!, stack.dir);
+  const following = linked.start(['logs', '-f', '--since', '1s', 'ticks'], '');
+  await following.says(/tick/);
+  link.refuse();
+  link.reset();
+  expect(await cli.run(['exec', 'ticks', '--', 'touch', '/home/work/go'])).toMatchObject({ status: 0 });
+  await stack.client.waitForState(id, ['TERMINATED']);
+  // Longer than what it asked for.
+  await following.says(/the connection was lost/, 'stderr');
+  link.heal();
+  const { status, stdout } = await following.done;
+  expect([status, stdout.replaceAll('tick\n', '')]).toEqual([0, numbers(1, 100)]);
+});
+
 it('is read whole and searched when the machine is gone, by the same verb', async () => {
   const id = await runBatch('train', `seq 1 ${lastNumber}; echo "ERROR: done" >&2; exit 3`);
   await stack.client.waitForState(id, ['TERMINATED', 'ERROR']);

@@ -1,12 +1,10 @@
 /** Lines of output for whoever asked over HTTP: as text for people, as JSON, as events. */
 import type { SessionLogsQuery } from '../../../schema/api/session-stream.ts';
+import { whenMs } from '../../../schema/log/when.ts';
 import { LineItem, type LinesOpen } from '../../../schema/protocol/lines.ts';
 import type { StreamItem } from '../../../schema/protocol/inbox.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
 import { type LogCursor, type Render, renderEvent } from './opened-logs.ts';
-
-const second = 1000;
-const units = { s: second, m: 60 * second, h: 3600 * second, d: 86_400 * second } as const;
 
 /** What the agent is asked for. `after`: offsets to go on behind. */
 export function toLinesOpen(
@@ -20,23 +18,12 @@ export function toLinesOpen(
     processId: query.process,
     streams: query.stream,
     ...(after === undefined ? {} : { after: { stdout: after.stdout, stderr: after.stderr } }),
-    ...(since === undefined ? {} : { sinceMs: toMs(since, nowMs) }),
-    ...(until === undefined ? {} : { untilMs: toMs(until, nowMs) }),
+    ...(since === undefined ? {} : { sinceMs: whenMs(since, nowMs) }),
+    ...(until === undefined ? {} : { untilMs: whenMs(until, nowMs) }),
     ...(grep === undefined ? {} : { match: { pattern: grep, ignoreCase: query.ignoreCase === 'true' } }),
     ...(tailLines === undefined ? {} : { tailLines }),
     follow: query.follow === 'true',
   };
-}
-
-/** A time as the query takes it, Unix ms. A date without a zone is UTC. */
-function toMs(text: string, nowMs: number): number {
-  const [, amount, unit] = /^([0-9.]+)([smhd])$/.exec(text) ?? [];
-  if (amount !== undefined && unit !== undefined)
-    return Math.max(0, Math.round(nowMs - Number(amount) * units[unit as keyof typeof units]));
-  const iso = text.toUpperCase().replace(' ', 'T');
-  const zoned = iso.includes('T') && !/(?:Z|[+-][0-9]{2}:[0-9]{2})$/.test(iso) ? `${iso}Z` : iso;
-  const atMs = Date.parse(zoned);
-  return Number.isNaN(atMs) ? 0 : Math.max(0, atMs);
 }
 
 /** The lines of a stream of the operation `lines`, as `render` says them. Whatever is cut between two pieces is held. */

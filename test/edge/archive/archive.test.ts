@@ -243,6 +243,8 @@ describe('what people read of it', () => {
     expect(last.flatMap((item) => (item.kind === 'line' ? [item.text] : []))).toEqual(['two', 'four']);
     expect((await read('grep=(')).status).toBe(400);
     expect((await read('until=10m&follow=true')).status).toBe(400);
+    expect((await read('since=2026-13-01')).status).toBe(400);
+    expect((await read('until=2026-11-28T25:00')).status).toBe(400);
   });
 
   it('says what was never handed over, and goes on behind the id of an event', async () => {
