@@ -17,19 +17,20 @@ export interface StoredLogs {
 
 /**
  * What was handed over of a process, as its agent would answer `toOpen` of the generation that is there. Undefined when
- * there is nothing. Whether the actor may read it was decided by whoever asks, and is looked at again while it reads.
+ * there is nothing, or `toOpen` wants nothing of that generation. Whether the actor may read it was decided by whoever asks, and is looked at again while it reads.
  */
 export async function openStored(
   ctx: UserCtx,
   process: ArchivedProcess & { projectId: string },
-  toOpen: (generation: number) => LogsOpen | LinesOpen,
+  toOpen: (generation: number) => LogsOpen | LinesOpen | undefined,
 ): Promise<StoredLogs | undefined> {
   const blobs = blobsOf(ctx);
   const archive = blobs && (await findArchive(blobs, process));
   if (!blobs || !archive) return undefined;
+  const open = toOpen(archive.generation);
+  if (!open) return undefined;
   const pause = () => scheduler.wait(0);
   const reading = { blobs, archive, pause, allowed: stillAllowed(ctx, process.projectId) };
-  const open = toOpen(archive.generation);
   const starts = await startsOf(reading, open);
   const items = open.op === 'lines' ? readLines(reading, starts, open) : readLogs(reading, starts);
   const from = {

@@ -132,7 +132,11 @@ async function openAtAgent(ctx: UserCtx, id: string, wish: LogsWish): Promise<Op
 async function openInStorage(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs | undefined> {
   const { generation, projectId } = await requireReadable(ctx, id);
   const process = { sessionId: id, generation, process: wish.query.process, projectId };
-  const stored = await openStored(ctx, process, (found) => toOpen(wish, found, ctx.clock.nowMs()));
+  const { cursor } = wish;
+  const stored = await openStored(ctx, process, (found) =>
+    // Who goes on with what runs now waits for that: what ran before is none of it.
+    cursor !== undefined && found < cursor.generation ? undefined : toOpen(wish, found, ctx.clock.nowMs()),
+  );
   return stored && { ...stored, close: () => undefined, source: 'storage' };
 }
 

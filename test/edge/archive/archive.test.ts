@@ -289,6 +289,10 @@ describe('what people read of it', () => {
     expect(await response.text()).toBe('kept\n');
     const there = await call('GET', `/v1/sessions/${id}/logs?stream=stdout&source=agent`, { token });
     expect(there).toMatchObject({ status: 503, body: { code: 'agent_unreachable' } });
+    // What goes on behind a later placement waits for that.
+    const headers = { accept: 'text/event-stream', 'last-event-id': '2.5.0' };
+    const later = await call('GET', `/v1/sessions/${id}/logs?stream=stdout`, { token, headers });
+    expect(later).toMatchObject({ status: 503, body: { code: 'agent_unreachable' } });
   });
 });
 
