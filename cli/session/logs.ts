@@ -135,7 +135,10 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
       await follower.run();
       return;
     } catch (error) {
-      if (!(error instanceof CliFailure) || error.code === undefined || !elsewhere.has(error.code)) throw error;
+      if (!(error instanceof CliFailure)) throw error;
+      // It lost its machine, and waits for the next: an earlier one may have handed something over.
+      const isLost = error.code === 'session_not_running';
+      if (!isLost && !elsewhere.has(error.code ?? '')) throw error;
       from = follower.position;
       isFresh &&= !follower.hasBegun;
       const mayComeBack = error.code === 'agent_unreachable' && performance.now() - startedMs < comesBackMs;
@@ -145,7 +148,7 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
         isFresh &&= stored === undefined;
-        io.say(placeWords.away);
+        io.say(isLost ? placeWords.lost : placeWords.away);
       }
     }
     await new Promise((resolve) => setTimeout(resolve, pauseMs));

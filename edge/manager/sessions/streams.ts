@@ -100,8 +100,13 @@ export interface LogsWish {
   cursor: LogCursor | undefined;
 }
 
-/** What an agent refuses with when output may be in object storage all the same. */
-const elsewhere: ReadonlySet<ErrorCode> = new Set(['agent_unreachable', 'session_output_gone', 'process_not_found']);
+/** What is refused at its agent, or for want of one, when output may be in object storage all the same. */
+const elsewhere: ReadonlySet<ErrorCode> = new Set([
+  'agent_unreachable',
+  'session_not_running',
+  'session_output_gone',
+  'process_not_found',
+]);
 
 /** Opens the kept output of a process: at its agent; else what the agent handed over. @throws Refusal of the agent's way */
 export async function openLogs(ctx: UserCtx, id: string, wish: LogsWish): Promise<OpenedLogs> {

@@ -10,7 +10,7 @@ import { chunkBodyBytes, chunkName, encodeChunk, type TimedBytes } from '../../.
 import type { LineItem } from '../../../schema/protocol/lines.ts';
 import { Host, newJoinToken } from '../agents/host.ts';
 import { bootstrapped, call, origin, send } from '../client.ts';
-import { BenchAgent } from '../scheduler/bench-agent.ts';
+import { BenchAgent, bigSlots } from '../scheduler/bench-agent.ts';
 
 const text = (bytes: string) => new TextEncoder().encode(bytes);
 const dayMs = 86_400_000;
@@ -18,6 +18,7 @@ const dayMs = 86_400_000;
 let token: string;
 let id: string;
 let host: Host;
+let bench: BenchAgent;
 
 beforeEach(async () => {
   ({ token } = await bootstrapped());
@@ -25,15 +26,15 @@ beforeEach(async () => {
 });
 
 /** A machine that can sign, and on which a session runs: `id`. */
-async function placedHost(): Promise<Host> {
+async function placedHost(more: object = {}): Promise<Host> {
   const signing = await Host.make();
   await signing.enrol((await newJoinToken(token)).token);
-  const bench = new BenchAgent(1);
+  bench = new BenchAgent(1);
   await bench.enrol();
   // The ledger knows the bench; it signs by the key of the host.
   await env.DB.prepare('UPDATE agents SET id = ? WHERE id = ?').bind(bench.agentId, signing.agentId).run();
   signing.agentId = bench.agentId;
-  const body = { type: 'batch', image: 'busybox', command: ['true'] };
+  const body = { type: 'batch', image: 'busybox', command: ['true'], ...more };
   id = (await call<{ id: string }>('POST', '/v1/sessions', { token, body })).body.id;
   const { intents } = await bench.attach();
   await bench.acknowledge(intents.map(({ intentId }) => intentId));
@@ -294,6 +295,27 @@ describe('what people read of it', () => {
     const later = await call('GET', `/v1/sessions/${id}/logs?stream=stdout`, { token, headers });
     expect(later).toMatchObject({ status: 503, body: { code: 'agent_unreachable' } });
   });
+});
+
+it('is read of a session that lost its machine while it waits for the next', async () => {
+  host = await placedHost({ restartable: {} });
+  await putChunk(0, [at(1, 'kept\n')]);
+  await bench.ledger.putAgent(1, {
+    agentId: bench.agentId,
+    name: 'bench',
+    controlHub: 'bench-hub',
+    approved: bigSlots,
+    state: 'active',
+    draining: true,
+    approval: 1,
+  });
+  await bench.tell(id, 1, { kind: 'ended', reason: 'lease-expired' });
+  expect((await call('GET', `/v1/sessions/${id}`, { token })).body).toMatchObject({ state: 'PENDING' });
+  const response = await send('GET', `/v1/sessions/${id}/logs?timestamps=true`, { token });
+  expect([response.status, response.headers.get('causeway-log-source')]).toEqual([200, 'storage']);
+  expect(await response.text()).toContain('kept');
+  const there = await call('GET', `/v1/sessions/${id}/logs?source=agent`, { token });
+  expect(there).toMatchObject({ status: 409, body: { code: 'session_not_running' } });
 });
 
 it('is shown to nobody of another project', async () => {
