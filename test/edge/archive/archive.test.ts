@@ -298,17 +298,20 @@ describe('what people read of it', () => {
 });
 
 it('is read of a session that lost its machine while it waits for the next', async () => {
+  const drain = () =>
+    bench.ledger.putAgent(1, {
+      agentId: bench.agentId,
+      name: 'bench',
+      controlHub: 'bench-hub',
+      approved: bigSlots,
+      state: 'active',
+      draining: true,
+      approval: 1,
+    });
+  await drain();
   host = await placedHost({ restartable: {} });
   await putChunk(0, [at(1, 'kept\n')]);
-  await bench.ledger.putAgent(1, {
-    agentId: bench.agentId,
-    name: 'bench',
-    controlHub: 'bench-hub',
-    approved: bigSlots,
-    state: 'active',
-    draining: true,
-    approval: 1,
-  });
+  await drain();
   await bench.tell(id, 1, { kind: 'ended', reason: 'lease-expired' });
   expect((await call('GET', `/v1/sessions/${id}`, { token })).body).toMatchObject({ state: 'PENDING' });
   const response = await send('GET', `/v1/sessions/${id}/logs?timestamps=true`, { token });
