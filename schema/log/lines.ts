@@ -46,6 +46,11 @@ export class LineSplitter {
     return this.#offset;
   }
 
+  /** A line was begun, and is not whole yet. */
+  get isWithin(): boolean {
+    return this.#held.byteLength > 0;
+  }
+
   /** Takes bytes that follow those before, and gives the lines that are whole with them. */
   *push(offset: number, timeMs: number, bytes: Uint8Array): Generator<RawLine> {
     for (let at = 0; at < bytes.byteLength;) {

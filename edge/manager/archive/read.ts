@@ -54,7 +54,9 @@ export async function startsOf(reading: Reading, open: LogsOpen | LinesOpen): Pr
 
 /** At most one chunk is read for nothing. */
 function offsetSince(chunks: readonly StoredChunk[], sinceMs: number): number {
-  const at = chunks.findIndex(({ lastMs }) => lastMs >= sinceMs);
+  const found = chunks.findIndex(({ lastMs }) => lastMs >= sinceMs);
+  // What it begins with may be the rest of a line that was begun before.
+  const at = found > 0 && chunks[found]!.firstMs >= sinceMs ? found - 1 : found;
   // From the very beginning what is missing before it is told as well.
   return at === 0 ? 0 : ((at < 0 ? chunks.at(-1) : chunks[at])?.start ?? 0);
 }
@@ -210,7 +212,7 @@ export async function* readLines(reading: Reading, starts: Starts, open: LinesOp
   yield take();
 }
 
-/** Nothing behind the chunk in which `untilMs` is reached is read. */
+/** Nothing behind the chunk in which the last line begun before `untilMs` ends is read. */
 async function* linesOf(
   reading: Reading,
   stream: StreamName,
@@ -226,7 +228,8 @@ async function* linesOf(
       yield piece;
       continue;
     }
-    if (piece.timeMs >= untilMs) break;
+    // A line that was begun before is whole.
+    if (piece.timeMs >= untilMs && !splitter.isWithin) break;
     for (const line of splitter.push(piece.offset, piece.timeMs, piece.bytes)) yield { line };
   }
   const last = splitter.flush();

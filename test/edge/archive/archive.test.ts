@@ -248,6 +248,14 @@ describe('what people read of it', () => {
     expect((await read('until=2026-11-28T25:00')).status).toBe(400);
   });
 
+  it('has lines as whole as at the agent where a time or a chunk cuts them', async () => {
+    await putChunk(0, [at(1000, 'one\nbe')]);
+    await putChunk(6, [at(1050, 'gun\n'), at(1060, 'three\n')]);
+    await putEnd({ stdout: 16, stderr: 0 });
+    expect((await read('until=1970-01-01T00:00:01.040Z')).text).toBe('one\nbegun\n');
+    expect((await read('since=1970-01-01T00:00:01.050Z')).text).toBe('three\n');
+  });
+
   it('says what was never handed over, and goes on behind the id of an event', async () => {
     await putChunk(0, [at(1, 'one\n')]);
     const first = await read('', 'text/event-stream');
