@@ -9,7 +9,7 @@ import { memoryReserveBytes } from '../capacity/capacity.ts';
 import { freshId } from '../fresh-id.ts';
 import { nonceBytes } from '../init/messages.ts';
 import type { Loop } from '../loops.ts';
-import { agentLabels, containerOptions, kernelSlots, labels, ownerOf, warmName } from '../runtime/docker-spec.ts';
+import { agentLabels, containerOptions, kernelSlots, labels, warmName } from '../runtime/docker-spec.ts';
 import type { ContainerSummary, ImageFacts } from '../runtime/runtime.ts';
 import { Supervisor, type SupervisorOwner } from '../processes/supervisor.ts';
 import { makeHome, makeRunDir, ownHomeByName, planOf, releaseNetwork, runDirOf } from '../sessions/container.ts';
@@ -98,8 +98,8 @@ export class Pool implements WarmContainers {
   async clear(containers: readonly ContainerSummary[], claimed: ReadonlySet<string>): Promise<void> {
     const left = containers.filter((container) => {
       const warmId = container.labels[labels.warm];
-      // One with a session's name was taken, whatever is known of it here.
-      return warmId !== undefined && !this.#isKnown(warmId, claimed) && ownerOf(container) === undefined;
+      // One with another name was taken, or has the label from its image.
+      return warmId !== undefined && container.name === warmName(warmId) && !this.#isKnown(warmId, claimed);
     });
     await Promise.all(left.map(({ id }) => this.#host.runtime.removeContainer(id)));
     await this.#sweep(claimed);

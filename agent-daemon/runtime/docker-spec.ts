@@ -67,17 +67,11 @@ export function containerName(sessionId: string, kernel: string, generation: num
   return `${sessionId}-${kernel}-g${generation}`;
 }
 
-/** Whose container it is: by its labels, or by its name where a session took one that was started in advance. */
-export function ownerOf(container: {
-  name: string;
-  labels: Readonly<Record<string, string>>;
-}): { sessionId: string; generation: number } | undefined {
-  const { [labels.session]: sessionId, [labels.generation]: generation } = container.labels;
-  if (sessionId === undefined) return ownerByName(container.name);
-  return Number.isSafeInteger(Number(generation)) ? { sessionId, generation: Number(generation) } : undefined;
-}
-
-function ownerByName(name: string): { sessionId: string; generation: number } | undefined {
+/**
+ * Whose container it is: by its name, which the engine keeps unique and no request chooses. Labels do not tell it: an
+ * image may bring any, and one that was taken has none of its session.
+ */
+export function ownerOf({ name }: { name: string }): { sessionId: string; generation: number } | undefined {
   const [, sessionId, generation] = /^(ses_[0-9a-z_]+)-[a-z]+[0-9]+-g([0-9]{1,15})$/.exec(name) ?? [];
   return sessionId === undefined ? undefined : { sessionId, generation: Number(generation) };
 }

@@ -140,7 +140,7 @@ export class Sessions {
   /** What the engine says happened. */
   onEngineEvent(event: EngineEvent): void {
     if (event.kind !== 'container' || event.action !== 'die') return;
-    const ref = ownerOf({ name: event.labels['name'] ?? '', labels: event.labels });
+    const ref = ownerOf({ name: event.labels['name'] ?? '' });
     const session = ref === undefined ? undefined : this.find(ref.sessionId, ref.generation);
     session?.containerDied().catch(() => undefined);
   }

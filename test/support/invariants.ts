@@ -129,8 +129,8 @@ export class Witness {
     const containers: Container[] = [];
     const networks: Network[] = [];
     for (const { engine } of this.#stack.agents) {
-      for (const { Labels, Names, State } of await engine.docker.listContainers({ all: true }))
-        containers.push({ ...toContainer(Names[0] ?? '', Labels), running: State === 'running' });
+      for (const { Names, State } of await engine.docker.listContainers({ all: true }))
+        containers.push({ ...toContainer(Names[0] ?? ''), running: State === 'running' });
       for (const { Labels, Name } of await engine.docker.listNetworks())
         networks.push({ sessionId: (Labels as Record<string, string> | null)?.[labels.session], name: Name });
     }
@@ -219,6 +219,7 @@ export function residentMiB(pid: number): number {
 }
 
 /** Whose it is; a container that nobody has taken yet is nobody's. */
-function toContainer(name: string, of: Record<string, string>): Pick<Container, 'sessionId' | 'name'> {
-  return { sessionId: ownerOf({ name: name.replace(/^\//, ''), labels: of })?.sessionId, name };
+function toContainer(engineName: string): Pick<Container, 'sessionId' | 'name'> {
+  const name = engineName.replace(/^\//, '');
+  return { sessionId: ownerOf({ name })?.sessionId, name: engineName };
 }

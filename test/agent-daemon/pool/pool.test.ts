@@ -55,8 +55,12 @@ describe('containers in advance', () => {
   }
 
   /** Creates a session and answers in which container it runs. */
-  async function createIn(id: string, command?: string[]): Promise<{ id: string; isWarm: boolean }> {
-    await core.create(id, command === undefined ? { type: 'interactive' } : { command });
+  async function createIn(
+    id: string,
+    command?: string[],
+    image = busyboxImage,
+  ): Promise<{ id: string; isWarm: boolean }> {
+    await core.create(id, command === undefined ? { type: 'interactive', image } : { command, image });
     const { containerId, start } = await core.event(id, 'running');
     const found = await core.runtime.findContainer(containerId);
     const isWarm = found !== undefined && labels.warm in found.labels;
@@ -190,5 +194,36 @@ describe('containers in advance', () => {
       timeoutMs: 60_000,
       everyMs: 1_500,
     });
+  });
+
+  it('are of whom their name says, whatever labels their image brings', async () => {
+    // A pool that has not heard of other images.
+    await core.restart();
+    const of = freshSessionId();
+    await createIn(of);
+    // What `docker commit` of a session's container leaves, or somebody writes into an image.
+    const image = 'causeway-test/labelled:latest';
+    const brings = { [labels.session]: of, [labels.generation]: '1' };
+    const source = await engine.docker.createContainer({ Image: busyboxImage, Labels: brings });
+    await source.commit({ repo: 'causeway-test/labelled', tag: 'latest' });
+    await source.remove();
+
+    let taken = '';
+    const takeOne = async () => (await createIn((taken = freshSessionId()), sh('sleep 600'), image)).isWarm;
+    await until(takeOne, { what: 'one of that image', timeoutMs: 60_000, everyMs: 1_500 });
+    await core.stopSession(taken, { force: true });
+    await core.remove(taken, 1, true);
+    // Events come in their order: behind that of this one, those of the others were heard.
+    const last = freshSessionId();
+    const { id: lastContainer } = await createIn(last, sh('sleep 600'));
+    await engine.docker.getContainer(lastContainer).kill();
+    expect(await core.event(last, 'ended')).toMatchObject({ reason: 'host-lost' });
+    expect(core.sessions.find(of, 1)?.state).toBe('running');
+
+    await until(takeOne, { what: 'another of that image', timeoutMs: 60_000, everyMs: 1_500 });
+    for (const { sessionId, generation } of core.sessions.inventory())
+      if (sessionId !== taken) await core.remove(sessionId, generation, true);
+    await core.restart();
+    expect(core.sessions.inventory()).toEqual([{ sessionId: taken, generation: 1, state: 'running' }]);
   });
 });

@@ -257,10 +257,7 @@ function optionsOrRefusal(of: Placement) {
 
 it('knows whose a container is by its name', () => {
   for (const generation of [1, 42])
-    expect(ownerOf({ name: containerName(sessionId, 'main1', generation), labels: {} })).toEqual({
-      sessionId,
-      generation,
-    });
+    expect(ownerOf({ name: containerName(sessionId, 'main1', generation) })).toEqual({ sessionId, generation });
   for (const name of ['', warmName('wrm_01mcc5rm000000000000000000'), `${sessionId}-main1`, `x${sessionId}-main1-g1`])
-    expect(ownerOf({ name, labels: {} })).toBeUndefined();
+    expect(ownerOf({ name })).toBeUndefined();
 });

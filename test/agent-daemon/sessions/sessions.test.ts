@@ -383,7 +383,7 @@ describe.each(transports)('sessions over %s', (transport) => {
     const make = (name: string, Labels: Record<string, string>) =>
       engine.docker.createContainer({ Image: busyboxImage, Cmd: ['sleep', '600'], name, Labels });
     const ours = { [labels.agent]: agentId, [labels.session]: orphan, [labels.generation]: '4' };
-    const left = await make('left', ours);
+    const left = await make(`${orphan}-main1-g4`, ours);
     const other = await make('other', { ...ours, [labels.agent]: 'agt_other' });
     const plain = await make('plain', {});
     await Promise.all([left.start(), other.start(), plain.start()]);
