@@ -32,9 +32,11 @@ const retryMs = 5_000;
 export class Networks {
   readonly #options: NetworksOptions;
   readonly #pool: Range;
-  /** Every network of ours that exists or is being made: name -> range. */
+  /** Every network of ours that exists: name -> range. */
   readonly #known = new Map<string, Range>();
-  readonly #ready: string[] = [];
+  /** Those that are being made. */
+  readonly #making = new Map<string, Range>();
+  #ready: string[] = [];
   #refilling: Promise<void> | undefined;
   #busy = 0;
   #stopped = false;
@@ -47,15 +49,24 @@ export class Networks {
     this.#pool = pool;
   }
 
-  /** Takes over what an earlier run left: networks of no session in `bound` become ready ones, or go. */
+  /** Takes over what an earlier run left: networks of no session in `bound` become ready ones, or go. Forgets what is gone. */
   async adopt(bound: ReadonlySet<string>): Promise<void> {
-    for (const network of await this.#options.runtime.listNetworks(this.#label())) {
-      if (this.#known.has(network.name)) continue;
-      this.#known.set(network.name, rangeOf(network));
-      if (network.subnets[0] !== undefined) await this.#options.guard(network.subnets[0]);
-      if (bound.has(network.name)) continue;
-      if (this.#ready.length < this.#options.ready) this.#ready.push(network.name);
-      else await this.release(network.name);
+    // What is made from here on may be missing in the answer.
+    const before = this.names;
+    const listed = await this.#options.runtime.listNetworks(this.#label());
+    const there = new Set(listed.map(({ name }) => name));
+    for (const name of before) if (!there.has(name)) this.forget(name);
+    for (const network of listed) {
+      const { name } = network;
+      if (this.#known.has(name) || this.#making.has(name)) continue;
+      // First: two who look at the same time may not both make it ready.
+      this.#known.set(name, rangeOf(network));
+      try {
+        await this.#takeOver(network, bound.has(name));
+      } catch (error) {
+        this.#known.delete(name);
+        throw error;
+      }
     }
     this.#refill();
   }
@@ -77,6 +88,13 @@ export class Networks {
     this.#known.delete(name);
   }
 
+  /** Nobody gets it any more: others removed it (`docker network prune`), or the next `adopt` sees to it. Any name may be given. */
+  forget(name: string): void {
+    if (!this.#known.delete(name)) return;
+    this.#ready = this.#ready.filter((each) => each !== name);
+    this.#refill();
+  }
+
   /** Names of networks of ours that exist now. */
   get names(): string[] {
     return [...this.#known.keys()];
@@ -86,6 +104,13 @@ export class Networks {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#refilling;
+  }
+
+  async #takeOver({ name, subnets: [subnet] }: NetworkFacts, isBound: boolean): Promise<void> {
+    if (subnet !== undefined) await this.#options.guard(subnet);
+    if (isBound) return;
+    if (this.#ready.length < this.#options.ready) this.#ready.push(name);
+    else await this.release(name);
   }
 
   #label(): Record<string, string> {
@@ -117,30 +142,33 @@ export class Networks {
     for (let attempt = 1; ; attempt++) {
       const suffix = Buffer.from(random.bytes(6)).toString('hex');
       const name = `causeway-${suffix}`;
-      const subnet = await this.#reserve(name);
+      const { subnet, range } = await this.#reserve(name);
       try {
         await runtime.createNetwork(name, subnet, { ...this.#label(), [labels.instance]: instanceId });
         await this.#options.guard(subnet);
+        this.#known.set(name, range);
         return name;
       } catch (error) {
-        this.#known.delete(name);
         // Another agent's network may have come between the look at the routes and the creation.
         if (attempt >= attempts || !isTaken(error)) throw error;
+      } finally {
+        this.#making.delete(name);
       }
     }
   }
 
   /** Chooses a free subnet and counts it as taken from now on. */
-  async #reserve(name: string): Promise<string> {
+  async #reserve(name: string): Promise<{ subnet: string; range: Range }> {
     const routes = parseRoutes(await this.#options.readRoutes());
-    const taken = [...routes, ...this.#known.values()];
+    const taken = [...routes, ...this.#known.values(), ...this.#making.values()];
     const start = Math.floor(this.#options.random.fraction() * 0xff_ff);
     const subnet = findSubnet(this.#pool, taken, start);
     if (subnet === undefined) {
       throw new RuntimeError('failed', `no /28 of the network pool ${this.#options.pool} is free`);
     }
-    this.#known.set(name, parseCidr(subnet) as Range);
-    return subnet;
+    const range = parseCidr(subnet) as Range;
+    this.#making.set(name, range);
+    return { subnet, range };
   }
 }
 

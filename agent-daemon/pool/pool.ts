@@ -310,6 +310,8 @@ export class Pool implements WarmContainers {
       await releaseNetwork(host, network);
       await this.#removeFiles(warmId);
     } catch (error) {
+      // Its network is taken up behind it.
+      host.networks.forget(network);
       host.log.warn('a container that was started in advance is not removed yet', { warmId, error: String(error) });
     }
   }

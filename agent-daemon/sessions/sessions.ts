@@ -138,9 +138,10 @@ export class Sessions {
   }
 
   /** What the engine says happened. */
-  onEngineEvent(event: EngineEvent): void {
-    if (event.kind !== 'container' || event.action !== 'die') return;
-    const ref = ownerOf({ name: event.labels['name'] ?? '' });
+  onEngineEvent({ kind, action, labels: { name = '' } }: EngineEvent): void {
+    if (kind === 'network' && action === 'destroy') this.#host.networks.forget(name);
+    if (kind !== 'container' || action !== 'die') return;
+    const ref = ownerOf({ name });
     const session = ref === undefined ? undefined : this.find(ref.sessionId, ref.generation);
     session?.containerDied().catch(() => undefined);
   }

@@ -480,4 +480,20 @@ describe.each(transports)('sessions over %s', (transport) => {
       Object.keys((await engine.docker.getContainer(`${id}-main1-g1`).inspect()).NetworkSettings.Networks);
     expect(await of(one)).not.toEqual(await of(two));
   });
+
+  it('starts at the first try after somebody has removed the networks that no container is in', async () => {
+    const names = async () => (await core.runtime.listNetworks({ [labels.agent]: agentId })).map(({ name }) => name);
+    await until(async () => (await names()).length > 0, { what: 'a network to be ready' });
+    const before = await names();
+    await engine.docker.pruneNetworks();
+    const isAnother = async () => {
+      const now = await names();
+      return now.length > 0 && !now.some((name) => before.includes(name));
+    };
+    await until(isAnother, { what: 'another network to be ready' });
+    const id = freshSessionId();
+    await core.create(id, { command: ['true'] });
+    expect(await core.event(id, 'ended')).toMatchObject({ reason: 'exited', exitCode: 0 });
+    expect(core.kindsOf(id)).not.toContain('failed');
+  });
 });
