@@ -76,7 +76,11 @@ export class Images {
     if (digest === undefined) return toFound(await this.#runtime.findImage(image), image);
     if (!isImageReference(digest)) throw new Refusal('session_image_invalid', 'the pinned digest is not one');
     const byDigest = await this.#runtime.findImage(`${repositoryOf(image)}@${digest}`);
-    return toFound(byDigest ?? (await this.#runtime.findImage(digest)), image);
+    const found = byDigest ?? (await this.#runtime.findImage(digest));
+    if (found !== undefined) return toFound(found, image);
+    // A name that somebody gave it here has the digest of another repository, by which engines do not find it.
+    const named = await this.#runtime.findImage(image);
+    return named?.digests.some((each) => each.endsWith(`@${digest}`)) === true ? toFound(named, image) : undefined;
   }
 
   /** The engine itself takes any: its programs would only end with "exec format error". */

@@ -67,6 +67,15 @@ it('pins an image to the digest of its registry, and one that is only here to it
   expect((await of.find({ image: 'h/a:1', digest: undefined }))?.digest).toBe(digest);
 });
 
+it('finds an image again that has a name of this host and the digest of another repository', async () => {
+  const tagged = imageFacts({ digests: [`nvcr.io/nvidia/pytorch@${digest}`] });
+  const { images: of } = images({ pytorch: tagged });
+  const first = await of.find({ image: 'pytorch', digest: undefined });
+  expect(first?.digest).toBe(digest);
+  expect((await of.find({ image: 'pytorch', digest: first?.digest }))?.facts).toBe(tagged);
+  expect(await of.find({ image: 'pytorch', digest: `sha256:${'b'.repeat(64)}` })).toBeUndefined();
+});
+
 it('looks for pinned content by digest alone: a moved tag changes nothing', async () => {
   const moved = imageFacts({ id: `sha256:${'c'.repeat(64)}` });
   const pinned = imageFacts({ id: digest });
