@@ -7,7 +7,6 @@ import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import type { Attached } from './runtime.ts';
 
-const attachMs = 10_000;
 const headerBytes = 8;
 const stdoutNumber = 1;
 
@@ -38,8 +37,12 @@ export class Demultiplexer {
   }
 }
 
-/** @throws Error with the engine's `statusCode` when it does not attach */
-export async function attachTo(socketPath: string, idOrName: string): Promise<Attached> {
+/**
+ * Nothing stays attached once `signal` aborts before the engine has answered: its output goes to all who are, in turn, and
+ * one that nobody reads holds up the others.
+ * @throws Error with the engine's `statusCode` when it does not attach
+ */
+export async function attachTo(socketPath: string, idOrName: string, signal: AbortSignal): Promise<Attached> {
   const path = `/containers/${encodeURIComponent(idOrName)}/attach?stream=1&stdin=1&stdout=1`;
   const asking = request({
     socketPath,
@@ -47,7 +50,7 @@ export async function attachTo(socketPath: string, idOrName: string): Promise<At
     path,
     headers: { Connection: 'Upgrade', Upgrade: 'tcp', 'Content-Length': 0 },
     agent: false,
-    timeout: attachMs,
+    signal,
   });
   const answer = Promise.withResolvers<{ socket: Socket; head: Buffer }>();
   asking.on('upgrade', (_, socket, head) => answer.resolve({ socket: socket as Socket, head }));
@@ -57,10 +60,8 @@ export async function attachTo(socketPath: string, idOrName: string): Promise<At
     answer.reject(Object.assign(new Error(`the engine answered ${status}`), { statusCode: status }));
   });
   asking.on('error', (error) => answer.reject(error));
-  asking.on('timeout', () => asking.destroy(new Error(`the engine did not attach within ${attachMs / 1000} s`)));
   asking.end();
   const { socket, head } = await answer.promise;
-  socket.setTimeout(0);
   return toAttached(socket, head);
 }
 

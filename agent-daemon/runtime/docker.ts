@@ -199,7 +199,7 @@ export class DockerRuntime implements ContainerRuntime {
   }
 
   attachContainer(idOrName: string): Promise<Attached> {
-    return call('attach', deadlines.look, () => attachTo(this.#socketPath, idOrName));
+    return call('attach', deadlines.look, ({ abortSignal }) => attachTo(this.#socketPath, idOrName, abortSignal));
   }
 
   async importImage(name: string, tag: string, tar: Buffer): Promise<void> {
