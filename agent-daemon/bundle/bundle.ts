@@ -1,5 +1,5 @@
 /**
- * The agent as one plain JavaScript file, made once per content of its sources. Run from there it takes about half of
+ * The agent as one plain JavaScript file, made once per checkout and content of its sources. Run from there it takes about half of
  * the memory and starts sooner: Node keeps the compiler that strips types (25 MiB) and every source for as long as it
  * lives, and dockerode loads SSH and gRPC, which it does not use here. Nothing else changes by it.
  */
@@ -24,9 +24,9 @@ export async function bundleOf(root: string, cacheDir: string): Promise<string> 
   return path;
 }
 
-/** Everything that the bundle is made of, and by. */
+/** Everything that the bundle is made of, and by; and where from, since it finds the rest of the checkout by that. */
 function digestOf(root: string): string {
-  const hash = createHash('sha256').update(process.version);
+  const hash = createHash('sha256').update(`${process.version}\n${root}`);
   const sources = ['agent-daemon', 'schema', 'wire'].flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.ts') && !name.includes(`migrations${sep}`))

@@ -5,6 +5,8 @@ import {
   cpSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
+  renameSync,
   statSync,
   symlinkSync,
   utimesSync,
@@ -42,6 +44,13 @@ describe('the bundle of the agent', () => {
     writeFileSync(join(checkout, 'agent-daemon/version.ts'), "export const agentVersion = '9.9.10';\n");
     await bundleOf(checkout, cache);
     expect(readdirSync(cache)).toHaveLength(2);
+
+    // What was kept of a checkout that has another place now would start what lies in the old one.
+    const moved = join(dir.path, 'moved');
+    renameSync(checkout, moved);
+    const third = await bundleOf(moved, cache);
+    expect(readFileSync(third, 'utf8')).toContain(join(moved, 'agent-daemon/daemon.ts'));
+    expect(readFileSync(third, 'utf8')).not.toContain(join(checkout, 'agent-daemon'));
   });
 
   it('says what is wrong with its settings and ends with the same status as from the sources', () => {
