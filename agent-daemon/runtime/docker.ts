@@ -3,6 +3,7 @@
  * Every call has a deadline, because a stopped engine accepts connections and never answers.
  */
 import { availableParallelism, constants, setPriority } from 'node:os';
+import { pipeline } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import Docker, { type ContainerCreateOptions } from 'dockerode';
 import { extract } from 'tar-stream';
@@ -217,8 +218,9 @@ export class DockerRuntime implements ContainerRuntime {
 
   async readContainerFile(idOrName: string, path: string): Promise<string | undefined> {
     const container = this.#docker.getContainer(idOrName);
-    const archive = await found(call('archive', deadlines.look, (signal) => container.getArchive({ path, ...signal })));
-    return archive === undefined ? undefined : firstFile(archive);
+    // To the end of the file: an engine may die, or stand still, behind the beginning of its answer.
+    const read = async (signal: Signal) => firstFile(await container.getArchive({ path, ...signal }));
+    return found(call('archive', deadlines.look, read));
   }
 
   async watch(since: string | undefined, onEvent: (event: EngineEvent) => void, signal: AbortSignal): Promise<void> {
@@ -395,10 +397,11 @@ function toEvent(event: DockerEvent): EngineEvent {
 
 async function firstFile(archive: NodeJS.ReadableStream): Promise<string | undefined> {
   const entries = extract();
-  archive.pipe(entries);
+  // Unlike `pipe`, it ends the one when the other breaks. What breaks is heard where the entries are read.
+  pipeline(archive, entries, () => undefined);
   for await (const entry of entries) {
     const { type, size } = entry.header;
-    if (type === 'file' && size <= maxFileBytes) return text(entry);
+    if (type === 'file' && size <= maxFileBytes) return await text(entry);
     entry.resume();
   }
   return undefined;
