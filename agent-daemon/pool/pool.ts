@@ -95,14 +95,14 @@ export class Pool implements WarmContainers {
     };
   }
 
-  async clear(containers: readonly ContainerSummary[], claimed: ReadonlySet<string>): Promise<void> {
+  async clear(containers: readonly ContainerSummary[], isClaimed: (warmId: string) => boolean): Promise<void> {
     const left = containers.filter((container) => {
       const warmId = container.labels[labels.warm];
       // One with another name was taken, or has the label from its image.
-      return warmId !== undefined && container.name === warmName(warmId) && !this.#isKnown(warmId, claimed);
+      return warmId !== undefined && container.name === warmName(warmId) && !this.#isKnown(warmId, isClaimed);
     });
     await Promise.all(left.map(({ id }) => this.#host.runtime.removeContainer(id)));
-    await this.#sweep(claimed);
+    await this.#sweep(isClaimed);
   }
 
   start(): void {
@@ -154,8 +154,8 @@ export class Pool implements WarmContainers {
 
   // ---- what is held ----
 
-  #isKnown(warmId: string, claimed: ReadonlySet<string>): boolean {
-    return claimed.has(warmId) || warmId === this.#making || this.#held.some((each) => each.warmId === warmId);
+  #isKnown(warmId: string, isClaimed: (warmId: string) => boolean): boolean {
+    return isClaimed(warmId) || warmId === this.#making || this.#held.some((each) => each.warmId === warmId);
   }
 
   async #look(): Promise<void> {
@@ -326,11 +326,11 @@ export class Pool implements WarmContainers {
   }
 
   /** Directories and keys of those that are nobody's. */
-  async #sweep(claimed: ReadonlySet<string>): Promise<void> {
+  async #sweep(isClaimed: (warmId: string) => boolean): Promise<void> {
     const { disk, homes, runRoot, store } = this.#host;
     const names = await Promise.all([listed(disk, runRoot), listed(disk, homes.path('')), store.warmIds()]);
     for (const name of new Set(names.flat()))
-      if (/^wrm_[0-9a-z]{26}$/.test(name) && !this.#isKnown(name, claimed)) await this.#removeFiles(name);
+      if (/^wrm_[0-9a-z]{26}$/.test(name) && !this.#isKnown(name, isClaimed)) await this.#removeFiles(name);
   }
 }
 

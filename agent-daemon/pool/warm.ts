@@ -26,10 +26,10 @@ export interface WarmContainers {
   /** Gives one away for good: it never comes back. Undefined when none fits. */
   take(wish: WarmWish, image: ImageFacts): WarmContainer | undefined;
   /**
-   * Removes what an earlier run left and no session has; `claimed` are the ids that sessions have. Rejects when the engine
-   * does not answer: again.
+   * Removes what an earlier run left and no session has. `isClaimed`: a session has the one of this id, now; asked again and
+   * again, since sessions take containers meanwhile. Rejects when the engine does not answer: again.
    */
-  clear(containers: readonly ContainerSummary[], claimed: ReadonlySet<string>): Promise<void>;
+  clear(containers: readonly ContainerSummary[], isClaimed: (warmId: string) => boolean): Promise<void>;
   /** Begins to hold containers: what an earlier run left is known. */
   start(): void;
   /** A session with this wish was started, in one of these or not: more of the kind may come. */

@@ -42,7 +42,7 @@ export class Sessions {
   async adopt(): Promise<void> {
     const containers = await this.#host.runtime.listContainers(this.#label());
     // Networks come after the containers on them.
-    await this.#host.warm.clear(containers, this.#claimed());
+    await this.#host.warm.clear(containers, (warmId) => this.#claimedBy(warmId) !== undefined);
     await this.#host.networks.adopt(this.#boundNetworks());
     this.#orphans = containers.filter((container) => this.#ownerOf(container) === undefined);
     this.#adopted = true;
@@ -174,17 +174,16 @@ export class Sessions {
     return bound;
   }
 
-  /** Containers that were started in advance and belong to sessions, by their ids. */
-  #claimed(): Set<string> {
-    return new Set(this.#all().flatMap(({ placement: { warmId } }) => warmId ?? []));
+  /** Who took the container of this id, that was started in advance. */
+  #claimedBy(warmId: string): Session | undefined {
+    return this.#all().find(({ placement }) => placement.warmId === warmId);
   }
 
   #ownerOf(container: ContainerSummary): Session | undefined {
     const ref = ownerOf(container);
     if (ref !== undefined) return this.find(ref.sessionId, ref.generation);
     // One that was taken gets its name a moment later.
-    const warmId = container.labels[labels.warm] ?? '';
-    return this.#all().find(({ placement }) => placement.warmId === warmId);
+    return this.#claimedBy(container.labels[labels.warm] ?? '');
   }
 
   /** Orders wait until what an earlier run left is known: else a container could be made twice. */

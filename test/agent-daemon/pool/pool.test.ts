@@ -167,6 +167,37 @@ describe('containers in advance', () => {
     await core.sessions.adopt();
   });
 
+  it("that a session takes while what is nobody's is cleared keep what they need", async () => {
+    await oneReady();
+    const warmId = `wrm_${'0'.repeat(26)}`;
+    const nobodys = await engine.docker.createContainer({
+      Image: busyboxImage,
+      name: `causeway-${warmId}`,
+      Labels: { [labels.agent]: agentId, [labels.warm]: warmId },
+    });
+    const { runtime } = core;
+    const remove = runtime.removeContainer.bind(runtime);
+    const [asked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    runtime.removeContainer = async (id) => {
+      if (id === nobodys.id) {
+        asked.resolve();
+        await gate.promise;
+      }
+      return remove(id);
+    };
+    // As when the engine has been away.
+    const adopting = core.sessions.adopt();
+    await asked.promise;
+    const id = freshSessionId();
+    expect(await createIn(id, sh('sleep 600'))).toMatchObject({ isWarm: true });
+    gate.resolve();
+    await adopting;
+    runtime.removeContainer = remove;
+    await core.restart();
+    await core.stopSession(id);
+    expect(await core.event(id, 'ended')).toMatchObject({ reason: 'stopped', signal: 'SIGTERM' });
+  });
+
   it('that has died is not given to anybody', async () => {
     await oneReady();
     for (const { Id } of await warm()) await core.runtime.removeContainer(Id);
