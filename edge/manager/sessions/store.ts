@@ -137,8 +137,9 @@ const isLive: Condition = { sql: 'ended_at_ms IS NULL', values: [] };
 function equal(column: string, value: string): Condition {
   return { sql: `${column} = ?`, values: [value] };
 }
+/** One parameter, however many: D1 binds at most 100 for a statement. */
 function oneOf(column: string, values: readonly string[]): Condition {
-  return { sql: `${column} IN (${values.map(() => '?').join(', ')})`, values };
+  return { sql: `${column} IN (SELECT value FROM json_each(?))`, values: [JSON.stringify(values)] };
 }
 /** Names have lower-case letters, digits and dashes: `{` is above all of them. */
 function prefixed(prefix: string): Condition {

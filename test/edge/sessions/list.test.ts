@@ -110,6 +110,20 @@ describe('a list', () => {
     );
   });
 
+  it('finds by name for whoever is in more projects than a statement has parameters', async () => {
+    const many = Array.from({ length: 120 }, (_, at) => `prj_many-${at}`);
+    const mine = row(1, { projectId: 'prj_many-119', name: 'wanted' });
+    await writeReadModel(env.DB, [mine, row(2, { projectId: 'prj_other', name: 'wanted' })]);
+    const page = await listSessions(
+      env.DB,
+      { kind: 'projects', ids: many },
+      emptyFilter({ namePrefix: 'wanted', states: ['TERMINATED'] }),
+      undefined,
+      50,
+    );
+    expect(page.rows.map(({ id }) => id)).toEqual([mine.id]);
+  });
+
   it('reads its page, not its table: rows read are the same in 1,000 sessions and in 20,000', async () => {
     const filters: [string, ListScope, Partial<ListFilter>][] = [
       ['everything', { kind: 'all' }, {}],
