@@ -32,7 +32,16 @@ function images(
   return { pulls, signals, timers, images: new Images(runtime, { log: keptLog(), timers, architecture: 'amd64' }) };
 }
 
-it.each(['busybox', 'causeway/python', 'a.b:5000/x/y:1.0', 'x_y-z', `n@${digest}`, `h.io/n:1@${digest}`, digest])(
+it.each([
+  'busybox',
+  'causeway/python',
+  'a.b:5000/x/y:1.0',
+  'Registry.Lab:5000/x',
+  'x_y-z',
+  `n@${digest}`,
+  `h.io/n:1@${digest}`,
+  digest,
+])(
   'takes %s as the name of an image',
   (text) => expect(isImageReference(text)).toBe(true),
 );
@@ -43,6 +52,7 @@ it.each([
   '../x',
   'a/../b',
   'A',
+  'h.io/A',
   'a b',
   'a:',
   ':a',
