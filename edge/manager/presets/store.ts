@@ -1,16 +1,18 @@
 /** SQL of resource presets. */
 import { asc, eq, sql } from 'drizzle-orm';
-import type { ResourcePreset } from '../../../schema/api/preset.ts';
+import { defaultPresets, type ResourcePreset } from '../../../schema/api/preset.ts';
 import { resourcePresets } from '../../../schema/db/jupyter.ts';
 import type { Database, Write } from '../../platform/database.ts';
 
 export type PresetRow = typeof resourcePresets.$inferSelect;
 
-/** Presets that a table of this size may have; they become the kernelspecs of every image. */
+/** Presets that there may be; they become the kernelspecs of every image. */
 export const maxPresets = 64;
+/** With those of the default ones that were taken away. */
+const maxRows = maxPresets + defaultPresets.length;
 
 export function listPresetRows(db: Database): Promise<PresetRow[]> {
-  return db.select().from(resourcePresets).orderBy(asc(resourcePresets.name)).limit(maxPresets);
+  return db.select().from(resourcePresets).orderBy(asc(resourcePresets.name)).limit(maxRows);
 }
 
 /** Null: a default one is taken away. */

@@ -1,4 +1,5 @@
 /** Kernels and sessions of Jupyter over HTTP, through the front door, as its clients ask for them. */
+import { env } from 'cloudflare:workers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { JupyterKernel, JupyterKernelspecs, JupyterSession } from '../../../schema/api/jupyter.ts';
 import { mainKernelOf, parseJupyterKernelId, toJupyterKernelId } from '../../../schema/api/jupyter.ts';
@@ -103,6 +104,23 @@ describe('kernelspecs', () => {
     expect((await call('DELETE', '/v1/resource-presets/tiny', { token })).status).toBe(204);
     const { body: left } = await call<{ items: unknown[] }>('GET', '/v1/resource-presets', { token });
     expect(left.items).toHaveLength(2);
+  });
+
+  it('follow as many presets as there may be, also when the default ones are taken away', async () => {
+    const { token } = gateway;
+    for (const name of ['small', 'large', 'gpu']) await call('DELETE', `/v1/resource-presets/${name}`, { token });
+    const body = { resources: { cpu: 1, mem: '1g' } };
+    await env.DB.prepare("INSERT INTO resource_presets (name, resources) SELECT 'p-' || value, ? FROM json_each(?)")
+      .bind(JSON.stringify(body.resources), JSON.stringify(Array.from({ length: 63 }, (_, at) => at)))
+      .run();
+    expect((await call('PUT', '/v1/resource-presets/zz', { token, body })).status).toBe(200);
+    const { body: listed } = await call<{ items: { name: string }[] }>('GET', '/v1/resource-presets', { token });
+    expect(listed.items).toHaveLength(64);
+    expect(listed.items.at(-1)?.name).toBe('zz');
+    expect(await call('PUT', '/v1/resource-presets/zzz', { token, body })).toMatchObject({
+      status: 409,
+      body: { code: 'preset_limit' },
+    });
   });
 });
 
