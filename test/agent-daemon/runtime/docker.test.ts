@@ -70,7 +70,8 @@ describe('an engine that does not answer to the end', () => {
     header.write(`${size.toString(8).padStart(11, '0')}\0`, 124);
     header.write('00000000000\0', 136);
     header.fill(' ', 148, 156);
-    header.write('0ustar\x0000', 156);
+    header.write('0', 156);
+    header.write('ustar\x0000', 257);
     const sum = header.reduce((all, byte) => all + byte, 0);
     header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
     return header;
