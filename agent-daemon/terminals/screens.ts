@@ -15,8 +15,8 @@ export interface DrawnScreen {
 /** One screen. What it is asked for is done in order. */
 export interface Screen {
   /**
-   * Resolves when it was taken, with what a terminal answers to the questions in it. Nobody else may use the buffer of
-   * `bytes` from here on. @throws ScreenLost
+   * Resolves when it was taken, with what a terminal answers to the questions in it: all, or the first few thousand bytes.
+   * Nobody else may use the buffer of `bytes` from here on. @throws ScreenLost
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<string>;
   resize(window: TerminalWindow): Promise<void>;

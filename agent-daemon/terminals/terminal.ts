@@ -48,6 +48,8 @@ const answerer = 'terminal';
 const processWriter = 'process';
 /** What hears of a hang-up and stays is killed after so long. */
 const hangUpMs = 2_000;
+/** Answers that the program has not read are kept up to so much; then what is asked is answered no more, as by a terminal. */
+const maxUnreadAnswers = 4096;
 /** Sizes since the kept screen that are remembered. */
 const maxSizes = 512;
 
@@ -72,6 +74,7 @@ export class Terminal {
   #keeper: Promise<Keeper> | undefined;
   #cancelClose: () => void = () => undefined;
   #activeAtMs: number | undefined;
+  #unreadAnswers = 0;
 
   constructor(owner: TerminalOwner, ports: TerminalPorts, { saved, sizes, turns }: KeptTerminal) {
     this.#owner = owner;
@@ -280,8 +283,14 @@ export class Terminal {
   }
 
   async #answer(text: string): Promise<void> {
+    if (this.#unreadAnswers >= maxUnreadAnswers) return;
     if (this.#writers.some(({ writer }) => writer === processWriter)) return;
-    await (await this.#known(this.#stopping.signal)).append(answerer, Buffer.from(text, 'latin1'));
+    this.#unreadAnswers += text.length;
+    try {
+      await (await this.#known(this.#stopping.signal)).append(answerer, Buffer.from(text, 'latin1'));
+    } finally {
+      this.#unreadAnswers -= text.length;
+    }
   }
 
   /** Its input, once the init has said how much of it there is. @throws Refusal */

@@ -11,6 +11,8 @@ import { type Core, makeTerminal, scrollbackOf, type XtermTerminal } from './xte
 
 /** What waits for such a place; when it does not come, any end of a character will do. */
 const maxHeldBytes = 16 * 1024;
+/** Whoever asks so much at once that its answers are longer reads none of them: what comes beyond is not answered. */
+const maxAnswers = 4096;
 const osc = 0x5d;
 const del = 0x7f;
 const lineFeed = 0x0a;
@@ -38,7 +40,9 @@ export class XtermScreen implements Screen {
     this.#within = drawn?.within;
     // What it was drawn with asks nothing.
     this.#drawn = this.#put(drawn === undefined ? '' : drawn.text).then(() => {
-      terminal.onData((text) => (this.#answers += text));
+      terminal.onData((text) => {
+        if (this.#answers.length < maxAnswers) this.#answers += text;
+      });
     });
   }
 

@@ -1,6 +1,6 @@
 /** The terminals of a session as clients see them, over a real init and real programs. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../../schema/ids.ts';
@@ -111,6 +111,23 @@ describe('a terminal', () => {
     );
     const viewers = [bench.view(id), bench.view(id)];
     for (const viewer of viewers) await viewer.whenText('033   [   1   ;   3   R');
+  });
+
+  it('keeps few answers for who does not read them, and answers again who has', async () => {
+    const id = await bench.open(
+      `stty raw -echo min 0 time 20; yes $'\\e[c' | head -c 1000000; printf asked; until [ -e go ]; do sleep 0.1; done
+      cat > answers; stty min 1 time 0; printf '\\e[c'; head -c 3 | od -An -c`,
+    );
+    const viewer = bench.view(id);
+    await viewer.whenText('asked');
+    // What has been shown has been drawn.
+    await bench.view(id).event('screen');
+    writeFileSync(join(bench.dir.path, 'home/go'), '');
+    await viewer.whenText('033   [   ?');
+    const { size } = statSync(join(bench.dir.path, 'home/answers'));
+    expect(size).toBeGreaterThan(0);
+    // With what the terminal itself holds.
+    expect(size).toBeLessThan(256 * 1024);
   });
 
   it('is made once for an id, and refused under the id of another', async () => {
