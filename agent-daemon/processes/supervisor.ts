@@ -155,15 +155,28 @@ export class Supervisor {
    * @throws Refusal `session_not_running` after 5 s, or when `signal` aborts
    */
   async whenKnown(processId: string, signal: AbortSignal): Promise<void> {
-    const waited = new AbortController();
-    const cancel = this.#ports.timers.after(contactMs, () => waited.abort());
-    const either = AbortSignal.any([signal, waited.signal, this.#givenUp.signal]);
-    const aborted = new Promise<void>((resolve) => either.addEventListener('abort', () => resolve()));
-    await Promise.race([this.link.ready(), aborted]);
-    cancel();
+    const isLate = await this.#whenHeard([signal, this.#givenUp.signal]);
     await this.#loading.get(processId);
-    if (waited.signal.aborted || signal.aborted) {
+    if (isLate || signal.aborted) {
       throw new Refusal('session_not_running', 'The session can not be reached now. Try again in a moment.');
+    }
+  }
+
+  /**
+   * Resolves when the init is there, or one of `signals` aborts; true: after 5 s of neither. It is asked for each key that is
+   * typed, so it leaves nothing behind: a signal that is made of several is kept as long as they are.
+   */
+  async #whenHeard(signals: readonly AbortSignal[]): Promise<boolean> {
+    if (signals.some(({ aborted }) => aborted)) return false;
+    const { promise: over, resolve } = Promise.withResolvers<boolean>();
+    const stop = () => resolve(false);
+    const cancel = this.#ports.timers.after(contactMs, () => resolve(true));
+    for (const each of signals) each.addEventListener('abort', stop);
+    try {
+      return await Promise.race([this.link.ready().then(() => false), over]);
+    } finally {
+      cancel();
+      for (const each of signals) each.removeEventListener('abort', stop);
     }
   }
 

@@ -1,6 +1,8 @@
 /** Processes of a session over the death of its agent, on a real init. */
 import { createHash } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect, it } from 'vitest';
 import { recordOf } from '../../../agent-daemon/sessions/main-process.ts';
 import { derivedProcessId } from '../../../agent-daemon/processes/derived-id.ts';
@@ -82,6 +84,45 @@ it('[S9] tells nobody how a process stands who leaves before its init was heard'
     ready.resolve();
     await stays;
   } finally {
+    await bench.stop();
+  }
+});
+
+it('keeps nothing of who asked how a process stands: that is asked for each key that is typed', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const bench = await new Bench('asked').start();
+  const { signal } = new AbortController();
+  // What was let go of is collected by turns.
+  const heapBytes = async () => {
+    for (let turn = 0; turn < 5; turn++) {
+      collect();
+      await new Promise((resolve) => void setImmediate(resolve));
+    }
+    return process.memoryUsage().heapUsed;
+  };
+  const ask = async (times: number) => {
+    for (let n = 0; n < times; n++) await bench.supervisor.whenKnown(derivedProcessId('any'), signal);
+  };
+  try {
+    await ask(1_000);
+    const before = await heapBytes();
+    await ask(20_000);
+    expect((await heapBytes()) - before).toBeLessThan(5 * 1024 * 1024);
+  } finally {
+    await bench.stop();
+  }
+});
+
+it('knows that there are no processes any more, whoever asks when', async () => {
+  const bench = await new Bench('gone').start();
+  try {
+    const { link } = bench.supervisor;
+    link.ready = () => Promise.reject(new Error('closed out of contact'));
+    await bench.supervisor.close();
+    await bench.supervisor.whenKnown(derivedProcessId('any'), new AbortController().signal);
+  } finally {
+    await bench.restart();
     await bench.stop();
   }
 });
