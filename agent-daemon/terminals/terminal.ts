@@ -10,7 +10,7 @@ import { limits } from '../../schema/protocol/limits.ts';
 import type { AgentStream } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
 import { Bell } from '../bell.ts';
-import { insist } from '../deadline.ts';
+import { Deadline, insist } from '../deadline.ts';
 import type { ProcessSpool } from '../output/process-spool.ts';
 import type { StreamLog } from '../output/stream-log.ts';
 import type { SpoolRef, Spools } from '../output/spools.ts';
@@ -69,16 +69,17 @@ export class Terminal {
   readonly #viewers = new Set<Viewer>();
   readonly #stopping = new AbortController();
   readonly #turns: KeptTerminal['turns'];
+  readonly #closing: Deadline;
   #input: TerminalInput | undefined;
   #opened: Promise<{ spool: ProcessSpool; done(): Promise<void> }> | undefined;
   #keeper: Promise<Keeper> | undefined;
-  #cancelClose: () => void = () => undefined;
   #activeAtMs: number | undefined;
   #unreadAnswers = 0;
 
   constructor(owner: TerminalOwner, ports: TerminalPorts, { saved, sizes, turns }: KeptTerminal) {
     this.#owner = owner;
     this.#ports = ports;
+    this.#closing = new Deadline(ports);
     this.saved = saved;
     this.sizes = [{ ...saved.request.window, at: 0 }, ...sizes];
     this.#turns = turns;
@@ -245,7 +246,7 @@ export class Terminal {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#input?.stop();
-    this.#cancelClose();
+    this.#closing.cancel();
     await (await this.#opened?.catch(() => undefined))?.done();
   }
 
@@ -336,10 +337,10 @@ export class Terminal {
 
   /** Nobody looks at it: it is hung up after a while, if that was asked for. */
   #viewersChanged(): void {
-    this.#cancelClose();
+    this.#closing.cancel();
     const { closeAfterMs } = this.saved.request;
     if (closeAfterMs === undefined || this.#viewers.size > 0 || this.#stopping.signal.aborted) return;
-    this.#cancelClose = this.#ports.timers.after(closeAfterMs, () => {
+    this.#closing.at(this.#ports.clock.bootMs() + closeAfterMs, () => {
       this.close(this.#stopping.signal).catch((error: unknown) => {
         this.#ports.log.warn('a terminal that nobody looks at could not be closed', { error: String(error) });
       });

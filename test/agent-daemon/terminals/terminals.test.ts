@@ -180,6 +180,17 @@ describe('a terminal', () => {
     expect(await bench.view(id).event('exit')).toMatchObject({ signal: 'SIGHUP' });
   });
 
+  it('is hung up after the longest time that can be asked for, and not before', async () => {
+    const id = await bench.open('cat', { closeAfterMs: 2_592_000_000 });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const viewer = bench.view(id, typing());
+    await viewer.event('screen');
+    viewer.stream.input('here\n');
+    await viewer.whenText('here');
+    viewer.stream.cut();
+    expect(await bench.act(id, { kind: 'close' })).toMatchObject({ state: 'ended' });
+  });
+
   it('kills what does not heed a hang-up', async () => {
     const id = await bench.open(`trap '' HUP TERM; echo deaf; while :; do sleep 1; done`);
     await bench.view(id).whenText('deaf');
