@@ -172,7 +172,8 @@ function readToLeave(leave: () => void): () => void {
   const onData = (bytes: Buffer) => {
     if (/[\x03q]|\x10\x11/.test(bytes.toString('latin1'))) leave();
   };
-  if (isTerminal) stdin.setRawMode(true).on('data', onData);
+  // Whoever tried to type before has paused it.
+  if (isTerminal) stdin.setRawMode(true).on('data', onData).resume();
   process.on('SIGINT', leave);
   return () => {
     process.off('SIGINT', leave);

@@ -110,6 +110,21 @@ it('[S19] takes a paste whole over cuts, and says in one line that the way is cu
   expect((await left(run)).status).toBe(0);
 });
 
+it('is left with Ctrl-C by who may only look, and did not know that', async () => {
+  const host = cli.terminal(['attach', '--new', 'desk']);
+  await says(host, '$ ');
+  const narrowed = await stack.client.api('POST', '/v1/tokens', { name: 'reader', role: 'viewer' });
+  const { token } = narrowed as { token: string };
+  const reader = new Cli(stack.url, token, join(stack.dir, 'reader')).terminal(['attach', 'desk']);
+  await says(reader, 'you may look at it');
+  host.type('echo shown-$((20 + 1))\n');
+  await says(reader, 'shown-21');
+  reader.type('\x03');
+  expect((await reader.done).status).toBe(0);
+  host.type('exit\n');
+  expect((await host.done).status).toBe(0);
+});
+
 it('hears Ctrl-C in a flood', async () => {
   const flood = `trap 'echo; echo heard; exit 9' INT; yes 0123456789012345678901234567890123456789`;
   const run = cli.terminal(['attach', 'desk', '--', 'sh', '-c', flood]);
