@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import type { Session } from '../../schema/api/session.ts';
 import { Terminal, terminalBounds, type TerminalWindow } from '../../schema/api/terminal-parts.ts';
+import { newId } from '../../schema/ids.ts';
 import { CliFailure, exitStatus } from '../exit.ts';
 import { Api } from '../http/api.ts';
 import { statusOf } from '../process/follow.ts';
@@ -132,7 +133,9 @@ async function choose(api: Api, session: Session, argv: string[], options: Attac
       throw new CliFailure(`${session.name} has no terminal that runs`, { hint: `causeway attach ${session.name}` });
   }
   const env = { TERM: process.env['TERM'] ?? 'xterm-256color' };
-  const body = { ...(argv.length === 0 ? {} : { argv }), env, window: boundedWindow() };
+  // By its id a lost answer makes no second one.
+  const id = newId('terminal', Date.now(), randomBytes(10));
+  const body = { id, ...(argv.length === 0 ? {} : { argv }), env, window: boundedWindow() };
   return api.json(Terminal, 'POST', path, { body });
 }
 

@@ -125,6 +125,20 @@ it('is left with Ctrl-C by who may only look, and did not know that', async () =
   expect((await host.done).status).toBe(0);
 });
 
+it('is made once where the answer is lost and it is asked for again', async () => {
+  const argv = ['sh', '-c', 'echo made; read -r line'];
+  const made = async () => (await terminals()).filter((each) => each.argv.join() === argv.join());
+  proxy.set('down', { latencyMs: 1000 });
+  const run = far.terminal(['attach', 'desk', '--', ...argv]);
+  await until(async () => (await made()).length > 0, { what: 'the terminal', everyMs: 20 });
+  expect(proxy.reset()).toBeGreaterThan(0);
+  proxy.heal();
+  await says(run, 'made');
+  expect(await made()).toHaveLength(1);
+  run.type('\n');
+  expect((await run.done).status).toBe(0);
+});
+
 it('hears Ctrl-C in a flood', async () => {
   const flood = `trap 'echo; echo heard; exit 9' INT; yes 0123456789012345678901234567890123456789`;
   const run = cli.terminal(['attach', 'desk', '--', 'sh', '-c', flood]);
