@@ -1,6 +1,8 @@
 /** The CLI against a control plane that answers as it is told to. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Cli } from '../support/cli.ts';
 import { type TmpDir, tmpDir } from '../support/tmp.ts';
@@ -46,4 +48,29 @@ it('does not ask again after another conflict', async () => {
   answers = [{ status: 409, code: 'idempotency_key_reused' }];
   expect((await changePassword()).status).toBe(1);
   expect(asked).toHaveLength(1);
+});
+
+/** Signs in to the server as a person has done before. Returns the file where that is kept. */
+function signedIn(): string {
+  const file = join(dir.path, 'config/causeway/config.json');
+  mkdirSync(dirname(file), { recursive: true });
+  const current = new URL(url).host;
+  writeFileSync(file, JSON.stringify({ current, contexts: { [current]: { url, token: 'cwt_stored' } } }));
+  return file;
+}
+
+it('takes empty variables for none: logout revokes and forgets the stored token', async () => {
+  const file = signedIn();
+  answers = [{ status: 204 }];
+  expect(await new Cli('', '', dir.path).run(['logout'])).toMatchObject({ status: 0 });
+  expect(asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer cwt_stored']);
+  expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({ contexts: {} });
+});
+
+it('does not forget the stored token when logout revokes another one', async () => {
+  const file = signedIn();
+  answers = [{ status: 204 }];
+  expect(await new Cli(url, 'cwt_x', dir.path).run(['logout'])).toMatchObject({ status: 0 });
+  expect(asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer cwt_x']);
+  expect(readFileSync(file, 'utf8')).toContain('cwt_stored');
 });
