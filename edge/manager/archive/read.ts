@@ -81,7 +81,7 @@ async function* pieces({ blobs, archive, allowed }: Reading, stream: StreamName,
   let position = from;
   for (const chunk of archive.chunks[stream]) {
     if (chunk.end <= position) continue;
-    if (!(await allowed())) throw new Refusal('auth_revoked');
+    await mustBeAllowed(allowed);
     if (chunk.start > position) {
       yield { gap: { stream, from: position, to: chunk.start, reason: chunk.missing ?? 'not-handed-over' } };
       position = chunk.start;
@@ -94,8 +94,11 @@ async function* pieces({ blobs, archive, allowed }: Reading, stream: StreamName,
     }
     let offset = chunk.start;
     for (const { timeMs, bytes } of records) {
-      for (let at = Math.max(0, position - offset); at < bytes.byteLength; at += pieceBytes)
+      for (let at = Math.max(0, position - offset); at < bytes.byteLength; at += pieceBytes) {
+        // Who takes them slowly may have lost the right since the chunk was read. It is known for some seconds.
+        await mustBeAllowed(allowed);
         yield { offset: offset + at, timeMs, bytes: bytes.subarray(at, at + pieceBytes) };
+      }
       offset += bytes.byteLength;
     }
     position = chunk.end;
@@ -103,6 +106,10 @@ async function* pieces({ blobs, archive, allowed }: Reading, stream: StreamName,
   const end = endOf(archive, stream);
   if (position < end)
     yield { gap: { stream, from: position, to: end, reason: archive.end?.missing?.[stream] ?? 'not-handed-over' } };
+}
+
+async function mustBeAllowed(allowed: Reading['allowed']): Promise<void> {
+  if (!(await allowed())) throw new Refusal('auth_revoked');
 }
 
 /** Undefined when it is gone or damaged. */

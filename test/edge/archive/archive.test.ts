@@ -2,6 +2,7 @@
 import { env, exports } from 'cloudflare:workers';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { findArchive } from '../../../edge/manager/archive/find.ts';
+import { readLogs } from '../../../edge/manager/archive/read.ts';
 import { removeArchive, sweepArchives } from '../../../edge/manager/archive/retention.ts';
 import type { Blobs } from '../../../edge/platform/blobs-port.ts';
 import { r2Blobs } from '../../../edge/platform/blobs-r2.ts';
@@ -272,6 +273,18 @@ describe('what people read of it', () => {
     // Bytes alone can not say that more was written: they break off.
     await expect(read('stream=stdout')).rejects.toThrow();
     expect((await read('timestamps=true')).text).toContain('not handed over');
+  });
+
+  it('ends between two pieces of a chunk when the right to read is lost', async () => {
+    await putChunk(0, [at(1, 'one\n'), at(2, 'two\n')]);
+    const blobs = r2Blobs((env as unknown as { LOGS: R2Bucket }).LOGS);
+    const archive = await findArchive(blobs, { sessionId: id, generation: 1, process: 'main' });
+    let isAllowed = true;
+    const allowed = () => Promise.resolve(isAllowed);
+    const items = readLogs({ blobs, archive: archive!, pause: () => Promise.resolve(), allowed }, { stdout: 0 });
+    expect((await items.next()).done).toBe(false);
+    isAllowed = false;
+    await expect(items.next()).rejects.toMatchObject({ code: 'auth_revoked' });
   });
 
   it('joins chunks that were cut anew after a death, without a byte twice', async () => {
