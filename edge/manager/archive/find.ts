@@ -22,9 +22,11 @@ export interface Archive extends ArchivedProcess {
 /** Lists of one process at most: 50,000 chunks are 100 GB of output, or three months of a session that runs. */
 const maxPages = 50;
 const maxEndBytes = 4096;
+/** Placements that are looked through for one process: of most, each holds its main process. */
+const maxGenerations = 20;
 
 /**
- * What there is of a process at `generation`, or at the newest before of which there is anything; undefined: nothing.
+ * What there is of a process at `generation`, or at the newest before in which there is anything of it; undefined: nothing.
  * @throws Refusal `archive_too_large`
  */
 export async function findArchive(
@@ -33,9 +35,11 @@ export async function findArchive(
 ): Promise<Archive | undefined> {
   const { folders } = await blobs.list(sessionPrefix(sessionId), { delimiter: '/' });
   const generations = folders.map(generationOf).filter((each) => each !== undefined && each <= generation);
-  const newest = Math.max(...generations.map(Number));
-  if (generations.length === 0) return undefined;
-  return readArchive(blobs, { sessionId, generation: newest, process });
+  for (const each of generations.map(Number).toSorted((a, b) => b - a).slice(0, maxGenerations)) {
+    const found = await readArchive(blobs, { sessionId, generation: each, process });
+    if (found) return found;
+  }
+  return undefined;
 }
 
 async function readArchive(blobs: Blobs, process: ArchivedProcess): Promise<Archive | undefined> {

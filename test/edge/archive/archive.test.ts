@@ -332,12 +332,18 @@ it('is read of a session that lost its machine while it waits for the next', asy
   await drain();
   host = await placedHost({ restartable: {} });
   await putChunk(0, [at(1, 'kept\n')]);
+  const other = `prc_${'1'.repeat(26)}`;
+  await putChunk(0, [at(1, 'beside\n')], { process: other });
   await drain();
   await bench.tell(id, 1, { kind: 'ended', reason: 'lease-expired' });
   expect((await call('GET', `/v1/sessions/${id}`, { token })).body).toMatchObject({ state: 'PENDING' });
   const response = await send('GET', `/v1/sessions/${id}/logs?timestamps=true`, { token });
   expect([response.status, response.headers.get('causeway-log-source')]).toEqual([200, 'storage']);
   expect(await response.text()).toContain('kept');
+  // Also where only something else came of the placement behind it.
+  const { LOGS } = env as unknown as { LOGS: R2Bucket };
+  await LOGS.put(`logs/${id}/2/main/end`, '{"ends":{"stdout":0,"stderr":0}}');
+  expect((await read(`timestamps=true&process=${other}`)).text).toContain('beside');
   const there = await call('GET', `/v1/sessions/${id}/logs?source=agent`, { token });
   expect(there).toMatchObject({ status: 409, body: { code: 'session_not_running' } });
 });
