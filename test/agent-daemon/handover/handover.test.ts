@@ -322,6 +322,35 @@ it('says what is missing, and never makes a chunk over it', async () => {
   expect(joined(storage.chunks('stdout')).equals(out.subarray(first!.from))).toBe(true);
 });
 
+it('says why what was to be sent is missing where the log let go of it first', async () => {
+  const dir = tmpDir('handover');
+  const storage = new Storage();
+  const died = Promise.withResolvers<void>();
+  const die = (at: string) => {
+    if (at !== 'handover.put') return Promise.resolve();
+    died.resolve();
+    return new Promise<void>(() => undefined);
+  };
+  const first = await live(dir.path, storage, { failpoints: { ...noFailpoints, before: die } });
+  const spool = await first.spools.create(ref, record(64 * 1024));
+  await put(spool, 'stdout', noise(1024));
+  first.handOver.start();
+  await died.promise;
+  closing.splice(-1, 1, () => first.spools.stop());
+  await spool.log('stdout').sync();
+
+  const second = await live(dir.path, storage);
+  const again = (await second.spools.openLive(ref))!;
+  const more = noise(300 * 1024);
+  for (let at = 0; at < more.byteLength; at += 1024) await put(again, 'stdout', more.subarray(at, at + 1024));
+  await again.exited({ exitCode: 0, reason: 'exited', atMs: 5 });
+  second.handOver.start();
+  await until(() => storage.end, { what: 'the end to be told' });
+  const [chunk] = storage.chunks('stdout');
+  expect(chunk).toMatchObject({ missing: 'spool-full', to: 1024 + more.byteLength });
+  expect(chunk!.from).toBeGreaterThan(1024);
+});
+
 it('waits when the disk is full, and goes on when it is not', async () => {
   const storage = new Storage();
   let isFull = false;
