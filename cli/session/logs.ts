@@ -108,7 +108,9 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
   let isFresh = from.stdout + from.stderr === 0;
   let follower: ProcessFollower;
   const detached = new AbortController();
+  let isReadingStored = false;
   process.once('SIGINT', () => {
+    if (isReadingStored) process.exit(0);
     detached.abort();
     follower.detach();
   });
@@ -143,7 +145,9 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
       isFresh &&= !follower.hasBegun;
       const mayComeBack = error.code === 'agent_unreachable' && performance.now() - startedMs < comesBackMs;
       if (!mayComeBack) {
+        isReadingStored = true;
         const stored = await showStored(api, session, { streams, follow, tailLines, from, isFresh }, io);
+        isReadingStored = false;
         if (stored === undefined && error.code !== 'agent_unreachable') throw error;
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
