@@ -380,10 +380,10 @@ it('waits when the disk is full, and goes on when it is not', async () => {
 });
 
 /** Two processes that have ended; of the first one, `main`, the disk does not give the second file for as long as it is bad. */
-async function onBadDisk() {
+async function onBadDisk(code = 'EIO') {
   const storage = new Storage();
   const now = { ms: 0, isBad: false };
-  const broken = Object.assign(new Error('EIO'), { code: 'EIO' });
+  const broken = Object.assign(new Error(code), { code });
   const isBroken = (path: string) => now.isBad && path.includes(ref.processId) && /stdout-0*[1-9]/.test(path);
   const disk: Disk = {
     ...systemDisk,
@@ -411,8 +411,8 @@ async function onBadDisk() {
   return { storage, now, out, log, passUntil };
 }
 
-it('leaves alone what the disk does not give, hands the rest over, and that too when it is there again', async () => {
-  const { storage, now, out, log, passUntil } = await onBadDisk();
+it.each(['EIO', 'EACCES'])('leaves alone what the disk does not give (%s), hands the rest over, and that too when it is there again', async (code) => {
+  const { storage, now, out, log, passUntil } = await onBadDisk(code);
   const other = `prc_${'1'.repeat(26)}`;
   await passUntil(() => storage.objects.has(`/agent/v1/blobs/logs/${sessionId}/1/${other}/end`), 'the other one', 500);
   expect(joined(storage.chunks('stdout', other)).equals(out)).toBe(true);
