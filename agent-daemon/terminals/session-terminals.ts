@@ -114,7 +114,9 @@ export class SessionTerminals {
       const known = this.#terminals.get(terminalId);
       if (known !== undefined && known.saved.digest !== digest)
         throw new Refusal('terminal_conflict', 'The id was used with another request. Choose a new one.');
-      return known ?? this.#start(terminalId, whole, digest);
+      if (known === undefined) return this.#start(terminalId, whole, digest);
+      await this.#startAgain(known);
+      return known;
     });
     return terminal.view();
   }
@@ -188,15 +190,7 @@ export class SessionTerminals {
       throw new Refusal('terminal_conflict', 'A terminal of the session that runs has this name.');
     const ended = listed.filter((_, index) => running[index] === false);
     for (const old of ended.slice(0, Math.max(0, ended.length - maxEnded + 1))) await this.#forget(old);
-    const { argv, env, cwd, window } = request;
-    const spawn: ProcessSpawn = {
-      argv,
-      ...(env === undefined ? {} : { env }),
-      ...(cwd === undefined ? {} : { cwd }),
-      tty: window,
-      stdin: true,
-    };
-    const { spec, record } = await this.#owner.spawnOf(processIdOf(terminalId), spawn, { spoolBytes });
+    const { spec, record } = await this.#spawnOf(terminalId, request);
     const saved = { terminalId, request, digest, startedAtMs: this.#ports.clock.nowMs(), closed: false };
     const terminal = this.#make({ saved, sizes: [], turns: [] });
     this.#terminals.set(terminalId, terminal);
@@ -205,10 +199,38 @@ export class SessionTerminals {
       await supervisor.spawn(spec, record);
       await terminal.start({ isNew: true });
     } catch (error) {
+      // Under the same id it may be asked for again.
+      this.#terminals.delete(terminalId);
       await this.#forget(terminal);
       throw error;
     }
     return terminal;
+  }
+
+  /** The same was asked for before: an agent that died just then may have kept the terminal, and not started its process. */
+  async #startAgain(terminal: Terminal): Promise<void> {
+    const { terminalId, request, closed } = terminal.saved;
+    const supervisor = this.#owner.supervisor();
+    if (closed || supervisor === undefined || supervisor.isLive(terminal.processId)) return;
+    const spool = await terminal.spool().catch((error: unknown) => {
+      if (error instanceof Refusal) return undefined;
+      throw error;
+    });
+    if (spool?.record.exit !== undefined) return;
+    const { spec, record } = await this.#spawnOf(terminalId, request);
+    await supervisor.spawnOnce(spec, record);
+    await terminal.start({ isNew: spool === undefined });
+  }
+
+  #spawnOf(terminalId: string, { argv, env, cwd, window }: KeptTerminal['saved']['request']) {
+    const spawn: ProcessSpawn = {
+      argv,
+      ...(env === undefined ? {} : { env }),
+      ...(cwd === undefined ? {} : { cwd }),
+      tty: window,
+      stdin: true,
+    };
+    return this.#owner.spawnOf(processIdOf(terminalId), spawn, { spoolBytes });
   }
 
   #make(kept: KeptTerminal): Terminal {

@@ -94,9 +94,10 @@ export class Terminal {
     return { rows, columns };
   }
 
-  /** Begins to draw it. Its process was started by now, or by an earlier agent process. */
+  /** Begins to draw it, once. Its process was started by now, or by an earlier agent process. */
   async start({ isNew }: { isNew: boolean }): Promise<void> {
     const { spool } = await this.#open();
+    if (this.#keeper !== undefined) return;
     // What an earlier agent process was asked, it answered.
     const keeper = new Keeper(this.#keeperOwner(), this.#ports, spool, isNew ? 0 : spool.log('stdout').end);
     this.#keeper = Promise.resolve(keeper);

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { InitRefusal } from '../../../agent-daemon/init/refusal.ts';
 import { newId } from '../../../schema/ids.ts';
 import { TerminalRequest } from '../../../schema/api/terminal-parts.ts';
 import { until } from '../../support/wait.ts';
@@ -141,6 +142,50 @@ describe('a terminal', () => {
     await expect(bench.act(id, { kind: 'close' })).rejects.toMatchObject({ code: 'terminal_not_found' });
     await expect(bench.view(id).done).rejects.toMatchObject({ code: 'terminal_not_found' });
   });
+
+  it('is started under its id after a start that was refused', async () => {
+    const id = newId('terminal', Date.now(), randomBytes(10));
+    const request = TerminalRequest.parse({ argv: ['/bin/bash', '--norc', '-c', `echo ready; ${echo}`] });
+    const { link } = bench.supervisor;
+    const spawn = link.spawn.bind(link);
+    link.spawn = () => Promise.reject(new InitRefusal('limit', 'there are too many processes'));
+    await expect(bench.act(id, { kind: 'start', request })).rejects.toMatchObject({ code: 'process_limit' });
+    link.spawn = spawn;
+    expect(await bench.list()).not.toContainEqual(expect.objectContaining({ id }));
+    expect(await bench.act(id, { kind: 'start', request })).toMatchObject({ id, state: 'running' });
+    await bench.view(id).whenText('ready');
+    await bench.restart();
+    expect(await bench.act(id, { kind: 'close' })).toMatchObject({ state: 'ended' });
+  });
+
+  it.each(['is kept', 'has a place for output'] as const)(
+    'is started under its id after the agent died when it %s',
+    async (what) => {
+      const id = newId('terminal', Date.now(), randomBytes(10));
+      const request = TerminalRequest.parse({ argv: ['/bin/bash', '--norc', '-c', `echo ready; ${echo}`] });
+      const { supervisor } = bench;
+      const reached = Promise.withResolvers<void>();
+      const never = () => {
+        reached.resolve();
+        return new Promise<never>(() => undefined);
+      };
+      if (what === 'is kept') supervisor.spawn = never;
+      else supervisor.link.spawn = never;
+      void bench.act(id, { kind: 'start', request });
+      await reached.promise;
+      await bench.restart();
+      for (const _ of ['once', 'twice'])
+        expect(await bench.act(id, { kind: 'start', request })).toMatchObject({ id, state: 'running' });
+      const viewer = bench.view(id, typing());
+      await viewer.whenText('ready');
+      viewer.stream.input('heard\n');
+      await viewer.whenText('[heard]');
+      expect(await bench.act(id, { kind: 'close' })).toMatchObject({ state: 'ended' });
+      // What was closed is not started again.
+      await bench.act(id, { kind: 'start', request });
+      await expect(bench.view(id).done).rejects.toMatchObject({ code: 'terminal_not_found' });
+    },
+  );
 
   it('has a name that no other one has while it runs, and says when it was busy last', async () => {
     const before = Date.now();
