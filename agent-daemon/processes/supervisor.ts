@@ -110,7 +110,8 @@ export class Supervisor {
 
   /**
    * Starts a process, or finds the one with this id and the same request. Its spool tells whether it has ended.
-   * @throws Refusal `process_conflict` when the id was used for another request, `process_limit`, `session_not_running`
+   * @throws Refusal `process_conflict` when the id was used for another request, `process_limit`, `session_not_running`,
+   *   `request_body_invalid` when the request is more than an init takes
    */
   async spawn(spec: SpawnSpec, record: ProcessRecord): Promise<ProcessSpool> {
     const ref = this.#ref(spec.processId);
@@ -376,15 +377,24 @@ export class Supervisor {
 
   /** The init said no, so nothing of the process is kept; a lost answer means that the same spawn must be asked again. */
   async #notSpawned(ref: SpoolRef, error: unknown): Promise<unknown> {
+    if (error instanceof RangeError) {
+      // It was never sent.
+      await this.#forget(ref);
+      return new Refusal('request_body_invalid', `The process can not be started: ${error.message}.`);
+    }
     if (!(error instanceof InitRefusal)) return error;
     if (error.refusal === 'contact_lost' || error.refusal === 'closed') {
       return new Refusal('session_not_running', 'The session can not be reached now. Try again with the same id.');
     }
-    this.#live.delete(ref.processId);
-    await this.#ports.spools.forget(ref);
+    await this.#forget(ref);
     return error.refusal === 'limit' || error.refusal === 'resources'
       ? new Refusal('process_limit', error.message)
       : new Refusal('session_not_running', error.message);
+  }
+
+  async #forget(ref: SpoolRef): Promise<void> {
+    this.#live.delete(ref.processId);
+    await this.#ports.spools.forget(ref);
   }
 
   #watch(what: string, work: Promise<void>): void {

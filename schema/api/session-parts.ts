@@ -55,6 +55,12 @@ export const starts = {
 export const Start = z.enum(Object.keys(starts) as [Start, ...Start[]]);
 export type Start = keyof typeof starts;
 
+/** Of a command line, or what it finds around it. NUL can not reach execve. */
+export const Argument = z
+  .string()
+  .max(131_072)
+  .regex(/^[^\0]*$/, 'must hold no NUL character');
+
 /** Of a variable of the environment. */
 export const EnvName = z
   .string()

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
 import { pageOf, PageQuery } from './page.ts';
-import { EnvName, OutputPolicy, SessionState, SessionType } from './session-parts.ts';
+import { Argument, EnvName, OutputPolicy, SessionState, SessionType } from './session-parts.ts';
 
 export const SessionName = z
   .string()
@@ -11,11 +11,6 @@ export const SessionId = z
   .string()
   .regex(idPattern('session'), 'must be the id of a session, as lists show it: ses_, 26 characters, _1_1');
 const count = z.int().nonnegative();
-/** No control characters but tab and line feed; NUL can not reach execve. */
-const argument = z
-  .string()
-  .max(131_072)
-  .regex(/^[^\0]*$/, 'must hold no NUL character');
 
 const anAmount = 'must be an amount: 0.5 or 4 of cpu, 512m or 4g of mem, a whole number of anything else';
 
@@ -43,8 +38,8 @@ export const NewSession = z
     project: z.string().max(64).optional(),
     type: SessionType,
     image: z.string().min(1, 'must name an image: causeway/python').max(512),
-    command: z.array(argument).min(1).max(1024).optional(),
-    env: z.record(EnvName, argument.max(32_768)).optional(),
+    command: z.array(Argument).min(1).max(1024).optional(),
+    env: z.record(EnvName, Argument.max(32_768)).optional(),
     /** The main process has a standard input that clients write to. */
     stdin: z.boolean().optional(),
     /** The main process has a terminal. */

@@ -1,7 +1,7 @@
 /** Parts of terminals that both their API and the tunnel use. */
 import { z } from 'zod';
 import { idPattern } from '../ids.ts';
-import { EnvName } from './session-parts.ts';
+import { Argument, EnvName } from './session-parts.ts';
 
 const count = z.int().nonnegative();
 
@@ -36,9 +36,9 @@ export function shellOf(cwd?: string): string[] {
 export const TerminalRequest = z.strictObject({
   name: TerminalName.optional(),
   /** Left out: the shell of the image, bash or else sh. */
-  argv: z.array(z.string().max(131_072)).min(1).max(1024).optional(),
-  env: z.record(EnvName, z.string().max(32_768)).optional(),
-  cwd: z.string().max(4096).optional(),
+  argv: z.array(Argument).min(1).max(1024).optional(),
+  env: z.record(EnvName, Argument.max(32_768)).optional(),
+  cwd: Argument.max(4096).optional(),
   window: TerminalWindow.default({ rows: 24, columns: 80 }),
   /** One client at a time may type. */
   exclusive: z.boolean().default(false),

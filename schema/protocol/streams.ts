@@ -16,6 +16,7 @@
  *   echo     sends back what comes (measurement): input -> stdout
  */
 import { z } from 'zod';
+import { Argument, EnvName } from '../api/session-parts.ts';
 import { idPattern } from '../ids.ts';
 import { channelsOpen } from './channels.ts';
 import { executeOpen } from './execute.ts';
@@ -48,9 +49,9 @@ const UploadedKey = z.strictObject({
 export type UploadedKey = z.infer<typeof UploadedKey>;
 
 export const ProcessSpawn = z.strictObject({
-  argv: z.array(z.string().max(131_072)).min(1).max(1024),
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768)).optional(),
-  cwd: z.string().max(4096).optional(),
+  argv: z.array(Argument).min(1).max(1024),
+  env: z.record(EnvName, Argument.max(32_768)).optional(),
+  cwd: Argument.max(4096).optional(),
   tty: window.optional(),
   stdin: z.boolean().optional(),
 });

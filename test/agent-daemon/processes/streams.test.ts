@@ -161,6 +161,22 @@ it('says which signal ended a process, and why a program could not be started', 
   expect(missing.stream.text('stderr')).toContain('no-such-program');
 });
 
+it.each([
+  ['what a process can not be given', 'a\0'],
+  ['more than an init takes', 'a'.repeat(300_000)],
+])('refuses %s, and keeps nothing of it', async (_, word) => {
+  const processId = newProcessId();
+  const { done } = open({ processId, spawn: { argv: ['echo', word] } });
+  await expect(done).rejects.toMatchObject({ code: 'request_body_invalid' });
+  expect(core.sessions.find(sessionId, 1)?.supervisor?.isLive(processId)).toBe(false);
+  const { processes } = await processesCall(of())({ sessionId, generation: 1 }, never);
+  expect(processes.map((each) => each.processId)).not.toContain(processId);
+  // The id is as good as new.
+  const again = open({ processId, spawn: { argv: ['echo', 'short'] } });
+  await again.done;
+  expect(again.stream.text()).toBe('short\n');
+});
+
 it('continues output after any cut at any offset, byte for byte', async () => {
   const processId = newProcessId();
   const spawn = { argv: sh('i=0; while [ $i -lt 60000 ]; do echo "line $i of the output"; i=$((i+1)); done') };
