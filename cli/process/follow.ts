@@ -45,8 +45,8 @@ export interface Position {
 }
 
 export interface Target {
-  /** The request that continues after these offsets. */
-  open(after: { stdout: number; stderr: number }): StreamOpen;
+  /** The request that continues after these offsets; `isKnown`: one was answered before, so it is there or over. */
+  open(after: { stdout: number; stderr: number }, isKnown: boolean): StreamOpen;
   /** Where output starts; default 0. */
   from?: Position;
   /** The first bytes of a stream may be any (the last lines were asked for, or an offset that is not there yet). */
@@ -65,10 +65,11 @@ export interface Target {
 /** Spawns or attaches to a process. */
 export function processTarget(processId: string, spawn?: ProcessSpawn, input?: InputLog): Target {
   return {
-    open: (after) => ({
+    open: (after, isKnown) => ({
       op: 'process',
       processId,
-      ...(spawn === undefined ? {} : { spawn }),
+      // Whose end was forgotten meanwhile is not started a second time.
+      ...(spawn === undefined || isKnown ? {} : { spawn }),
       after,
       input: input !== undefined,
     }),
@@ -93,6 +94,7 @@ export class ProcessFollower {
   #end: ProcessEnd | undefined;
   #cutAtMs: number | undefined;
   #lostBytes = 0;
+  #isKnown = false;
   /** The placement that offsets, and the process, are of. */
   readonly #placement: Placement;
 
@@ -178,11 +180,12 @@ export class ProcessFollower {
     const socket = await this.#dial(this.#stopped.signal, this.#placement.generation);
     const over = new AbortController();
     try {
-      const stream = socket.open(this.#target.open({ ...this.#after }));
+      const stream = socket.open(this.#target.open({ ...this.#after }, this.#isKnown));
       this.#stream = stream;
       const starts = this.#target.isOnce === true;
       const opened = await this.#placement.opened(stream, socket.generation, { starts });
       this.#beginAt(opened.keptFrom);
+      this.#isKnown = true;
       if (this.#cutAtMs === -1) this.#io.say('resumed');
       this.#cutAtMs = undefined;
       this.onAttached();

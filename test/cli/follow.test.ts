@@ -217,6 +217,24 @@ it.each([
   expect(status === 0 ? said : warned).toEqual([`30 bytes of stdout are missing (${reason}): 0 to 30`]);
 });
 
+it('[S9] asks to start a command until it was answered, and then only to go on with it', async () => {
+  const spawn = { argv: ['cat'] };
+  const asked: unknown[] = [];
+  const follower = new ProcessFollower(
+    farEnd(async (stream, open, cut, visit) => {
+      asked.push(open.spawn);
+      if (visit === 0) return cut();
+      if (visit === 3) return stream.reset('process_not_found');
+      stream.opened({});
+      setTimeout(cut, 20);
+    }),
+    processTarget('prc_1', spawn),
+    recorder().io,
+  );
+  await expect(follower.run()).rejects.toMatchObject({ code: 'process_not_found', status: 125 });
+  expect(asked).toEqual([spawn, spawn, undefined, undefined]);
+});
+
 /** The first placement writes so much and is cut; the next writes something else, from where it is asked to. */
 const twoPlacements: ServeStream<'process'> = async (stream, open, cut, visit) => {
   const from = open.after?.stdout ?? 0;
