@@ -90,7 +90,8 @@ export class TerminalInput {
   /** `offset` undefined: behind what the writer wrote before. */
   async #write(writer: string, offset: number | undefined, bytes: Uint8Array): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure.error;
-    const taken = this.takenOf(writer) ?? 0;
+    // Who was forgotten while it was there goes on at its word, as one who comes again.
+    const taken = this.takenOf(writer) ?? offset ?? 0;
     const skip = offset === undefined ? 0 : taken - offset;
     if (skip < 0) throw new Refusal('tunnel_frame_invalid', `Input went on at ${offset} where ${taken} was to come.`);
     if (skip >= bytes.byteLength) return;

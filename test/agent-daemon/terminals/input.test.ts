@@ -133,4 +133,7 @@ it('goes on at the word of a writer whom it has forgotten', async () => {
   expect(await world.input.begin('writer-0', 7)).toBe(7);
   await world.input.write('writer-0', 7, Buffer.from('y'));
   expect(world.taken.at(-1)).toBe('y');
+  // Also one who never left.
+  await world.input.write('writer-1', 1, Buffer.from('z'));
+  expect([world.taken.at(-1), world.input.takenOf('writer-1')]).toEqual(['z', 2]);
 });
