@@ -98,6 +98,13 @@ export class Terminal {
   async start({ isNew }: { isNew: boolean }): Promise<void> {
     const { spool } = await this.#open();
     if (this.#keeper !== undefined) return;
+    // Who kept its size may have died before it had it.
+    const { rows, columns } = this.window;
+    if (!isNew && this.sizes.length > 1 && spool.record.exit === undefined)
+      this.#owner
+        .supervisor()
+        ?.link.resize(this.processId, rows, columns)
+        .catch(() => undefined);
     // What an earlier agent process was asked, it answered.
     const keeper = new Keeper(this.#keeperOwner(), this.#ports, spool, isNew ? 0 : spool.log('stdout').end);
     this.#keeper = Promise.resolve(keeper);

@@ -106,6 +106,20 @@ describe('a terminal', () => {
     expect(await bench.view(id).event('screen')).toMatchObject({ rows: 31, columns: 101 });
   });
 
+  it('has the size that was kept, also where the agent died before it was told', async () => {
+    const id = await bench.open(`echo ready; ${echo.replace('echo "[$line]"', 'stty size')}`);
+    await bench.view(id).whenText('ready');
+    bench.supervisor.link.resize = () => new Promise(() => undefined);
+    bench.view(id, typing({ rows: 33, columns: 103 }));
+    const kept = () => readFileSync(join(bench.dir.path, 'terminals'), 'latin1');
+    await until(() => kept().includes('"rows":33'), { what: 'the size to be kept' });
+    await bench.restart();
+    const viewer = bench.view(id, typing({ rows: 33, columns: 103 }));
+    await viewer.event('screen');
+    viewer.stream.input('a\n');
+    await viewer.whenText('33 103');
+  });
+
   it('is answered by the agent when it asks, whoever looks', async () => {
     const id = await bench.open(
       `stty raw -echo; printf 'ab\\e[6n'; head -c 6 | od -An -c; printf '\\e[c'; head -c 3 | od -An -c`,
