@@ -77,7 +77,7 @@ export class Keeper implements Follower {
   #answerFrom: number;
   #keptAt = 0;
   #drawn = 0;
-  /** Where drawing died last. */
+  /** Where drawing died last, and it was not since got past that. */
   #lostAt = -1;
   #isOver = false;
   #isStopped = false;
@@ -179,6 +179,7 @@ export class Keeper implements Follower {
           await this.#answer(screen);
           const unkeptBytes = this.#drawn - this.#keptAt;
           if (unkeptBytes >= (this.#log.isBlocked ? 1 : keepQuietBytes)) await this.#keep(screen);
+          this.#lostAt = -1;
           if (await this.#isIdle(turn, signal)) return await this.#keep(screen);
         } else if (item.kind === 'gap') {
           await screen.write(Uint8Array.of(cancel));
@@ -313,7 +314,8 @@ export class Keeper implements Follower {
     const { log, timers } = this.#ports;
     log.warn('the screen of a terminal is drawn again', { dir: this.#spool.dir, error: String(cause) });
     this.#answerFrom = Math.max(this.#answerFrom, this.#drawn + 1);
-    if (cause instanceof ScreenLost && this.#lostAt === this.#drawn) await this.#skip();
+    if (cause instanceof ScreenLost && this.#lostAt === this.#drawn)
+      await this.#skip().catch((error: unknown) => log.warn('the screen of a terminal is not left out', { error: String(error) }));
     this.#lostAt = this.#drawn;
     await pause(timers, retryMs, signal);
   }
