@@ -73,6 +73,11 @@ async function runSession(command: string[], options: RunOptions): Promise<void>
       status: exitStatus.usage,
       hint: 'causeway run -it -- bash   or, for an idle session: causeway run -d',
     });
+  if (options.detach && options.rm)
+    throw new CliFailure('--rm removes the session behind its command, and -d does not wait for that', {
+      status: exitStatus.usage,
+      hint: 'leave one of them out',
+    });
   if (options.tty && !process.stdin.isTTY)
     throw new CliFailure('-t needs a terminal on standard input', { status: exitStatus.usage, hint: 'leave -t out' });
   const api = new Api();
