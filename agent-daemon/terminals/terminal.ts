@@ -207,10 +207,11 @@ export class Terminal {
   }
 
   /** Resolves when the terminal has taken the bytes. @throws Refusal, InitRefusal */
-  async type({ stream, writer }: Viewer, offset: number, bytes: Uint8Array): Promise<void> {
+  async type({ writer }: Viewer, offset: number, bytes: Uint8Array): Promise<void> {
     if (writer === undefined) return;
     this.#activeAtMs = this.#ports.clock.nowMs();
-    await (await this.#known(stream.closed)).write(writer, offset, bytes);
+    // What came before its client left was typed all the same.
+    await (await this.#known(this.#stopping.signal)).write(writer, offset, bytes);
   }
 
   /** The terminal gets the size of the window of who typed last. */

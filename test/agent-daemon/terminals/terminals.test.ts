@@ -327,6 +327,16 @@ describe('what is typed', () => {
     expect(await until(() => typed().length === 5 && typed(), { what: 'all of it' })).toBe('typed');
   });
 
+  it('[S19] arrives, also where its client leaves behind it at once', async () => {
+    const id = await bench.open(`echo ready; ${echo}`);
+    const [typist, viewer] = [bench.view(id, typing()), bench.view(id)];
+    await Promise.all([typist.whenText('ready'), viewer.whenText('ready')]);
+    typist.stream.input('last\n');
+    typist.stream.cut();
+    await viewer.whenText('[last]');
+    await bench.act(id, { kind: 'close' });
+  });
+
   it('interrupts a flood', async () => {
     const id = await bench.open(`trap 'stty sane; printf "\\r\\nheard\\r\\n"; exit 3' INT; yes 0123456789 `);
     const viewer = bench.view(id, typing());
