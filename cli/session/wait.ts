@@ -1,7 +1,8 @@
 /** Waiting for a session, saying for what. */
 import { Session } from '../../schema/api/session.ts';
 import { isTerminal } from '../../schema/api/session-parts.ts';
-import type { Api } from '../http/api.ts';
+import { CliFailure } from '../exit.ts';
+import { type Api, unreachableCode } from '../http/api.ts';
 import { bytesText, plain } from '../terminal/table.ts';
 import { WaitingLine } from '../terminal/waiting.ts';
 
@@ -23,7 +24,10 @@ export function waitingFor(session: Session): string {
   return plain(`${session.state.toLowerCase()}: ${reason.detail ?? reason.code}`);
 }
 
-/** Polls (50 ms, growing to 1 s) until `until` holds or the session is over; shows the reason for every wait. */
+/**
+ * Polls (50 ms, growing to 1 s) until `until` holds or the session is over; shows the reason for every wait. A control plane
+ * that is away is waited for: the session goes on.
+ */
 export async function waitForSession(
   api: Api,
   id: string,
@@ -33,17 +37,22 @@ export async function waitForSession(
   const line = new WaitingLine(options.quiet);
   try {
     for (let pauseMs = firstPollMs; ; pauseMs = Math.min(pauseMs * 1.5, lastPollMs)) {
-      const session = await api.json(
-        Session,
-        'GET',
-        `/v1/sessions/${id}`,
-        options.signal ? { signal: options.signal } : {},
-      );
-      if (until(session) || isTerminal(session.state)) return session;
-      line.say(waitingFor(session));
+      const session = await look(api, id, options.signal);
+      if (session !== undefined && (until(session) || isTerminal(session.state))) return session;
+      line.say(session === undefined ? 'the control plane is out of reach' : waitingFor(session));
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   } finally {
     line.done();
+  }
+}
+
+/** Undefined when the control plane is away. */
+async function look(api: Api, id: string, signal: AbortSignal | undefined): Promise<Session | undefined> {
+  try {
+    return await api.json(Session, 'GET', `/v1/sessions/${id}`, signal ? { signal } : {});
+  } catch (error) {
+    if (error instanceof CliFailure && error.code === unreachableCode) return undefined;
+    throw error;
   }
 }
