@@ -46,9 +46,9 @@ export class LineSplitter {
     return this.#offset;
   }
 
-  /** A line was begun, and is not whole yet. */
-  get isWithin(): boolean {
-    return this.#held.byteLength > 0;
+  /** When the line, or the piece of one, was begun that is not whole yet; undefined: there is none. */
+  get heldSinceMs(): number | undefined {
+    return this.#held.byteLength > 0 ? this.#timeMs : undefined;
   }
 
   /** Takes bytes that follow those before, and gives the lines that are whole with them. */

@@ -236,7 +236,7 @@ async function* linesOf(
       continue;
     }
     // A line that was begun before is whole.
-    if (piece.timeMs >= untilMs && !splitter.isWithin) break;
+    if (piece.timeMs >= untilMs && (splitter.heldSinceMs ?? untilMs) >= untilMs) break;
     for (const line of splitter.push(piece.offset, piece.timeMs, piece.bytes)) yield { line };
   }
   const last = splitter.flush();

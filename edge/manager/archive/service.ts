@@ -17,7 +17,8 @@ export interface StoredLogs {
 
 /**
  * What was handed over of a process, as its agent would answer `toOpen` of the generation that is there. Undefined when
- * there is nothing, or `toOpen` wants nothing of that generation. Whether the actor may read it was decided by whoever asks, and is looked at again while it reads.
+ * there is nothing, or `toOpen` wants nothing of that generation. Whether the actor may read it was decided by whoever
+ * asks, and is looked at again while it reads.
  */
 export async function openStored(
   ctx: UserCtx,
