@@ -315,7 +315,9 @@ export class Keeper implements Follower {
     log.warn('the screen of a terminal is drawn again', { dir: this.#spool.dir, error: String(cause) });
     this.#answerFrom = Math.max(this.#answerFrom, this.#drawn + 1);
     if (cause instanceof ScreenLost && this.#lostAt === this.#drawn)
-      await this.#skip().catch((error: unknown) => log.warn('the screen of a terminal is not left out', { error: String(error) }));
+      await this.#skip().catch((error: unknown) =>
+        log.warn('the screen of a terminal is not left out', { error: String(error) }),
+      );
     this.#lostAt = this.#drawn;
     await pause(timers, retryMs, signal);
   }

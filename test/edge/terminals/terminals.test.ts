@@ -100,7 +100,12 @@ it('are made, listed and closed by calls of the agent', async () => {
     ['terminal', { terminalId, act: { kind: 'close' } }],
   ]);
   vi.restoreAllMocks();
-  for (const body of [{ window: { rows: 1, columns: 100_000 } }, { argv: ['a\0'] }, { cwd: '/\0' }, { env: { A: '\0' } }])
+  for (const body of [
+    { window: { rows: 1, columns: 100_000 } },
+    { argv: ['a\0'] },
+    { cwd: '/\0' },
+    { env: { A: '\0' } },
+  ])
     expect(await call('POST', path, { token, body })).toMatchObject({
       status: 400,
       body: { code: 'request_body_invalid' },
