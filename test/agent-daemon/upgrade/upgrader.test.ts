@@ -26,9 +26,7 @@ const text = manifestText({
   arch: 'x64',
   issuedAtMs: 1,
   parts: [{ sha256: sha256(part), bytes: part.byteLength }],
-  files: [
-    { path: 'agent.cjs', mode: 0o644, bytes: content.length, sha256: sha256(content), first: 0, last: 0 },
-  ],
+  files: [{ path: 'agent.cjs', mode: 0o644, bytes: content.length, sha256: sha256(content), first: 0, last: 0 }],
 });
 const manifest = Buffer.from(signedManifest(text, sign(null, Buffer.from(text), privateKey).toString('base64url')));
 
@@ -95,7 +93,11 @@ describe('an agent that upgrades itself', () => {
 
   it('tries a version again that it could not get, an hour later', async () => {
     let isCut = true;
-    const { upgrader: agent, tries, restarts } = upgrading(() => {
+    const {
+      upgrader: agent,
+      tries,
+      restarts,
+    } = upgrading(() => {
       if (isCut) throw new Error('the connection was cut');
       return part;
     });
