@@ -71,11 +71,7 @@ function newestOf(found: readonly Beginnings[], at: readonly number[]): number {
   return best;
 }
 
-async function lastBeginnings(
-  source: TailSource,
-  count: number,
-  test: LineTest,
-): Promise<Beginnings> {
+async function lastBeginnings(source: TailSource, count: number, test: LineTest): Promise<Beginnings> {
   let lines: Beginnings = { offsets: [], timesMs: [] };
   for (const block of source.blocks.toReversed()) {
     if (lines.offsets.length >= count) break;

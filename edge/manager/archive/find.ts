@@ -35,7 +35,10 @@ export async function findArchive(
 ): Promise<Archive | undefined> {
   const { folders } = await blobs.list(sessionPrefix(sessionId), { delimiter: '/' });
   const generations = folders.map(generationOf).filter((each) => each !== undefined && each <= generation);
-  for (const each of generations.map(Number).toSorted((a, b) => b - a).slice(0, maxGenerations)) {
+  for (const each of generations
+    .map(Number)
+    .toSorted((a, b) => b - a)
+    .slice(0, maxGenerations)) {
     const found = await readArchive(blobs, { sessionId, generation: each, process });
     if (found) return found;
   }

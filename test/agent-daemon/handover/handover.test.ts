@@ -411,17 +411,24 @@ async function onBadDisk(code = 'EIO') {
   return { storage, now, out, log, passUntil };
 }
 
-it.each(['EIO', 'EACCES'])('leaves alone what the disk does not give (%s), hands the rest over, and that too when it is there again', async (code) => {
-  const { storage, now, out, log, passUntil } = await onBadDisk(code);
-  const other = `prc_${'1'.repeat(26)}`;
-  await passUntil(() => storage.objects.has(`/agent/v1/blobs/logs/${sessionId}/1/${other}/end`), 'the other one', 500);
-  expect(joined(storage.chunks('stdout', other)).equals(out)).toBe(true);
-  await passUntil(() => log.lines.some(({ message }) => message.includes('trying again')), 'a try in vain', 500);
-  now.isBad = false;
-  await passUntil(() => storage.end, 'the end to be told', 500);
-  expect(joined(storage.chunks('stdout')).equals(out)).toBe(true);
-  expect(storage.chunks('stdout').map(({ missing }) => missing)).not.toContain('damaged');
-});
+it.each(['EIO', 'EACCES'])(
+  'leaves alone what the disk does not give (%s), hands the rest over, and that too when it is there again',
+  async (code) => {
+    const { storage, now, out, log, passUntil } = await onBadDisk(code);
+    const other = `prc_${'1'.repeat(26)}`;
+    await passUntil(
+      () => storage.objects.has(`/agent/v1/blobs/logs/${sessionId}/1/${other}/end`),
+      'the other one',
+      500,
+    );
+    expect(joined(storage.chunks('stdout', other)).equals(out)).toBe(true);
+    await passUntil(() => log.lines.some(({ message }) => message.includes('trying again')), 'a try in vain', 500);
+    now.isBad = false;
+    await passUntil(() => storage.end, 'the end to be told', 500);
+    expect(joined(storage.chunks('stdout')).equals(out)).toBe(true);
+    expect(storage.chunks('stdout').map(({ missing }) => missing)).not.toContain('damaged');
+  },
+);
 
 it('after a day says that what the disk does not give is missing, and hands over what is behind it', async () => {
   const { storage, now, out, passUntil } = await onBadDisk();

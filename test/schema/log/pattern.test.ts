@@ -35,14 +35,32 @@ function expectedOf(pattern: string, text: string, ignoreCase: boolean): boolean
 const { pattern: patterns } = fc.letrec<{ pattern: string; atom: string }>((tie) => ({
   atom: fc.oneof(
     { maxDepth: 4, withCrossShrink: true },
-    fc.constantFrom('a', 'b', 'B', '.', '[ab]', '[^a]', String.raw`\w`, String.raw`\d`, ' ', 'é', '1', '[a-z]', '😀', '()'),
+    fc.constantFrom(
+      'a',
+      'b',
+      'B',
+      '.',
+      '[ab]',
+      '[^a]',
+      String.raw`\w`,
+      String.raw`\d`,
+      ' ',
+      'é',
+      '1',
+      '[a-z]',
+      '😀',
+      '()',
+    ),
     fc.tuple(tie('pattern'), fc.constantFrom('(', '(?:')).map(([inner, open]) => `${open}${inner})`),
   ),
   pattern: fc
     .array(
       fc.oneof(
         fc
-          .tuple(tie('atom'), fc.constantFrom('', '', '', '*', '+', '?', '{2}', '{1,2}', '{0,1}', '{2,}', '{99}', '*?', '|'))
+          .tuple(
+            tie('atom'),
+            fc.constantFrom('', '', '', '*', '+', '?', '{2}', '{1,2}', '{0,1}', '{2,}', '{99}', '*?', '|'),
+          )
           .map((parts) => parts.join('')),
         fc.constantFrom('^', '$', String.raw`\b`),
       ),
