@@ -49,9 +49,9 @@ it('goes on behind the last event over a time in which there are none to be had'
     else if (time < 10) refuse(response, 503, 'events_unavailable');
     else stream(response, 2);
   };
-  const { says, seen } = follow();
-  await says(/evt_2/);
-  expect(seen.stdout).toMatch(/^\{"id":"g\.1-0".*\n\{"id":"g\.2-0".*\n$/);
+  const following = follow();
+  await following.says(/evt_2/);
+  expect(following.seen.stdout).toMatch(/^\{"id":"g\.1-0".*\n\{"id":"g\.2-0".*\n$/);
   expect(asked.slice(1).map(({ headers }) => headers['last-event-id'])).toEqual(asked.slice(1).map(() => 'g.1-0'));
 });
 

@@ -85,7 +85,7 @@ describe.skipIf(tier === 'daily')('the installer on a fresh machine', () => {
     await new TestReleases(stack.edge.state).serve('0.1.0+another');
     const only = await install('--name fresh --no-start');
     expect(only.code, only.output).toBe(0);
-    expect(versions().toSorted()).toEqual([before, '0.1.0+another'].toSorted());
+    expect(new Set(versions())).toEqual(new Set([before, '0.1.0+another']));
     // Of a size that no container waits for in advance.
     const echo = ['--image', busyboxImage, '--', 'echo', 'well'];
     const ran = await cli.run(['run', '-q', '--mem', '48m', ...echo]);

@@ -83,7 +83,6 @@ describe('changing the own password', () => {
   });
   it('does not undo a reset that an administrator made meanwhile', async () => {
     const third = 'a third long password';
-    const { intend } = Access.prototype;
     // By then the old password was found right and the new one is hashed.
     vi.spyOn(Access.prototype, 'intend').mockImplementationOnce(async function (
       this: Access,
@@ -91,7 +90,7 @@ describe('changing the own password', () => {
     ) {
       const reset = await call('PATCH', `/v1/users/${userId}`, { token: admin, body: { password: third } });
       expect(reset.status, reset.text).toBe(200);
-      return intend.apply(this, given);
+      return this.intend(...given);
     });
     expect((await change({ password, newPassword: next, revokeTokens: true })).status).toBe(412);
     expect((await login(next)).status).toBe(401);

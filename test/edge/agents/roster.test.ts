@@ -105,9 +105,8 @@ describe('an agent', () => {
     const { agentId, read, post, revoke } = await joined();
     await attach(agentId, 1);
     expect(await attach(agentId, 1)).toMatchObject({ accepted: false, code: 'agent_identity_conflict' });
-    const { agents } = Ledger.prototype;
     vi.spyOn(Ledger.prototype, 'agents').mockImplementationOnce(async function (this: Ledger) {
-      const live = await agents.call(this);
+      const live = await this.agents();
       expect((await revoke()).status).toBe(204);
       return live;
     });

@@ -221,13 +221,12 @@ describe('the chain', () => {
   });
   it('is whole while others go on sealing', async () => {
     const { length } = await read();
-    const { sealAudit } = Admission.prototype;
     vi.spyOn(Admission.prototype, 'sealAudit').mockImplementationOnce(async function (this: Admission) {
-      const head = await sealAudit.call(this);
+      const head = await this.sealAudit();
       await env.DB.exec(
         "INSERT INTO audit_pending SELECT 'aud_zzz', '1', entry FROM audit WHERE chain = '1' AND seq = 1",
       );
-      await sealAudit.call(this);
+      await this.sealAudit();
       return head;
     });
     expect(await verify()).toEqual({ ok: true, chain: '1', checked: length, upto: length });
