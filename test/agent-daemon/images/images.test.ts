@@ -41,10 +41,7 @@ it.each([
   `n@${digest}`,
   `h.io/n:1@${digest}`,
   digest,
-])(
-  'takes %s as the name of an image',
-  (text) => expect(isImageReference(text)).toBe(true),
-);
+])('takes %s as the name of an image', (text) => expect(isImageReference(text)).toBe(true));
 
 it.each([
   '',
