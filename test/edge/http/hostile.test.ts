@@ -111,8 +111,8 @@ describe('a token in an address', () => {
   it.each([
     ['cwj_0123456789abcdefghjk', 400, 'request_token_in_url'],
     ['CWJ_0123456789ABCDEFGHJK', 400, 'request_token_in_url'],
-    ['cwt_', 404, 'user_not_found'],
-    ['notes-on-cwj_tokens', 404, 'user_not_found'],
+    ['cwt_', 400, 'request_path_invalid'],
+    ['notes-on-cwj_tokens', 400, 'request_path_invalid'],
   ])('is what has the shape of one: %s', async (text, status, code) => {
     expect(await call('GET', `/v1/users/${text}`, { token })).toMatchObject({ status, body: { code } });
   });
