@@ -35,8 +35,6 @@ export function toEvents(ctx: UserCtx, logs: OpenedLogs, render: Render): Readab
   const cursor: LogCursor = { generation: logs.generation, ...logs.from };
   let quiet: ReturnType<typeof setInterval> | undefined;
   let isOver = false;
-  // Who is gone is missed by nobody while nothing comes.
-  writer.closed.catch(() => logs.close());
   const pump = async () => {
     // The end comes between two events, so that its cursor is exact.
     const life = setTimeout(() => {

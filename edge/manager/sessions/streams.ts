@@ -239,8 +239,6 @@ function pumpBody(
 ): ReadableStream<Uint8Array> {
   const { readable, writable } = new IdentityTransformStream();
   const writer = writable.getWriter();
-  // Who follows what is quiet would be missed by nobody: the next write may never come.
-  writer.closed.catch(() => opened.close());
   const pump = async () => {
     try {
       for await (const item of opened.items) {

@@ -154,16 +154,6 @@ describe('logs', () => {
     expect(await (await answering).text()).toBe('');
   });
 
-  it.each(['application/octet-stream', 'application/x-ndjson', 'text/event-stream'])(
-    'as %s let go of a process that says nothing when who follows it has gone',
-    async (accepts) => {
-      const answering = send('GET', `/v1/sessions/${id}/logs?follow=true`, { token, headers: { accept: accepts } });
-      const { stream } = await accept();
-      await (await answering).body!.cancel();
-      await agent.until('RESET', () => agent.jsonOf(reset).find((each) => each.stream === stream));
-    },
-  );
-
   it('answer the code of the agent before the first byte', async () => {
     const answering = call('GET', `/v1/sessions/${id}/logs`, { token });
     const { stream } = await agent.until('OPEN', () => agent.jsonOf(open)[0]);
