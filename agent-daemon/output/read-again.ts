@@ -6,9 +6,9 @@ import { pause } from '../deadline.ts';
 export const patienceMs = 5_000;
 export const tryAgainMs = 250;
 
-const unreadable: ReadonlySet<string> = new Set(['EIO', 'EBADMSG', 'EUCLEAN', 'ENODATA', 'EACCES', 'EPERM']);
+const unreadable: ReadonlySet<string> = new Set(['EIO', 'EBADMSG', 'EUCLEAN', 'ENODATA']);
 
-/** True when the error says that the disk does not give what it has: a bad block, a checksum or a mode that is wrong. */
+/** True when the error says that the medium does not give what it has: a bad block, a checksum that is wrong. */
 export function isUnreadable(error: unknown): boolean {
   return unreadable.has((error as NodeJS.ErrnoException | undefined)?.code ?? '');
 }
