@@ -282,8 +282,9 @@ export class JupyterKernel implements RunKernel {
   /** It is not listed any more, and takes nothing. */
   async shut(): Promise<void> {
     const { kernelId } = this.#saved;
-    this.#saved = { ...this.#saved, closed: true };
-    await this.#owner.save({ kernel: { kernelId, closed: true } });
+    const frame = { at: 0, text: '' };
+    this.#saved = { ...this.#saved, frame, closed: true };
+    await this.#owner.save({ kernel: { kernelId, frame, closed: true } });
     await this.input.remove();
     this.bell.ring();
   }

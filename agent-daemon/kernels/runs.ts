@@ -7,7 +7,7 @@ import { Refusal } from '../../schema/errors.ts';
 import type { Clock, Timers } from '../../schema/ports.ts';
 import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import type { Bell } from '../bell.ts';
-import type { Offsets, SavedRecord, SavedRun } from './saved.ts';
+import { nothingAsked, type Offsets, type SavedRecord, type SavedRun } from './saved.ts';
 
 /** How long a run that is over its time may take to heed its interrupt. */
 const heedMs = 3_000;
@@ -137,9 +137,10 @@ export class Runs {
     await this.#owner.signal('interrupt');
   }
 
-  /** The run is over. */
+  /** The run is over, and what was asked for is not needed any more. */
   end(run: SavedRun, outcome: ExecuteOutcome, ends?: Offsets): void {
     run.ended = { outcome, ...(ends === undefined ? {} : { ends }) };
+    run.request = nothingAsked;
     if (this.#current?.run === run) {
       this.#current.cancelTimer();
       this.#current = undefined;

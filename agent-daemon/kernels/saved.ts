@@ -47,6 +47,9 @@ export function isJupyterKernel(saved: SavedKernel): saved is SavedJupyterKernel
   return saved.spec !== undefined;
 }
 
+/** What stands for the request of a run that ended: nobody reads that any more, and it may be long. */
+export const nothingAsked: ExecuteRequest = { mode: 'query', code: '' };
+
 export const SavedRun = z.strictObject({
   runId: z.string().regex(runIdPattern),
   kernelId,
@@ -91,8 +94,14 @@ export function restore(records: readonly unknown[]): { kernels: SavedKernel[]; 
   }
   return {
     kernels: [...kernels.values()].flatMap((each) => SavedKernel.safeParse(each).data ?? []),
-    runs: [...runs.values()].flatMap((each) => SavedRun.safeParse(each).data ?? []),
+    runs: [...runs.values()].flatMap((each) => withoutOldRequest(SavedRun.safeParse(each).data)),
   };
+}
+
+/** Files of earlier versions have the code of runs that ended. */
+function withoutOldRequest(run: SavedRun | undefined): SavedRun[] {
+  if (run === undefined) return [];
+  return [run.ended === undefined ? run : { ...run, request: nothingAsked }];
 }
 
 function merge(into: Map<string, unknown>, key: string, part: object): void {

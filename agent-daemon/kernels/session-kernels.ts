@@ -45,6 +45,7 @@ type AnyKernel = Kernel | JupyterKernel;
 const maxKernels = 16;
 /** Runs that ended and are known still, so that a client can come back to one and repeat one without harm. */
 const keptRuns = 1000;
+/** The file is made anew when it is this large, and twice as large as what was live the last time: not at each record. */
 const compactBytes = 4 * 1024 * 1024;
 
 export class SessionKernels {
@@ -54,6 +55,8 @@ export class SessionKernels {
   readonly #kernels = new Map<string, AnyKernel>();
   readonly #runs = new Map<string, SavedRun>();
   #file: Promise<RecordFile> | undefined;
+  /** Size of the file when it was made anew. */
+  #compactedBytes = 0;
   /** Choosing a kernel and starting one are not done twice at a time. */
   #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
@@ -390,7 +393,10 @@ export class SessionKernels {
   async #save(record: SavedRecord): Promise<void> {
     if (this.#isClosed) return;
     const file = await this.#open();
-    if (file.sizeBytes > compactBytes) await file.compact();
+    if (file.sizeBytes > Math.max(compactBytes, 2 * this.#compactedBytes)) {
+      await file.compact();
+      this.#compactedBytes = file.sizeBytes;
+    }
     await file.append(record);
   }
 
