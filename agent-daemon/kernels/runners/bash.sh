@@ -49,9 +49,10 @@ exit() {
   __cw_leave "$(((${1:-$status}) & 255))"
 }
 
-# Asks for a line where standard input is nothing: of the run, unless something was redirected.
+# Asks for a line where standard input is nothing: of the run, unless something was redirected. Only the shell itself asks: a job
+# would read what comes for the shell.
 read() {
-  [[ $__cw_running && /proc/self/fd/0 -ef /dev/null ]] || { builtin read "$@"; return; }
+  [[ $__cw_running && $BASHPID == "$$" && /proc/self/fd/0 -ef /dev/null ]] || { builtin read "$@"; return; }
   local OPTIND=1 OPTARG __cw_option __cw_prompt= __cw_password=false __cw_payload __cw_asked __cw_asking=$__cw_id
   local -a __cw_options=()
   while getopts ersa:d:i:n:N:p:t:u: __cw_option; do

@@ -43,6 +43,13 @@ class Channel:
         os.close(null)
         self.wake, self.waker = os.pipe()
         self.held = b""
+        self.unlock()
+        # Whoever had it in the parent is not there in a child.
+        os.register_at_fork(after_in_child=self.unlock)
+
+    def unlock(self):
+        # One that a signal's handler of the program can take again: it runs within what it interrupts.
+        self.lock = threading.RLock()
 
     def read(self, interruptible=False):
         """The next frame as (verb, id, payload). An interrupt loses nothing of it."""
@@ -68,10 +75,12 @@ class Channel:
 
     def record(self, to, **fields):
         data = json.dumps(fields).encode("ascii")
-        for at in range(0, len(data), PART_BYTES):
-            part = data[at : at + PART_BYTES]
-            flag = b"+" if at + PART_BYTES < len(data) else b"."
-            write(to, b"\x1e%s %s%d:%s" % (KERNEL, flag, len(part), part))
+        # Threads of the program display, too: no part of theirs may come between these.
+        with self.lock:
+            for at in range(0, len(data), PART_BYTES):
+                part = data[at : at + PART_BYTES]
+                flag = b"+" if at + PART_BYTES < len(data) else b"."
+                write(to, b"\x1e%s %s%d:%s" % (KERNEL, flag, len(part), part))
 
 
 def write(fd, data):
@@ -81,6 +90,10 @@ def write(fd, data):
         except BlockingIOError:
             # A child that has the same pipe made it so.
             select.select([], [fd], [])
+
+
+def in_main_thread():
+    return threading.current_thread() is threading.main_thread()
 
 
 class Runner:
@@ -113,10 +126,16 @@ class Runner:
 
     def say(self, kind, **fields):
         """Writes a record behind what the program wrote. An interrupt waits until all of it is written."""
+        said = {"kind": kind, "id": self.run, **fields}
+        if not in_main_thread():
+            # Interrupts come to the main thread alone.
+            flush()
+            self.channel.record(self.channel.out, **said)
+            return
         self.writing = True
         try:
             flush()
-            self.channel.record(self.channel.out, **{"kind": kind, "id": self.run, **fields})
+            self.channel.record(self.channel.out, **said)
         finally:
             self.writing = False
         if self.interrupted and self.running:
@@ -124,7 +143,7 @@ class Runner:
             raise KeyboardInterrupt
 
     def ask(self, prompt="", password=False):
-        if not self.running or os.getpid() != PID or threading.current_thread() is not threading.main_thread():
+        if not self.running or os.getpid() != PID or not in_main_thread():
             raise EOFError("input can be asked for by the main thread of a run alone")
         asked = {"prompt": str(prompt), "password": password}
         self.say("input", **asked)

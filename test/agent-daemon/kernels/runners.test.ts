@@ -281,10 +281,56 @@ describe.runIf(tier === 'full')('python', () => {
     expect(records[0]?.kind === 'error' && records[0].traceback).toContain('return missing  # here');
   });
 
+  it('[R4, R9] has threads that display at any time, and an interrupt meets the run and none of them', async () => {
+    const runner = start('python');
+    const { exitCode } = await runner.run(
+      "import threading\ndef show(): [display('x' * 20000) for _ in range(50)]\n" +
+        'threads = [threading.Thread(target=show) for _ in range(4)]\nfor each in threads: each.start()',
+    );
+    expect(exitCode).toBe(0);
+    await runner.run('for each in threads: each.join()');
+    const shown = runner.items.flatMap(({ item }) =>
+      item.kind === 'record' && item.record.kind === 'display' ? [item.record.data['text/plain']?.length] : [],
+    );
+    expect(shown).toEqual(Array.from({ length: 200 }, () => 20_002));
+    expect(runner.text('stdout')).toBe('');
+    const id = runner.ask(
+      'run',
+      'import time\nmet = []\nisOver = False\ndef show():\n    try:\n' +
+        "        while not isOver: display('x' * 20000)\n    except KeyboardInterrupt: met.append(1)\n" +
+        "thread = threading.Thread(target=show)\nthread.start()\nprint('begun')\ntime.sleep(1000)",
+    );
+    await until(() => runner.text('stdout').includes('begun'), { what: 'begun' });
+    runner.interrupt();
+    expect(await runner.ran(id)).toMatchObject({ exitCode: 130 });
+    expect((await runner.run('isOver = True\nthread.join()\nprint(met)')).stdout).toBe('[]\n');
+  });
+
+  it('[R4] has a child that displays though a thread of its parent did', async () => {
+    const runner = start('python');
+    const { stdout, exitCode } = await runner.run(
+      "import os, threading\nisOver = False\ndef show():\n    while not isOver: display('x' * 20000)\n" +
+        'thread = threading.Thread(target=show)\nthread.start()\nfor _ in range(20):\n' +
+        "    child = os.fork()\n    if child == 0:\n        display('child')\n        os._exit(0)\n" +
+        "    os.waitpid(child, 0)\nisOver = True\nthread.join()\nprint('done')",
+    );
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain('done\n');
+  });
+
   it('[R11] ends a child that comes back into the runner', async () => {
     const runner = start('python');
     const { stdout } = await runner.run('import os\nif os.fork(): _ = os.wait()\nprint(os.getpid())');
     expect(new Set(stdout.trim().split('\n')).size).toBe(2);
     expect((await runner.run('print(1)')).stdout).toBe('1\n');
+  });
+});
+
+describe('bash', () => {
+  it('[R10] asks for no line in a job or a subshell, and keeps what is asked of it to itself', async () => {
+    const runner = start('bash');
+    expect(await runner.run('(read x) & :')).toMatchObject({ exitCode: 0 });
+    for (let n = 0; n < 10; n++) expect((await runner.run('echo 1')).stdout).toBe('1\n');
+    expect((await runner.run('echo "$(read x; echo $?)"')).stdout).toBe('1\n');
   });
 });
