@@ -8,6 +8,7 @@ import type { Kernel as KernelView } from '../../schema/api/kernel-parts.ts';
 import { ExecuteControl } from '../../schema/protocol/execute.ts';
 import type { CallInput } from '../../schema/protocol/calls.ts';
 import { channels } from '../../schema/protocol/frame.ts';
+import { timeLimit } from '../deadline.ts';
 import type { AgentStream, CallHandler, StreamHandler } from '../dispatch.ts';
 import { InitRefusal } from '../init/refusal.ts';
 import { notTakenOver } from '../sessions/not-taken-over.ts';
@@ -25,6 +26,9 @@ export interface KernelsOf {
 export interface ServedKernels extends KernelsOf {
   timers: Timers;
 }
+
+/** How long a call waits for a kernel to start: less than its caller waits for its answer. */
+const startMs = 10_000;
 
 /** Runs code, or goes on with a run. */
 export function executeStream(of: ServedKernels): StreamHandler<'execute'> {
@@ -51,10 +55,15 @@ export function kernelspecsCall(of: KernelsOf): CallHandler<'kernelspecs'> {
   };
 }
 
-/** Starts, interrupts, restarts or shuts down one kernel, and answers how it is then. */
-export function kernelCall(of: KernelsOf): CallHandler<'kernel'> {
+/** Starts, interrupts, restarts or shuts down one kernel, and answers how it is then: `starting`, if that takes longer. */
+export function kernelCall(of: ServedKernels): CallHandler<'kernel'> {
   return async ({ sessionId, generation, kernelId, act }, deadline) => {
-    return { kernel: await doAct(kernelsOf(of, sessionId, generation), kernelId, act, deadline) };
+    const limit = timeLimit(of.timers, startMs, deadline);
+    try {
+      return { kernel: await doAct(kernelsOf(of, sessionId, generation), kernelId, act, limit.signal) };
+    } finally {
+      limit.cancel();
+    }
   };
 }
 
@@ -62,17 +71,17 @@ function doAct(
   kernels: SessionKernels,
   kernelId: string,
   act: CallInput<'kernel'>['act'],
-  deadline: AbortSignal,
+  patience: AbortSignal,
 ): Promise<KernelView> {
   switch (act.kind) {
     case 'start':
-      return kernels.start(kernelId, act.language, deadline);
+      return kernels.start(kernelId, act.language, patience);
     case 'startSpec':
-      return kernels.startSpec(kernelId, { spec: act.spec, restarts: act.restarts }, deadline);
+      return kernels.startSpec(kernelId, { spec: act.spec, restarts: act.restarts }, patience);
     case 'interrupt':
       return kernels.interrupt(kernelId);
     case 'restart':
-      return kernels.restart(kernelId, act.starts, deadline);
+      return kernels.restart(kernelId, act.starts, patience);
     case 'shutdown':
       return kernels.shutdown(kernelId);
   }

@@ -84,7 +84,7 @@ export const kernels = slice('kernels', [
       // By its id, if the caller chooses it.
       idempotent: 'none',
       request: { params: SessionParams, body: NewKernel },
-      responses: { 201: { description: 'It runs.', schema: Kernel } },
+      responses: { 201: { description: 'It runs, or is starting still after 10 s.', schema: Kernel } },
       errors: [
         ...unreachable,
         'kernel_language_missing',
@@ -117,7 +117,7 @@ export const kernels = slice('kernels', [
       permission: 'project:write',
       idempotent: 'none',
       request: { params: KernelParams, body: KernelRestart },
-      responses: { 200: { description: 'It runs.', schema: Kernel } },
+      responses: { 200: { description: 'It runs, or is starting still after 10 s.', schema: Kernel } },
       errors: [...unreachable, 'process_limit'],
     },
     async (ctx, { params, body: { starts } }) => {

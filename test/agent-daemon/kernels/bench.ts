@@ -7,6 +7,7 @@ import { channelsStream } from '../../../agent-daemon/kernels/channels.ts';
 import { executeStream, kernelCall, kernelsCall, kernelspecsCall } from '../../../agent-daemon/kernels/streams.ts';
 import { SessionKernels } from '../../../agent-daemon/kernels/session-kernels.ts';
 import type { Session } from '../../../agent-daemon/sessions/session.ts';
+import { Calls, type Reply } from '../../../agent-daemon/tunnel/calls.ts';
 import { decodeRecords } from '../../../agent-daemon/tunnel/record-file.ts';
 import type { SpawnSpec } from '../../../agent-daemon/init/messages.ts';
 import type { ProcessRecord } from '../../../agent-daemon/output/process-record.ts';
@@ -20,8 +21,10 @@ import { defaultOutputPolicy, type OutputPolicy } from '../../../schema/api/sess
 import type { CallInput } from '../../../schema/protocol/calls.ts';
 import { ExecuteEvent, type ExecuteInput } from '../../../schema/protocol/execute.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
+import { limits } from '../../../schema/protocol/limits.ts';
 import { openRunLog, type RunItem } from '../../../schema/protocol/run-log.ts';
 import type { StreamOpen } from '../../../schema/protocol/streams.ts';
+import type { VirtualTime } from '../../support/virtual-time.ts';
 import { until } from '../../support/wait.ts';
 import { initBinary } from '../init/harness.ts';
 import { InitBench } from '../init-bench.ts';
@@ -163,7 +166,32 @@ export class KernelBench extends InitBench {
   }
 
   async act(kernelId: string, act: CallInput<'kernel'>['act']): Promise<Kernel> {
-    return (await kernelCall({ find: () => this.#session })({ sessionId, generation: 1, kernelId, act }, never)).kernel;
+    const of = { find: () => this.#session, timers: systemTimers(this.log) };
+    return (await kernelCall(of)({ sessionId, generation: 1, kernelId, act }, never)).kernel;
+  }
+
+  /** As the edge asks for it, which waits for its answer on a clock of the test's own. */
+  call(kernelId: string, act: CallInput<'kernel'>['act'], time: VirtualTime): Promise<Reply> {
+    const refuse = () => Promise.reject(new Error('not in this test'));
+    const calls = {
+      echo: refuse,
+      processes: refuse,
+      kernels: refuse,
+      kernel: kernelCall({ find: () => this.#session, timers: time }),
+      kernelspecs: refuse,
+      terminals: refuse,
+      terminal: refuse,
+      upgrade: refuse,
+      describe: refuse,
+      upgradeState: refuse,
+    };
+    const input = { sessionId, generation: 1, kernelId, act };
+    const call = { type: 'call' as const, callId: newId('call', 0, crypto.getRandomValues(new Uint8Array(10))), input };
+    return new Calls(calls, { clock: time, timers: time, log: this.log }).answer({
+      ...call,
+      op: 'kernel',
+      deadlineMs: limits.callDeadlineMs,
+    });
   }
 
   get #session(): Pick<Session, 'state' | 'supervisor' | 'kernels'> {
