@@ -61,6 +61,8 @@ export class CodeRun {
   #isInterrupted = false;
   /** Where the last request for a line ends that the person was asked. */
   #askedAt = 0;
+  /** The last line of the person, where it was asked for, and the stream that it was given to. */
+  #line: { at: number; text: string; given: Stream | undefined } | undefined;
 
   constructor(socket: KernelSocket, request: RunRequest, io: RunIo) {
     this.#socket = socket;
@@ -154,26 +156,28 @@ export class CodeRun {
     throw new StreamOver({ code: 'tunnel_closed' });
   }
 
-  /** Asks the person once for each request; the answer goes to whichever stream there is then. */
+  /** Asks the person once for each request; who asks for it again on another stream did not get the line. */
   #ask({ at, prompt, password }: { at: number; prompt: string; password: boolean }): void {
+    if (this.#line?.at === at && this.#line.given !== this.#stream) return this.#give();
     if (at <= this.#askedAt) return;
     this.#askedAt = at;
     this.#io
       .ask(prompt, password)
-      .then(async (text) => {
-        if (text === undefined) this.interrupt();
-        else await this.#answer(at, text);
+      .then((text) => {
+        if (text === undefined) return this.interrupt();
+        this.#line = { at, text, given: undefined };
+        this.#give();
       })
       .catch(() => this.interrupt());
   }
 
-  async #answer(at: number, text: string): Promise<void> {
-    try {
-      await this.#stream?.writeControl({ kind: 'input', at, text });
-    } catch {
-      // Cut just now: the run asks again, and so will the person be.
-      this.#askedAt = 0;
-    }
+  /** Gives the line to the stream that there is, if there is one. Whether it arrives shows on the next. */
+  #give(): void {
+    const stream = this.#stream;
+    if (this.#line === undefined || stream === undefined) return;
+    this.#line.given = stream;
+    const { at, text } = this.#line;
+    stream.writeControl({ kind: 'input', at, text }).catch(() => undefined);
   }
 }
 

@@ -111,6 +111,43 @@ it('asks once for each line, answers by its place, and interrupts a run that nob
   expect(heard).toEqual([{ kind: 'input', at: 5, text: 'five' }, { kind: 'interrupt' }]);
 });
 
+it.each(['between two streams', 'into a dead stream'])(
+  '[S15] gives a line that was typed %s to the next one, and asks the person once',
+  async (when) => {
+    const heard: unknown[] = [];
+    const typed = Promise.withResolvers<string>();
+    let asked = 0;
+    let tries = 0;
+    const { run } = start(
+      async (stream, open, cut) => {
+        tries++;
+        stream.opened({});
+        await say(stream, { kind: 'begun', kernelId, from: { stdout: open.after?.stdout ?? 0, stderr: 0 } });
+        if (tries === 1) await stream.write(channels.stdout, bytes('123456789'));
+        await say(stream, { kind: 'waiting', at: 9, prompt: 'name? ', password: false });
+        if (tries === 1) {
+          // Half open: what comes is read by nobody.
+          setTimeout(() => (when === 'between two streams' ? cut() : typed.resolve('Ada')), 20);
+          setTimeout(() => (when === 'between two streams' ? typed.resolve('Ada') : cut()), 60);
+          return;
+        }
+        for await (const { bytes: said, end } of stream.read()) {
+          if (end) continue;
+          heard.push(JSON.parse(new TextDecoder().decode(said)));
+          break;
+        }
+        await say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 0 } });
+      },
+      () => {
+        asked++;
+        return typed.promise;
+      },
+    );
+    expect(await run.run()).toEqual({ reason: 'finished', exitCode: 0 });
+    expect([heard, asked]).toEqual([[{ kind: 'input', at: 9, text: 'Ada' }], 1]);
+  },
+);
+
 it.each<[string, (stream: Stream) => Promise<void>]>([
   ['a piece', (stream) => (stream.seek(channels.stdout, 4), stream.write(channels.stdout, bytes('two\n')))],
   ['its begin', (stream) => stream.write(channels.stderr, bytes('x'))],
