@@ -15,6 +15,9 @@ import { Patience } from '../tunnel/patience.ts';
 
 export type RunRequest = Omit<Extract<StreamOpen, { op: 'execute' }>, 'op' | 'after' | 'input'>;
 
+/** A dead way is noticed within half a minute: what was said on a stream that lived on for so long was heard. */
+const heardMs = 60_000;
+
 export interface RunIo {
   /** Resolves when the bytes were taken, so that a slow reader slows the far end. */
   write(stream: StreamName, bytes: Uint8Array): Promise<void>;
@@ -58,7 +61,8 @@ export class CodeRun {
   /** The placement of the session in which it may have begun. */
   readonly #placement = new Placement();
   #stream: Stream | undefined;
-  #isInterrupted = false;
+  /** An interrupt that may not have been heard yet, and when it was said on the stream that there is. */
+  #interrupt: { saidAtMs: number | undefined } | undefined;
   /** Where the last request for a line ends that the person was asked. */
   #askedAt = 0;
   /** The last line of the person, where it was asked for, and the stream that it was given to. */
@@ -97,8 +101,8 @@ export class CodeRun {
 
   /** Interrupts the run, now or as soon as there is a way. */
   interrupt(): void {
-    this.#isInterrupted = true;
-    this.#stream?.writeControl({ kind: 'interrupt' }).catch(() => undefined);
+    this.#interrupt = { saidAtMs: undefined };
+    this.#sayInterrupt();
   }
 
   /** Leaves the run alone. */
@@ -114,11 +118,26 @@ export class CodeRun {
     this.#stream = stream;
     try {
       await this.#placement.opened(stream, socket.generation, { starts: true });
-      if (this.#isInterrupted) await stream.writeControl({ kind: 'interrupt' });
+      if (this.#interrupt?.saidAtMs === undefined) this.#sayInterrupt();
       return await this.#receive(stream);
     } finally {
       this.#stream = undefined;
+      this.#keepInterrupt();
     }
+  }
+
+  #sayInterrupt(): void {
+    if (this.#interrupt === undefined || this.#stream === undefined) return;
+    this.#interrupt.saidAtMs = performance.now();
+    this.#stream.writeControl({ kind: 'interrupt' }).catch(() => undefined);
+  }
+
+  /** For the next stream, where this one may not have carried it: a program that heeded it and went on is not to hear it again. */
+  #keepInterrupt(): void {
+    const saidAtMs = this.#interrupt?.saidAtMs;
+    if (saidAtMs === undefined) return;
+    const wasHeard = performance.now() - saidAtMs > heardMs;
+    this.#interrupt = wasHeard ? undefined : { saidAtMs: undefined };
   }
 
   async #receive(stream: Stream): Promise<ExecuteOutcome> {

@@ -1,5 +1,5 @@
 /** A run followed against a far end made of the real stream engine, cut at chosen moments. */
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { CodeRun, KernelSocket, type RunIo, statusOfRun } from '../../../cli/kernel/code-run.ts';
 import type { ExecuteEvent } from '../../../schema/protocol/execute.ts';
 import { channels } from '../../../schema/protocol/frame.ts';
@@ -109,6 +109,36 @@ it('asks once for each line, answers by its place, and interrupts a run that nob
   );
   expect(statusOfRun((await run.run())!)).toBe(130);
   expect(heard).toEqual([{ kind: 'input', at: 5, text: 'five' }, { kind: 'interrupt' }]);
+});
+
+it('interrupts again behind a cut that came just then, and not a program that went on long ago', async () => {
+  const realNow = performance.now.bind(performance);
+  const now = vi.spyOn(performance, 'now');
+  const heard: number[] = [];
+  const interrupted = Promise.withResolvers<void>();
+  try {
+    const { run } = start(async (stream, _, cut, visit) => {
+      stream.opened({});
+      await say(stream, { kind: 'begun', kernelId, from: { stdout: 0, stderr: 0 } });
+      setTimeout(interrupted.resolve, 20);
+      if (visit === 2)
+        setTimeout(() => void say(stream, { kind: 'finished', outcome: { reason: 'finished', exitCode: 0 } }), 50);
+      for await (const { end } of stream.read()) {
+        if (end) continue;
+        heard.push(visit);
+        // The second stream lives on for an hour.
+        if (visit === 1) now.mockImplementation(() => realNow() + 3_600_000);
+        cut();
+      }
+    });
+    const ended = run.run();
+    await interrupted.promise;
+    run.interrupt();
+    expect(await ended).toEqual({ reason: 'finished', exitCode: 0 });
+    expect(heard).toEqual([0, 1]);
+  } finally {
+    now.mockRestore();
+  }
 });
 
 it.each(['between two streams', 'into a dead stream'])(
