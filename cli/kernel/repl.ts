@@ -44,6 +44,8 @@ class Talk {
   #which: Pick<RunRequest, 'kernelId' | 'spec' | 'language'>;
   #reader!: Interface;
   #current: CodeRun | undefined;
+  /** Aborts the question that the program asks, which is nobody's when its run is over. */
+  #asking = new AbortController();
   /** Lines of what is not finished yet. */
   #typed = '';
   /** What was typed and not taken yet. */
@@ -94,6 +96,7 @@ class Talk {
       delete this.#which.kernelId;
     } finally {
       this.#current = undefined;
+      this.#asking.abort();
     }
   }
 
@@ -118,9 +121,11 @@ class Talk {
     }
     const ahead = this.#lines.shift();
     if (ahead !== undefined) return ahead;
+    const asking = new AbortController();
+    this.#asking = asking;
     return new Promise((resolve) => {
-      this.#reader.question(prompt, resolve);
-      this.#reader.once('close', () => resolve(undefined));
+      asking.signal.addEventListener('abort', () => resolve(undefined), { once: true });
+      this.#reader.question(prompt, { signal: asking.signal }, resolve);
     });
   }
 
@@ -171,6 +176,7 @@ class Talk {
     });
     this.#reader.on('close', () => {
       this.#isOver = true;
+      this.#asking.abort();
       this.#wake();
     });
     this.#reader.on('history', (lines: string[]) => writeHistory(lines));
