@@ -102,6 +102,11 @@ export class JupyterKernel implements RunKernel {
     return this.#life.death === undefined ? this.#state : 'dead';
   }
 
+  /** It was there, at this start. */
+  get hasAnswered(): boolean {
+    return this.#state !== 'starting';
+  }
+
   get view(): KernelView {
     const { kernelId: id, spec, starts, startedAtMs, restarts } = this.#saved;
     const { death } = this.#life;

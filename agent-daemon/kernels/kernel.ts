@@ -113,6 +113,11 @@ export class Kernel implements RunKernel {
     return this.#runs.current === undefined ? 'idle' : 'busy';
   }
 
+  /** Its interpreter was there, at this start. */
+  get hasAnswered(): boolean {
+    return this.#isReady;
+  }
+
   get view(): KernelView {
     const { kernelId: id, language, starts, startedAtMs } = this.#saved;
     const { death } = this.#life;

@@ -28,14 +28,16 @@ interface Side {
   at: number;
 }
 
-/** Sends what lies behind `after`, and what follows, until the run has ended. `open` gives the log of its process. */
+/**
+ * Sends what lies behind `after` of a run that has begun or ended, and what follows, until it has ended. `open` gives the log
+ * of its process.
+ */
 export async function pumpRun(
   stream: AgentStream,
   { kernel, run, after, timers }: Pumped & { after: Offsets | undefined },
   open: (starts: number) => Promise<{ spool: ProcessSpool; done(): Promise<void> }>,
 ): Promise<void> {
   const signal = stream.closed;
-  await kernel.bell.whileSo(() => !run.begun && !run.ended, signal);
   if (signal.aborted) return;
   if (run.begun !== undefined) {
     const { starts, from } = run.begun;

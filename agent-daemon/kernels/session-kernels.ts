@@ -136,7 +136,7 @@ export class SessionKernels {
     return kernel.view;
   }
 
-  /** The run that a client asks for or comes back to. @throws Refusal */
+  /** The run that a client asks for or comes back to; its kernel may be starting still. @throws Refusal */
   async run(open: ExecuteOpen, signal: AbortSignal): Promise<{ run: SavedRun; kernel: AnyKernel }> {
     await this.#open();
     const { runId, request } = open;
@@ -216,6 +216,7 @@ export class SessionKernels {
     if (known !== undefined) return known;
     if (request === undefined) throw new Refusal('kernel_run_not_found');
     const kernel = await this.#choose(open, signal);
+    await this.requireProgram(kernel);
     const run: SavedRun = {
       runId,
       kernelId: kernel.saved.kernelId,
@@ -237,6 +238,8 @@ export class SessionKernels {
   /**
    * The kernel that is named, or the first living one of the kernelspec or the language, or a new one. Where none is named,
    * it is one with a runner, and the language is that of the first: code for one that died is not given to another language.
+   * It may be starting still: others wait for their turn. But where any language will do one has to be missing before the next
+   * is tried.
    */
   async #choose({ kernelId, spec, language: named }: ExecuteOpen, signal: AbortSignal): Promise<AnyKernel> {
     if (kernelId !== undefined) return this.#get(kernelId);
@@ -245,8 +248,9 @@ export class SessionKernels {
     const language = named ?? runners[0]?.saved.language;
     const living = runners.find(({ saved, state }) => saved.language === language && state !== 'dead');
     if (living !== undefined) return living;
+    if (language !== undefined) return this.#start(freshId('kernel', this.#ports), language);
     let refusal: unknown;
-    for (const each of language === undefined ? tried : [language]) {
+    for (const each of tried) {
       const kernel = await this.#start(freshId('kernel', this.#ports), each);
       try {
         await this.#whenStarted(kernel, signal);
@@ -263,9 +267,7 @@ export class SessionKernels {
     const living = this.#living.find(({ saved }) => saved.spec === spec);
     if (living !== undefined) return living;
     const restarts = undefined;
-    const kernel = await this.#startSpec(freshId('kernel', this.#ports), { spec, restarts }, signal);
-    await this.#whenStarted(kernel, signal);
-    return kernel;
+    return this.#startSpec(freshId('kernel', this.#ports), { spec, restarts }, signal);
   }
 
   async #start(kernelId: string, language: Language): Promise<Kernel> {
@@ -305,11 +307,15 @@ export class SessionKernels {
     return kernel;
   }
 
-  /** A program that is not there is no kernel. */
   async #whenStarted(kernel: AnyKernel, signal: AbortSignal): Promise<void> {
     await kernel.whenStarted(signal);
+    await this.requireProgram(kernel);
+  }
+
+  /** A program that is not there is no kernel. @throws Refusal `kernel_language_missing`, `kernel_spec_unusable` */
+  async requireProgram(kernel: AnyKernel): Promise<void> {
     const { death, language } = kernel.view;
-    if (death === undefined || (death.exitCode !== 127 && death.exitCode !== 126)) return;
+    if (kernel.hasAnswered || death === undefined || (death.exitCode !== 127 && death.exitCode !== 126)) return;
     await kernel.shut();
     if (language === undefined) throw new Refusal('kernel_spec_unusable', death.lastOutput.trim().slice(-500));
     throw new Refusal('kernel_language_missing', `The image has no ${interpreters[language]}.`);

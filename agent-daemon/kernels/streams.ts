@@ -38,6 +38,9 @@ export function executeStream(of: ServedKernels): StreamHandler<'execute'> {
     if (open.input !== undefined) await kernel.answer(run, open.input.at, open.input.text);
     stream.opened({});
     feed(stream, kernel, run).catch((error: unknown) => refuse(stream, error));
+    await kernel.bell.whileSo(() => !run.begun && !run.ended, stream.closed);
+    // A run that was never begun, and a kernel that there never was.
+    if (run.begun === undefined) await kernels.requireProgram(kernel);
     const openLog = (starts: number) => kernels.log(run.kernelId, starts);
     await pumpRun(stream, { kernel, run, after: open.after, timers: of.timers }, openLog);
   };

@@ -29,4 +29,29 @@ describe('a kernel that is slow to start', () => {
       expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
       expect(run.text()).toBe('there');
     }));
+
+  it('keeps nobody from running code in others, and tells at once that a run was taken', () =>
+    withSlow(async (own, go) => {
+      const slow = own.run('[{"do":"print","text":"slow"}]', { spec: 'slow' });
+      await until(() => slow.stream.info, { what: 'the run to be taken' });
+      const other = own.run('echo other', { language: 'bash' });
+      expect(await other.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      const [bash] = (await own.list()).filter(({ language }) => language === 'bash');
+      expect(await own.act(bash!.id, { kind: 'restart' })).toMatchObject({ state: 'idle', starts: 2 });
+      expect(slow.isDone).toBe(false);
+      go();
+      expect(await slow.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(slow.text()).toBe('slow');
+    }));
+
+  it('and has no program after all is none: that is what its runs are refused with', () =>
+    withSlow(async (own) => {
+      own.putSpecs({ none: { argv: ['/nowhere/kernel'], display_name: 'None', language: 'fake' } });
+      const twice = ['first', 'second'].map((runId) => own.run('[]', { spec: 'none', runId }));
+      for (const run of twice) await expect(run.done).rejects.toMatchObject({ code: 'kernel_spec_unusable' });
+      await expect(own.run('[]', { spec: 'none', runId: 'first' }).done).rejects.toMatchObject({
+        code: 'kernel_spec_unusable',
+      });
+      expect(await own.list()).toEqual([]);
+    }));
 });
