@@ -411,10 +411,17 @@ export class SessionKernels {
     return [...kernels, ...[...this.#runs.values()].map((run) => ({ run }))];
   }
 
-  /** One that was shut down stays known for as long as a run of it does. */
+  /**
+   * One that was shut down stays known for as long as a run of it does; of each other the last run that ended: where that ended
+   * another agent goes on with its log.
+   */
   #forgetOld(): void {
+    const last = new Map<string, SavedRun>();
+    for (const run of this.#runs.values())
+      if (run.ended?.ends !== undefined && !this.#kernels.get(run.kernelId)?.saved.closed) last.set(run.kernelId, run);
     for (const [runId, run] of this.#runs)
-      if (this.#runs.size > keptRuns && run.ended !== undefined) this.#runs.delete(runId);
+      if (this.#runs.size > keptRuns && run.ended !== undefined && last.get(run.kernelId) !== run)
+        this.#runs.delete(runId);
     const used = new Set([...this.#runs.values()].map((run) => run.kernelId));
     for (const [kernelId, { saved }] of this.#kernels)
       if (saved.closed && !used.has(kernelId)) this.#kernels.delete(kernelId);

@@ -48,4 +48,17 @@ describe('runs that ended', () => {
         await expect(own.run('2', { runId: first.runId }).done).rejects.toMatchObject({ code: 'kernel_run_conflict' });
       }
     }));
+
+  it('say where the log of a kernel goes on, of one that was quiet for long too', () =>
+    withBench(new CountingDisk(), async (own) => {
+      await own.run('echo old', { language: 'bash' }).outcome();
+      const run = (code: string) => own.run(code, { language: 'python' }).outcome();
+      // More than are known after their end, and then so much that all is written anew.
+      for (let n = 0; n < 25; n++) await Promise.all(Array.from({ length: 41 }, () => run('1')));
+      for (let n = 0; n < 50; n++) await run(long(100 * 1024));
+      await own.restart();
+      const next = own.run('echo new', { language: 'bash' });
+      expect(await next.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(next.text()).toBe('new\n');
+    }));
 });
