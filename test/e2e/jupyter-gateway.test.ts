@@ -4,9 +4,13 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Agent } from '../../schema/api/agent.ts';
+import { mainKernelOf, toJupyterKernelId } from '../../schema/api/jupyter.ts';
 import type { Kernel } from '../../schema/api/kernel-parts.ts';
+import { isTerminal } from '../../schema/api/session-parts.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { freePort } from '../support/free-port.ts';
 import { type Lab, openLab, runCell, type Server, startCell } from '../support/jupyter-client.ts';
@@ -190,5 +194,42 @@ describe.runIf(tier === 'full')('a kernel of Jupyter', () => {
     await until(() => states.at(-1) === 'idle', { what: 'the new start', timeoutMs: 60_000 });
     expect(await runCell(kernel, '6 * 7')).toMatchObject({ outputs: ['42'] });
     await kernel.shutdown();
+  });
+
+  it('that waits for its place is given up, or found again, also when its page has gone away meanwhile', async () => {
+    const { client } = stack;
+    const running = () => client.sessions().then((all) => all.filter(({ state }) => !isTerminal(state)));
+    for (const { id } of await running()) {
+      await client.api('DELETE', `/v1/sessions/${id}?force=true`);
+      await client.waitForState(id, ['TERMINATED', 'CANCELLED']);
+    }
+    const [agent] = ((await client.api('GET', '/v1/agents')) as { items: Agent[] }).items;
+    const all = { cpu: agent!.approved['cpu']! / 1000, mem: '256m' };
+    const filler = await client.createSession({ type: 'interactive', image: pythonImage, resources: all });
+    await client.waitForState(filler.id, ['RUNNING']);
+    const { hostname, port } = new URL(stack.url);
+    const leave = async (path: string, body: object) => {
+      const text = JSON.stringify(body);
+      const socket = connect(Number(port), hostname, () => {
+        const head = ['content-type: application/json', `content-length: ${Buffer.byteLength(text)}`, 'host: edge'];
+        const lines = [`POST /jupyter/api/${path} HTTP/1.1`, `authorization: Bearer ${client.token!}`, ...head];
+        socket.write(`${lines.join('\r\n')}\r\n\r\n${text}`);
+      });
+      const isPending = async () => (await running()).some(({ state }) => state === 'PENDING');
+      await until(isPending, { what: 'it to wait' });
+      socket.resetAndDestroy();
+      const left = (await running()).filter(({ id }) => id !== filler.id);
+      expect(left).toMatchObject([{ state: 'PENDING' }]);
+      return left[0]!.id;
+    };
+    const env = { KERNEL_LAUNCH_TIMEOUT: '14' };
+    const given = await leave('kernels', { name: 'python3', env });
+    await client.waitForState(given, ['CANCELLED']);
+    const model = { path: 'left.ipynb', name: 'left', type: 'notebook', kernel: { name: 'python3' } };
+    const found = await leave('sessions', model);
+    await client.api('DELETE', `/v1/sessions/${filler.id}?force=true`);
+    await client.waitForState(found, ['RUNNING']);
+    const rows = (await client.api('GET', '/jupyter/api/sessions')) as { path: string; kernel: { id: string } }[];
+    expect(rows).toMatchObject([{ path: 'left.ipynb', kernel: { id: toJupyterKernelId(found, mainKernelOf(found)) } }]);
   });
 });

@@ -13,6 +13,7 @@ import { Refusal } from '../../../schema/errors.ts';
 import type { UserCtx } from '../../http/context.ts';
 import { database } from '../../platform/database.ts';
 import { endJupyterKernel, listJupyterKernels, showKernel, startJupyterKernel } from './kernels.ts';
+import { seeThrough } from './start.ts';
 import { hexOf } from './voice.ts';
 import {
   deleteRowsOfKernel,
@@ -62,12 +63,12 @@ export async function getJupyterSession(ctx: UserCtx, scope: Scope, id: string):
   return toSession(row, kernel);
 }
 
-/** Makes one, with a kernel that is there or a new one; of a path that has one, that. */
-export async function createJupyterSession(
-  ctx: UserCtx,
-  scope: Scope,
-  wanted: NewJupyterSession,
-): Promise<JupyterSession> {
+/** Makes one, with a kernel that is there or a new one; of a path that has one, that. A page that is loaded again finds it. */
+export function createJupyterSession(ctx: UserCtx, scope: Scope, wanted: NewJupyterSession): Promise<JupyterSession> {
+  return seeThrough(ctx, findOrMake(ctx, scope, wanted));
+}
+
+async function findOrMake(ctx: UserCtx, scope: Scope, wanted: NewJupyterSession): Promise<JupyterSession> {
   const db = database(ctx.env);
   const place = placeOf(ctx, scope);
   const known = (await listSessionRows(db, place)).find(({ path }) => path === wanted.path);

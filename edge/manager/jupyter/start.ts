@@ -34,7 +34,21 @@ const maxEnvBytes = 32 * 1024;
  * or is of an earlier version, the kernel is started when somebody connects.
  * @throws Refusal `jupyter_start_waits` with what it waited for; then the session is ended
  */
-export async function startSession(ctx: UserCtx, wanted: NewJupyterKernel): Promise<SessionSource> {
+export function startSession(ctx: UserCtx, wanted: NewJupyterKernel): Promise<SessionSource> {
+  return seeThrough(ctx, startAndAwait(ctx, wanted));
+}
+
+/**
+ * What is not to stop halfway where its client goes away: the runtime ends with a request what it waits for, unless it is told
+ * otherwise. The platform lets work go on for 30 s behind that.
+ */
+export function seeThrough<Result>(ctx: UserCtx, work: Promise<Result>): Promise<Result> {
+  const settled = () => undefined;
+  ctx.waitUntil(work.then(settled, settled));
+  return work;
+}
+
+async function startAndAwait(ctx: UserCtx, wanted: NewJupyterKernel): Promise<SessionSource> {
   const offer = requireOffer(await listOffers(ctx), wanted.name);
   const env = variablesIn(wanted.env ?? {});
   const { session } = await createSession(ctx, {
