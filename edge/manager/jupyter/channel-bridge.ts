@@ -135,8 +135,7 @@ export class ChannelBridge {
   async run(): Promise<void> {
     for (let tries = 0; !this.#isDone; tries++) {
       try {
-        const opened = await this.#ports.open(this.#standing.asked, this.#writer);
-        if (await this.#follow(opened)) tries = 0;
+        await this.#follow(await this.#ports.open(this.#standing.asked, this.#writer), () => (tries = 0));
       } catch (error) {
         await this.#refused(refusalOf(error));
       }
@@ -146,14 +145,14 @@ export class ChannelBridge {
 
   // ---- from the kernel ----
 
-  /** Until the stream is over. True when it had begun. @throws Refusal, StreamOver, FramingError */
-  async #follow(opened: OpenedStream): Promise<boolean> {
+  /** Until the stream is over. Says when it begins: most streams end by a cut. @throws Refusal, StreamOver, FramingError */
+  async #follow(opened: OpenedStream, begins: () => void): Promise<void> {
     let hasBegun = false;
     this.#isAgain = false;
     this.#ended = undefined;
     this.#opened = opened;
     try {
-      if (this.#isDone) return false;
+      if (this.#isDone) return;
       this.#input.sendOn(opened.stream, opened.opened.inputOffset ?? 0);
       for await (const item of opened.stream.read()) {
         if (item.end) continue;
@@ -162,6 +161,7 @@ export class ChannelBridge {
           // It is said once, and first: else something came again on the way, or in another order.
           if (hasBegun === (event.kind === 'begun')) throw new StreamOver({ code: 'tunnel_closed' });
           hasBegun = true;
+          begins();
           await this.#hear(event);
         } else if (item.channel === channels.stdout) {
           if (!hasBegun) throw new StreamOver({ code: 'tunnel_closed' });
@@ -176,7 +176,6 @@ export class ChannelBridge {
       this.#opened = undefined;
       opened.close();
     }
-    return hasBegun;
   }
 
   async #hear(event: ChannelsEvent): Promise<void> {
