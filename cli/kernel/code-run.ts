@@ -9,6 +9,7 @@ import type { KernelRecord } from '../../schema/protocol/kernel-log.ts';
 import { openRunLog, type RunItem, type RunLog, type StreamName } from '../../schema/protocol/run-log.ts';
 import { type Stream, StreamOver } from '../../schema/protocol/stream.ts';
 import type { StreamOpen } from '../../schema/protocol/streams.ts';
+import { statusOfSignal } from '../process/follow.ts';
 import { Placement, placeLost } from '../process/placement.ts';
 import type { ClientSocket, Dialler } from '../tunnel/dial.ts';
 import { Patience } from '../tunnel/patience.ts';
@@ -204,5 +205,5 @@ export class CodeRun {
 export function statusOfRun({ reason, exitCode, signal }: ExecuteOutcome): number {
   if (reason === 'timeout') return 124;
   if (exitCode !== undefined) return exitCode;
-  return signal === 'SIGSEGV' ? 139 : 137;
+  return statusOfSignal(signal);
 }

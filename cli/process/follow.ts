@@ -260,6 +260,11 @@ export class ProcessFollower {
 export function statusOf(end: ProcessEnd): number {
   if (end.exitCode === 0 && end.lostBytes !== undefined) return exitStatus.notRun;
   if (end.exitCode !== undefined) return end.exitCode;
+  return statusOfSignal(end.signal);
+}
+
+/** 128 + the number of a signal, as shells have it; where it is not known, that of SIGKILL. */
+export function statusOfSignal(signal = 'KILL'): number {
   const numbers: Record<string, number> = { HUP: 1, INT: 2, QUIT: 3, ABRT: 6, KILL: 9, SEGV: 11, PIPE: 13, TERM: 15 };
-  return 128 + (numbers[(end.signal ?? 'KILL').replace(/^SIG/, '')] ?? 9);
+  return 128 + (numbers[signal.replace(/^SIG/, '')] ?? 9);
 }

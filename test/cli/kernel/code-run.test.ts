@@ -248,3 +248,12 @@ it('says what is missing, and fails for good where waiting does not help', async
   const refused = start(async (stream) => stream.reset('kernel_run_conflict', 'no'));
   await expect(refused.run.run()).rejects.toMatchObject({ code: 'kernel_run_conflict' });
 });
+
+it.each([
+  [{ reason: 'finished', exitCode: 3 }, 3],
+  [{ reason: 'timeout', exitCode: 130 }, 124],
+  [{ reason: 'exited', signal: 'SIGSEGV' }, 139],
+  [{ reason: 'exited', signal: 'SIGABRT' }, 134],
+  [{ reason: 'exited', signal: 'SIGTERM' }, 143],
+  [{ reason: 'session-ended' }, 137],
+])('of the end %j a shell sees %i', (outcome, status) => expect(statusOfRun(outcome)).toBe(status));
