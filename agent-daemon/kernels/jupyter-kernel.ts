@@ -265,6 +265,7 @@ export class JupyterKernel implements RunKernel {
   /** Starts anew with nothing of its state; only if it was started so often. @throws Refusal */
   restart(ifStarts?: number): Promise<void> {
     return this.#inTurn(async () => {
+      if (this.#saved.closed) throw new Refusal('kernel_not_found');
       if (ifStarts !== undefined && ifStarts !== this.#saved.starts) return;
       this.#restartsNext = true;
       try {

@@ -123,6 +123,8 @@ export class SessionKernels {
     if (kernel instanceof JupyterKernel) await kernel.restart(starts);
     else
       await this.#inTurn(async () => {
+        // Somebody was faster.
+        if (kernel.saved.closed) throw new Refusal('kernel_not_found');
         if (starts === undefined || kernel.saved.starts === starts) await kernel.restart();
       });
     await this.#whenStarted(kernel, signal);
@@ -132,7 +134,9 @@ export class SessionKernels {
   /** Ends it; what it ran stays readable. */
   async shutdown(kernelId: string): Promise<KernelView> {
     const kernel = await this.#get(kernelId);
-    await kernel.shutdown();
+    // One of Jupyter has a turn of its own, since it starts anew by itself.
+    if (kernel instanceof JupyterKernel) await kernel.shutdown();
+    else await this.#inTurn(() => kernel.shutdown());
     return kernel.view;
   }
 

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { byTier, tier } from '../../support/tier.ts';
 import { until } from '../../support/wait.ts';
-import { freshKernelId, freshRunId, KernelBench } from './bench.ts';
+import { freshKernelId, freshRunId, KernelBench, withBench } from './bench.ts';
 
 let bench: KernelBench;
 beforeAll(async () => {
@@ -184,6 +184,25 @@ describe('a kernel', () => {
     expect(await again.outcome()).toEqual({ reason: 'finished', exitCode: 130 });
     expect(again.text()).toBe('begun\n');
   });
+});
+
+describe('a kernel that one restarts and another shuts down', () => {
+  it.each(['bash', 'fake'] as const)('leaves no process that nobody can end (%s)', (which) =>
+    withBench(new KernelBench(), async (own) => {
+      const what =
+        which === 'bash' ? ({ kind: 'start', language: which } as const) : { kind: 'startSpec' as const, spec: which };
+      const acts = [{ kind: 'restart' as const }, { kind: 'shutdown' as const }];
+      for (const order of [acts, acts.toReversed()]) {
+        const id = freshKernelId();
+        await own.act(id, what);
+        await Promise.allSettled(order.map((act) => own.act(id, act)));
+        expect(await own.list()).toEqual([]);
+        const late = AbortSignal.timeout(10_000);
+        await own.supervisor.whenAllEnded(late);
+        expect(late.aborted).toBe(false);
+      }
+    }),
+  );
 });
 
 /** Where an interrupt meets them is up to the moment: in code, behind it, or while it waits. */
