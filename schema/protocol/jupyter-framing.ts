@@ -77,12 +77,6 @@ export function splitMessage(message: Uint8Array): Message {
   return { channel: textOf(message.subarray(bounds[0], bounds[1])), parts };
 }
 
-/** The channel of a v1 message. @throws FramingError */
-export function channelOfMessage(message: Uint8Array): string {
-  const [from, to] = boundsOf(message);
-  return textOf(message.subarray(from, to));
-}
-
 /** A v1 message, with room for `before` bytes in front of it. */
 function joinBehind({ channel, parts }: Message, before: number): Uint8Array<ArrayBuffer> {
   const name = encoder.encode(channel);

@@ -13,6 +13,5 @@ export const heals: ReadonlySet<ErrorCode> = new Set([
   'session_generation_stale',
   'edge_overloaded',
   'deploy_overlap',
-  'kernel_dead',
   'terminal_screen_lost',
 ]);

@@ -2,7 +2,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  channelOfMessage,
   FramingError,
   joinMessage,
   joinRecord,
@@ -32,7 +31,6 @@ describe('a message', () => {
       fc.property(message, (each) => {
         const joined = joinMessage(each);
         expect(plain(splitMessage(joined))).toEqual(plain(each));
-        expect(channelOfMessage(joined)).toBe(each.channel);
         expect(joinRecord(each)).toEqual(toRecord(joined));
       }),
     );
