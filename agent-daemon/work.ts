@@ -267,7 +267,6 @@ export async function startWork(config: WorkConfig, ports: WorkPorts, services: 
     async begin({ agentId, instance }) {
       networks = new Networks({
         runtime,
-        clock,
         random,
         timers,
         log,

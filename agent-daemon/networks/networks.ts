@@ -3,7 +3,7 @@
  * from the agent's own pool, checked against the host's routes: the engine's default pools end at 31 networks. It knows
  * only networks that carry this agent's label and never touches another.
  */
-import type { Clock, Log, Random, Timers } from '../../schema/ports.ts';
+import type { Log, Random, Timers } from '../../schema/ports.ts';
 import { labels } from '../runtime/docker-spec.ts';
 import { type ContainerRuntime, type NetworkFacts, RuntimeError } from '../runtime/runtime.ts';
 import { type Range, findSubnet, parseCidr, parseRoutes } from './subnets.ts';
@@ -20,7 +20,6 @@ export interface NetworksOptions {
   guard(subnet: string): Promise<void>;
   /** The host's routing table. */
   readRoutes(): Promise<string>;
-  clock: Clock;
   random: Random;
   timers: Timers;
   log: Log;
@@ -36,7 +35,7 @@ export class Networks {
   readonly #known = new Map<string, Range>();
   /** Those that are being made. */
   readonly #making = new Map<string, Range>();
-  #ready: string[] = [];
+  readonly #ready = new Set<string>();
   #refilling: Promise<void> | undefined;
   #busy = 0;
   #stopped = false;
@@ -75,7 +74,10 @@ export class Networks {
   async take(): Promise<string> {
     this.#busy++;
     try {
-      return this.#ready.shift() ?? (await this.#create());
+      const [ready] = this.#ready;
+      if (ready === undefined) return await this.#create();
+      this.#ready.delete(ready);
+      return ready;
     } finally {
       this.#busy--;
       this.#refill();
@@ -91,7 +93,7 @@ export class Networks {
   /** Nobody gets it any more: others removed it (`docker network prune`), or the next `adopt` sees to it. Any name may be given. */
   forget(name: string): void {
     if (!this.#known.delete(name)) return;
-    this.#ready = this.#ready.filter((each) => each !== name);
+    this.#ready.delete(name);
     this.#refill();
   }
 
@@ -109,7 +111,7 @@ export class Networks {
   async #takeOver({ name, subnets: [subnet] }: NetworkFacts, isBound: boolean): Promise<void> {
     if (subnet !== undefined) await this.#options.guard(subnet);
     if (isBound) return;
-    if (this.#ready.length < this.#options.ready) this.#ready.push(name);
+    if (this.#ready.size < this.#options.ready) this.#ready.add(name);
     else await this.release(name);
   }
 
@@ -119,15 +121,15 @@ export class Networks {
 
   /** Makes ready networks one at a time, while nobody waits for one. */
   #refill(): void {
-    if (this.#stopped || this.#refilling !== undefined || this.#ready.length >= this.#options.ready) return;
+    if (this.#stopped || this.#refilling !== undefined || this.#ready.size >= this.#options.ready) return;
     this.#refilling = this.#refillNow();
   }
 
   async #refillNow(): Promise<void> {
     await Promise.resolve();
     try {
-      while (!this.#stopped && this.#busy === 0 && this.#ready.length < this.#options.ready) {
-        this.#ready.push(await this.#create());
+      while (!this.#stopped && this.#busy === 0 && this.#ready.size < this.#options.ready) {
+        this.#ready.add(await this.#create());
       }
     } catch (error) {
       this.#options.log.warn('a network could not be made ready', { error: String(error) });

@@ -1,27 +1,28 @@
 /** Networks that are kept ready, on an engine that others use as well. */
 import { describe, expect, it } from 'vitest';
 import { Networks } from '../../../agent-daemon/networks/networks.ts';
-import { systemClock, systemRandom } from '../../../agent-daemon/platform.ts';
+import { systemRandom } from '../../../agent-daemon/platform.ts';
 import { type ContainerRuntime, type NetworkFacts, RuntimeError } from '../../../agent-daemon/runtime/runtime.ts';
 import { until } from '../../support/wait.ts';
 import { keptLog, ManualTimers } from '../ports.ts';
 import { agentId } from '../support.ts';
 
-/** An engine with these networks, which refuses to remove those of `stuck` and answers a listing when `gate` says so. */
+/** An engine with these networks, which refuses to remove those of `stuck`, and lists and makes others when `of` says so. */
 function world() {
   const there = new Map<string, NetworkFacts>();
   const stuck = new Set<string>();
   const unguarded = new Set<string>();
-  const of = { gate: Promise.resolve() };
+  const of = { gate: Promise.resolve(), made: (_count: number): Promise<void> => Promise.resolve() };
   const runtime = {
     listNetworks: async () => {
       const listed = [...there.values()];
       await of.gate;
       return listed;
     },
-    createNetwork: (name: string, subnet: string, labels: Record<string, string>) => {
+    createNetwork: async (name: string, subnet: string, labels: Record<string, string>) => {
       there.set(name, { id: name, name, labels, subnets: [subnet] });
-      return Promise.resolve(name);
+      await of.made(there.size);
+      return name;
     },
     removeNetwork: (name: string) => {
       if (stuck.has(name)) return Promise.reject(new RuntimeError('failed', 'it has active endpoints'));
@@ -37,7 +38,6 @@ function world() {
     ready: 2,
     guard: (subnet) => (unguarded.has(subnet) ? Promise.reject(new Error('no packet filter')) : Promise.resolve()),
     readRoutes: () => Promise.resolve(''),
-    clock: systemClock,
     random: systemRandom,
     timers: new ManualTimers(),
     log: keptLog(),
@@ -59,6 +59,19 @@ describe('networks of an agent', () => {
     for (const name of gone) networks.forget(name);
     await whenReady();
     for (let taken = 0; taken < 3; taken++) expect(there.has(await networks.take())).toBe(true);
+  });
+
+  it('are all given to somebody, also those that were being made while another went', async () => {
+    const { there, of, networks } = world();
+    const made = Promise.withResolvers<void>();
+    of.made = (count) => (count === 2 ? made.promise : Promise.resolve());
+    await networks.adopt(none);
+    await until(() => there.size === 2, { what: 'one to be ready, and another to be made' });
+    const [first, second] = there.keys();
+    networks.forget(first!);
+    made.resolve();
+    await until(() => networks.names.length === 2, { what: 'two to be ready again' });
+    expect(await networks.take()).toBe(second);
   });
 
   it('are looked at again when the engine is back: what went unheard is not given to anybody', async () => {
