@@ -86,7 +86,8 @@ class Packing {
   }
 
   async #addDirectory(parent: FileHandle, name: string, header: Header): Promise<void> {
-    const directory = await openBeneath(parent, [name]);
+    const directory = await unlessGone(openBeneath(parent, [name]));
+    if (directory === undefined) return;
     try {
       await this.#entry({ ...header, type: 'directory' });
       await this.addContent(directory, header.name.slice(0, -1));
@@ -96,7 +97,8 @@ class Packing {
   }
 
   async #addLink(parent: FileHandle, name: string, header: Header): Promise<void> {
-    const linkname = await readlink(at(parent, name));
+    const linkname = await unlessGone(readlink(at(parent, name)));
+    if (linkname === undefined) return;
     await this.#entry({ ...header, type: 'symlink', linkname });
   }
 
@@ -124,6 +126,18 @@ class Packing {
     return new Promise((resolve, reject) => {
       this.#archive.entry(header, (error) => (error ? reject(error) : resolve())).on('error', reject);
     });
+  }
+}
+
+/** Undefined for what went, or became something else, since it was looked at. */
+async function unlessGone<T>(opening: Promise<T>): Promise<T | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    const isGone =
+      error instanceof Refusal || ['ENOENT', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '');
+    if (isGone) return undefined;
+    throw error;
   }
 }
 

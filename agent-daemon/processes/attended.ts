@@ -33,6 +33,9 @@ export class AttendedProcess {
   #supervisor: Supervisor | undefined;
   #spool: ProcessSpool | undefined;
   #inputOffset = 0;
+  /** What came for it before it was there. */
+  #size: { rows: number; columns: number } | undefined;
+  readonly #signals = new Set<number>();
 
   constructor(session: Session, of: AttendedOf, spawn: ProcessSpawn) {
     this.#session = session;
@@ -55,7 +58,9 @@ export class AttendedProcess {
     const record = { ...recordOf(spec, output, this.#of.nowMs()), spawn: attendedSpawn };
     this.#supervisor = supervisor;
     this.#spool = await supervisor.spawn(spec, record);
-    if (this.isAbandoned) supervisor.abandon(this.#processId);
+    if (this.isAbandoned) return supervisor.abandon(this.#processId);
+    if (this.#size !== undefined) this.resize(this.#size.rows, this.#size.columns);
+    for (const number of this.#signals) this.signal(number);
   }
 
   /**
@@ -97,12 +102,14 @@ export class AttendedProcess {
   }
 
   resize(rows: number, columns: number): void {
-    this.#supervisor?.link.resize(this.#processId, rows, columns).catch(() => undefined);
+    if (this.#spool === undefined) this.#size = { rows, columns };
+    else this.#supervisor?.link.resize(this.#processId, rows, columns).catch(() => undefined);
   }
 
   /** By number. */
   signal(number: number): void {
-    this.#supervisor?.link.signal(this.#processId, number).catch(() => undefined);
+    if (this.#spool === undefined) this.#signals.add(number);
+    else this.#supervisor?.link.signal(this.#processId, number).catch(() => undefined);
   }
 
   async #read(spool: ProcessSpool, take: (stream: StreamName, bytes: Buffer) => Promise<void>): Promise<void> {

@@ -29,6 +29,9 @@ const hostPattern = /^[\w.:%-]{1,255}$/;
 /** Bytes of a path that a socket can have. */
 const maxSocketPath = 107;
 
+/** What is open of one connection. */
+type Channels = Set<OpenChannel>;
+
 interface HostKey {
   privateKey: string;
   publicKey: string;
@@ -39,7 +42,7 @@ export class SshConnections {
   readonly #of: SshOf;
   /** Of this run of the agent: told anew with each connection, so nothing has to keep it. */
   #hostKey: Promise<HostKey> | undefined;
-  readonly #open = new Map<Session, number>();
+  readonly #open = new Map<Session, Set<Channels>>();
 
   constructor(of: SshOf) {
     this.#of = of;
@@ -48,16 +51,17 @@ export class SshConnections {
   /** Serves one connection to its end. */
   readonly serve: StreamHandler<'ssh'> = async (open, stream) => {
     const session = this.#sessionOf(open);
-    const count = this.#open.get(session) ?? 0;
-    if (count >= limits.sshConnectionsPerSession)
+    const all = this.#open.get(session) ?? new Set();
+    if (all.size >= limits.sshConnectionsPerSession)
       throw new Refusal('tunnel_stream_limit', `A session takes ${limits.sshConnectionsPerSession} SSH connections.`);
-    this.#open.set(session, count + 1);
+    this.#open.set(session, all);
+    const own: Channels = new Set();
+    all.add(own);
     try {
-      await this.#serve(session, open, stream);
+      await this.#serve(session, open, stream, { own, all });
     } finally {
-      const left = (this.#open.get(session) ?? 1) - 1;
-      if (left > 0) this.#open.set(session, left);
-      else this.#open.delete(session);
+      all.delete(own);
+      if (all.size === 0) this.#open.delete(session);
     }
   };
 
@@ -70,16 +74,17 @@ export class SshConnections {
     return session;
   }
 
-  async #serve(session: Session, open: OpenOf<'ssh'>, stream: AgentStream): Promise<void> {
+  async #serve(
+    session: Session,
+    open: OpenOf<'ssh'>,
+    stream: AgentStream,
+    { own: channels, all }: { own: Channels; all: ReadonlySet<Channels> },
+  ): Promise<void> {
     const ssh2 = await loadSsh2();
     this.#hostKey ??= Promise.resolve(toHostKey(makeKey(ssh2.utils)));
     const hostKey = await this.#hostKey;
     const signIn: SignIn = new SignIn(open, ssh2.utils, this.#of, () => socket.destroy());
-    const channels = new Set<OpenChannel>();
-    const socket: StreamSocket = new StreamSocket(
-      stream,
-      () => [...channels].reduce((bytes, each) => bytes + each.unreadBytes, 0) < limits.sshUnreadBytes,
-    );
+    const socket: StreamSocket = new StreamSocket(stream, () => mayRead(channels, all));
     const server = new ssh2.Server(
       {
         ident: 'Causeway',
@@ -108,7 +113,7 @@ export class SshConnections {
     }
   }
 
-  #accept(client: Connection, session: Session, socket: StreamSocket, channels: Set<OpenChannel>): void {
+  #accept(client: Connection, session: Session, socket: StreamSocket, channels: Channels): void {
     const of = this.#of;
     const hasRoom = (): boolean => channels.size < limits.sshChannelsPerConnection;
     const keep = (channel: OpenChannel): void => {
@@ -148,7 +153,7 @@ export class SshConnections {
   }
 
   /** Ends the connection when the session has no processes any more, after what they said has gone out. */
-  #endWith(session: Session, socket: StreamSocket, channels: ReadonlySet<OpenChannel>): () => void {
+  #endWith(session: Session, socket: StreamSocket, channels: Channels): () => void {
     const givenUp = session.supervisor?.givenUp;
     let cancel = (): void => undefined;
     const end = (): void => {
@@ -162,6 +167,23 @@ export class SshConnections {
       givenUp?.removeEventListener('abort', end);
     };
   }
+}
+
+/**
+ * Channels that take nothing may not hold up those beside them, so a connection is read on whatever it holds, until the
+ * session's connections hold what they might together; then each is read that holds no more than its share.
+ */
+function mayRead(own: Channels, all: ReadonlySet<Channels>): boolean {
+  if (unreadOf(own) < limits.sshUnreadBytes) return true;
+  let bytes = 0;
+  for (const each of all) bytes += unreadOf(each);
+  return bytes < limits.sshUnreadBytes * limits.sshConnectionsPerSession;
+}
+
+function unreadOf(channels: Channels): number {
+  let bytes = 0;
+  for (const each of channels) bytes += each.unreadBytes;
+  return bytes;
 }
 
 /** ssh2 1.17.0 drops a zero at the front of a key, once in 256 times, and can not read what it made then. */

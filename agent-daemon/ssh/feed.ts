@@ -9,6 +9,9 @@ export interface Taker {
   endInput(): void;
 }
 
+/** Beyond, the client is told to wait. */
+const unreadBytes = 64 * 1024;
+
 export function feedFrom(channel: ServerChannel, taker: Taker, socket: StreamSocket): void {
   const take = async (bytes: Buffer): Promise<void> => {
     // When nobody reads any more, what still comes is dropped, as by a pipe that is closed.
@@ -20,6 +23,8 @@ export function feedFrom(channel: ServerChannel, taker: Taker, socket: StreamSoc
     channel.pause();
     void take(bytes);
   };
+  // ssh2 gives a new window until a whole one waits here, so that a channel nobody reads would hold half a window more.
+  (channel as unknown as { _readableState: { highWaterMark: number } })._readableState.highWaterMark = unreadBytes;
   channel.on('data', onData);
   channel.on('end', () => taker.endInput());
 }

@@ -33,7 +33,10 @@ export const limits = {
   sshListenersPerConnection: 16,
   /** Public keys that a user may have uploaded; each SSH connection is told of all of them. */
   sshKeysPerUser: 20,
-  /** Bytes that came for the channels of one connection and that no process has taken: beyond, it is not read. */
+  /**
+   * Bytes that came for the channels of one connection and that no process has taken: beyond, it is not read once the
+   * connections of its session hold as much each.
+   */
   sshUnreadBytes: 4 * 1024 * 1024,
   /** Connections to ports of one session at once. */
   portConnectionsPerSession: 256,

@@ -317,6 +317,18 @@ it('packs a file that changes its size meanwhile as an archive that is still who
   expect(list(await reading)).toEqual(['log']);
 });
 
+it('passes over folders and links that go while it packs', async () => {
+  const place = new Place();
+  mkdirSync(join(place.home, 'tree', 'here'), { recursive: true });
+  const step = 'mkdir d{1..20}; ln -s here l1; for n in {2..20}; do ln -s here l$n; done; rm -rf d? d?? l*';
+  const changer = start('bash', ['-c', `while :; do ${step}; done 2>/dev/null`], { cwd: join(place.home, 'tree') });
+  for (let round = 0; round < 300; round++) {
+    const archive = await buffer((await packBeneath(place.home, ['tree'])) as unknown as Readable);
+    expect(list(archive)).toContain('tree/here/');
+  }
+  await changer.kill9();
+}, 60_000);
+
 it('keeps the archive guard and the paths closed for anything that can be written down', async () => {
   const name = fc.oneof(
     fc.string({ maxLength: 30 }),

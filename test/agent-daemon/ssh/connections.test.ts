@@ -55,6 +55,17 @@ it('gives a terminal that follows the window', async () => {
   expect((await run(channel)).stdout.replaceAll('\r', '')).toBe('30 90\n\n41 101\n');
 });
 
+it('heeds what comes for a process that is being started', async () => {
+  const { client } = await connect();
+  const resized = await exec(client, 'read line; stty size', { pty: { rows: 30, cols: 90, term: 'xterm' } });
+  resized.setWindow(41, 101, 0, 0);
+  resized.write('\n');
+  expect((await run(resized)).stdout).toContain('41 101');
+  const ended = await exec(client, 'exec sleep 1000');
+  ended.signal('TERM');
+  expect(await run(ended)).toMatchObject({ signal: 'SIGTERM' });
+});
+
 it('neither loses nor doubles what waits for a client that reads one stream after the other', async () => {
   const { client, stream } = await connect();
   const bytes = 6 * 1024 * 1024;
@@ -97,10 +108,12 @@ it('hangs up on what a client that is gone had started, and keeps nothing of it'
   await until(async () => (await live.spools.processes(sessionId, 1)).length === 0, { what: 'nothing of it' });
 });
 
-it('lets other channels go on beside one that takes nothing', async () => {
+it('lets other channels go on beside many that take nothing', async () => {
   const { client } = await connect();
-  const stuck = await exec(client, 'exec sleep 1000');
-  stuck.write(Buffer.alloc(8 * 1024 * 1024));
+  for (let n = 0; n < 8; n++) {
+    const stuck = await exec(client, 'exec sleep 1000');
+    stuck.write(Buffer.alloc(8 * 1024 * 1024));
+  }
   expect(await run(await exec(client, 'echo beside'))).toMatchObject({ stdout: 'beside\n' });
 });
 
