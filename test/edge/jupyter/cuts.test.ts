@@ -8,7 +8,7 @@ const pages = useKernelPages();
 
 it('heals each cut as soon as the one before, however many there are', async () => {
   const pauses = vi.spyOn(systemTimers, 'after');
-  const { client, kernel } = await pages.connected();
+  const { client, kernel } = await pages.connected({ session: 'page' });
   kernel.say(stream('0', 'r'));
   let { offset } = kernel;
   for (let cuts = 1; cuts <= 8; cuts++) {
