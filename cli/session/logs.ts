@@ -104,6 +104,7 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
   const io = sayingOnce(localIo(false));
   const startedMs = performance.now();
   let { from } = wish;
+  let hasBegun = false;
   /** It is not known yet where it begins. */
   let isFresh = from.stdout + from.stderr === 0;
   let follower: ProcessFollower;
@@ -142,13 +143,16 @@ async function showBytes(api: Api, session: Session, { streams, follow, tailLine
       const isLost = error.code === 'session_not_running';
       if (!isLost && !elsewhere.has(error.code ?? '')) throw error;
       from = follower.position;
-      isFresh &&= !follower.hasBegun;
+      hasBegun ||= follower.hasBegun;
+      isFresh &&= !hasBegun;
       const mayComeBack = error.code === 'agent_unreachable' && performance.now() - startedMs < comesBackMs;
       if (!mayComeBack) {
         isReadingStored = true;
         const stored = await showStored(api, session, { streams, follow, tailLines, from, isFresh }, io);
         isReadingStored = false;
-        if (stored === undefined && error.code !== 'agent_unreachable') throw error;
+        // Who follows waits for it, and who has a part of what there was.
+        const waits = error.code === 'agent_unreachable' && (follow || hasBegun);
+        if (stored === undefined && !waits) throw error;
         if (stored?.isOver || (stored && !follow)) return;
         from = stored?.from ?? from;
         isFresh &&= stored === undefined;

@@ -55,7 +55,7 @@ export class LedgerView {
   /** True when a session is over and no list shall show it. */
   isPurged(sessionId: string): boolean {
     const row = this.#ports.store.session(sessionId);
-    return row !== undefined && row.purge && row.endedAtMs !== null;
+    return row !== undefined && isGone(row);
   }
 
   history(sessionId: string): HistoryRow[] | undefined {
@@ -104,7 +104,7 @@ export class LedgerView {
     if (!row) return undefined;
     const { projectId, ownerId, state, generation } = row;
     const agent = row.agentId === null ? undefined : this.#loaded().agents.get(row.agentId)?.row;
-    const base = { sessionId, projectId, ownerId, state, generation };
+    const base = { sessionId, projectId, ownerId, state, generation, isPurged: isGone(row) };
     if (!agent || agent.epoch === null) return base;
     const { agentId, epoch, controlHub, reachable } = agent;
     const dataHub = this.#ports.dataHub(agentId);
@@ -171,4 +171,9 @@ function closedBy({ row }: AgentEntry): 'unreachable' | 'draining' | 'inactive' 
   if (takesSessions(row)) return undefined;
   if (row.state !== 'active') return 'inactive';
   return row.draining && row.reachable ? 'draining' : 'unreachable';
+}
+
+/** It is over and was purged: no list shows it, and nothing of it is kept. */
+function isGone({ purge, endedAtMs }: SessionRow): boolean {
+  return purge && endedAtMs !== null;
 }

@@ -65,6 +65,8 @@ export interface Route {
   ownerId: string;
   state: SessionState;
   generation: number;
+  /** It is over, and nothing of it is to be had any more. */
+  isPurged: boolean;
   /** Absent until the session was placed once. */
   agent?: {
     agentId: string;

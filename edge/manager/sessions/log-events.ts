@@ -41,7 +41,7 @@ export function toEvents(ctx: UserCtx, logs: OpenedLogs, render: Render): Readab
       isOver = true;
       logs.close();
     }, lifeMs);
-    quiet = setInterval(() => void writer.write(encoder.encode(':\n\n')).catch(() => clearInterval(quiet)), quietMs);
+    quiet = setInterval(() => void writer.write(encoder.encode(':\n\n')).catch(() => logs.close()), quietMs);
     try {
       for await (const item of logs.items) {
         const text = render(item, cursor);

@@ -45,6 +45,7 @@ export async function streamTarget(
 ): Promise<Target> {
   const route = await requireRoute(ctx, id, verb);
   const { agent, generation, projectId, state } = route;
+  if (route.isPurged) throw new Refusal('session_output_gone', 'The session was purged, with all that it printed.');
   if (!agent && isTerminal(state)) throw new Refusal('session_output_gone', 'The session ended without a machine.');
   if (!agent) throw new Refusal('session_not_running', 'The session waits to be placed: try again when it runs.');
   // It would say that the session has ended: it knows of none before it has kept the order to make it.
@@ -231,6 +232,12 @@ export function toOutput(ctx: UserCtx, logs: OpenedLogs): ReadableStream<Uint8Ar
   });
 }
 
+/**
+ * Bytes have no heartbeat, and that a client is gone shows at the next write alone: a process that says nothing for so long
+ * is followed no further, or each client that left would hold a stream of its agent for as long as it is quiet.
+ */
+const mostQuietMs = 60 * 60_000;
+
 /** `toBytes`: what the body gets for an item; a refusal that it throws breaks the body off. */
 function pumpBody(
   ctx: UserCtx,
@@ -240,8 +247,12 @@ function pumpBody(
   const { readable, writable } = new IdentityTransformStream();
   const writer = writable.getWriter();
   const pump = async () => {
+    const listen = (): ReturnType<typeof setTimeout> => setTimeout(() => opened.close(), mostQuietMs);
+    let quiet = listen();
     try {
       for await (const item of opened.items) {
+        clearTimeout(quiet);
+        quiet = listen();
         if (item.end) continue;
         const bytes = toBytes(item);
         if (bytes !== undefined && bytes.byteLength > 0) await writer.write(bytes);
@@ -251,6 +262,7 @@ function pumpBody(
       // Who reads sees a body that breaks off, never one that looks whole.
       await writer.abort(refusalOf(error));
     } finally {
+      clearTimeout(quiet);
       opened.close();
     }
   };

@@ -14,10 +14,11 @@ const text = (bytes: string) => new TextEncoder().encode(bytes);
 let token: string;
 let id: string;
 let agent: Peer;
+let bench: BenchAgent;
 
 beforeEach(async () => {
   ({ token } = await bootstrapped());
-  const bench = new BenchAgent(1);
+  bench = new BenchAgent(1);
   await bench.enrol();
   const made = await call<{ id: string }>('POST', '/v1/sessions', {
     token,
@@ -124,6 +125,33 @@ describe('logs', () => {
     expect(said).toMatch(/event: cursor\nid: 1\.3\.0\ndata: .*"stdout":3.*\n\n$/);
   });
 
+  it('as bytes break off at a process that says nothing for an hour, and let go of it', async () => {
+    const real = setTimeout;
+    const timers = vi
+      .spyOn(globalThis, 'setTimeout')
+      .mockImplementation(((task: () => void, ms = 0) =>
+        real(task, ms === 60 * 60_000 ? 500 : ms)) as typeof setTimeout);
+    const answering = send('GET', `/v1/sessions/${id}/logs?follow=true`, { token });
+    const { stream } = await accept();
+    agent.data(stream, stdout, text('out'));
+    await expect((await answering).text()).rejects.toThrow();
+    await agent.until('RESET', () => agent.jsonOf(reset).find((each) => each.stream === stream));
+    timers.mockRestore();
+  });
+
+  it('as events let go of a process when who followed it has gone', async () => {
+    const real = setInterval;
+    const intervals = vi
+      .spyOn(globalThis, 'setInterval')
+      .mockImplementation(((task: () => void, ms = 0) => real(task, ms === 15_000 ? 100 : ms)) as typeof setInterval);
+    const headers = { accept: 'text/event-stream' };
+    const answering = send('GET', `/v1/sessions/${id}/logs?follow=true`, { token, headers });
+    const { stream } = await accept();
+    await (await answering).body!.cancel();
+    await agent.until('RESET', () => agent.jsonOf(reset).find((each) => each.stream === stream));
+    intervals.mockRestore();
+  });
+
   it('are events with a cursor when asked for, gaps and exit included, and continue behind it', async () => {
     const headers = { accept: 'text/event-stream' };
     const answering = send('GET', `/v1/sessions/${id}/logs`, { token, headers });
@@ -152,6 +180,13 @@ describe('logs', () => {
     expect(asked).toMatchObject({ op: 'lines', match: { pattern } });
     finish(stream);
     expect(await (await answering).text()).toBe('');
+  });
+
+  it('of a session that was purged are gone, wherever its agent is', async () => {
+    await bench.tell(id, 1, { kind: 'ended', reason: 'exited', exitCode: 0 });
+    await call('DELETE', `/v1/sessions/${id}?purge=true`, { token });
+    const { status, body } = await call('GET', `/v1/sessions/${id}/logs`, { token });
+    expect([status, body['code'], agent.jsonOf(open)]).toEqual([410, 'session_output_gone', []]);
   });
 
   it('answer the code of the agent before the first byte', async () => {
