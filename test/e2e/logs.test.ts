@@ -130,6 +130,7 @@ it('is read whole and searched when the machine is gone, by the same verb', asyn
   const live = await cli.run(['logs', '--grep', '^69999[0-4]$', 'train']);
   expect(live).toMatchObject({ status: 0, stdout: numbers(699_990, 699_994), stderr: '' });
   await until(async () => stored(id), { what: 'all output to be in object storage', timeoutMs: 60_000 });
+  await stack.client.waitForState(await runBatch('silent', 'sleep 600'), ['RUNNING']);
   await stack.agents[0]!.kill9();
 
   const all = await cli.run(['logs', 'train']);
@@ -153,6 +154,12 @@ it('is read whole and searched when the machine is gone, by the same verb', asyn
   );
   expect((await cli.run(['logs', '--until', '1h', 'train'])).stdout).toBe('');
   expect((await cli.run(['logs', '-f', '--grep', '^7$', 'train'])).stdout).toBe('7\n');
+  const nothing = await cli.run(['logs', 'silent']);
+  expect([nothing.status, nothing.stdout, nothing.stderr]).toEqual([
+    125,
+    '',
+    expect.stringContaining('The agent is not connected'),
+  ]);
 });
 
 it.each<[string[], string]>([
