@@ -29,8 +29,8 @@ export const admissionClaims = sqliteTable(
     trail: text('trail', { mode: 'json' }).$type<SessionHistory['items']>().notNull(),
     /** Gone when its ledger and D1 have it. */
     spec: text('spec', { mode: 'json' }).$type<KernelSpec>(),
-    /** An order to end it that came while its ledger was being asked. */
-    stop: text('stop', { mode: 'json' }).$type<{ graceMs: number; force: boolean; reason: string }>(),
+    /** An order to end it that came while its ledger was being asked, or the one that cancelled it with its row in D1. */
+    stop: text('stop', { mode: 'json' }).$type<{ graceMs: number; force: boolean; reason: string; purge?: boolean }>(),
     /** 1 while D1 is behind. */
     unlisted: integer('unlisted').notNull(),
     /** 1 while something is to be told: the session to its ledger, its row to D1, a stop. */

@@ -36,7 +36,7 @@ export class Admission extends DurableObject<Env> implements AdmissionRpc {
       failpoints: failpointsOf(env),
       after: (delayMs, task) => systemTimers.after(delayMs, task),
       ledger: (groupNumber) => ledgerObject(env, groupNumber),
-      list: (rows) => writeReadModel(env.DB, rows),
+      list: (rows, gone) => writeReadModel(env.DB, rows, gone),
       publisher: new EventPublisher({ ...world, redis: redisOf(env) }),
       durable: () => ctx.storage.sync(),
       setAlarm: (atMs) => void ctx.storage.setAlarm(atMs),

@@ -40,7 +40,7 @@ export interface AdmissionRoomPorts extends AdmissionPorts {
   after: Timers['after'];
   ledger(groupNumber: number): Pick<LedgerRpc, 'admit' | 'terminate'>;
   /** Brings the read model up to these rows; rejects when it is unknown whether it did. */
-  list(rows: readonly SessionRow[]): Promise<void>;
+  list(rows: readonly SessionRow[], gone: readonly string[]): Promise<void>;
   publisher: EventPublisher;
   /** Resolves when everything committed so far is durable. */
   durable(): Promise<void>;
@@ -81,7 +81,7 @@ export class AdmissionRoom implements AdmissionRpc {
       admit: (groupNumber, sessions) =>
         durably(failpoints, 'admission.handover', () => ports.ledger(groupNumber).admit(groupNumber, sessions)),
       terminate: (groupNumber, sessionId, order) => ports.ledger(groupNumber).terminate(sessionId, order),
-      list: (rows) => durably(failpoints, 'admission.readModel', () => ports.list(rows)),
+      list: (rows, gone) => durably(failpoints, 'admission.readModel', () => ports.list(rows, gone)),
       after: ports.after,
       log: ports.log,
     });

@@ -33,6 +33,8 @@ export interface StopOrder {
   graceMs: number;
   force: boolean;
   reason: string;
+  /** No list shall show it when it is over. */
+  purge?: boolean;
 }
 
 /** Limits of projects that have none of their own, until an administrator sets others. */
@@ -232,10 +234,12 @@ export class Admission {
     return this.#commit(undefined, (domain) => {
       const answer = this.#change(sessionId, (claim) => {
         if (claim.place === 'handed') return 'unknown';
-        if (claim.place === 'over') return 'ended';
+        const isOver = claim.place === 'over';
+        if (claim.place === 'leaving' || order.purge === true) claim.stop = order;
         if (claim.place === 'quota') this.#cancel(domain, claim, { code: order.reason });
-        else claim.stop = order;
-        return 'accepted';
+        // Its row may be on its way to D1 just now.
+        else if (isOver && order.purge === true) Object.assign(claim, { version: claim.version + 1, unlisted: 1 });
+        return isOver ? 'ended' : 'accepted';
       });
       return answer ?? 'unknown';
     });
@@ -279,7 +283,7 @@ export class Admission {
     const { sessionId, version, listed, admitted, stopped } = outcome;
     const isOver = this.#change(sessionId, (claim) => {
       if (listed && claim.version === version) claim.unlisted = 0;
-      if (stopped) claim.stop = null;
+      if (stopped || (claim.place === 'over' && claim.unlisted === 0)) claim.stop = null;
       if (admitted === 'accepted' && claim.place === 'leaving') claim.place = 'handed';
       if (admitted === 'closed' && claim.place === 'leaving')
         this.#cancel(domain, claim, { code: 'group_closed', detail: 'The resource group is closed.' });

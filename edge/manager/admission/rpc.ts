@@ -123,7 +123,7 @@ export interface AdmissionRpc {
   /** Ends a session that waits here, or leaves the order behind its hand-over. `unknown`: its ledger knows better. */
   terminate(
     sessionId: string,
-    order: { graceMs: number; force: boolean; reason: string },
+    order: { graceMs: number; force: boolean; reason: string; purge?: boolean },
   ): Promise<'accepted' | 'ended' | 'unknown'>;
 
   /** Before a creating POST does anything. Call `finish` when its writes are durable. */

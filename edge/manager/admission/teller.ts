@@ -15,7 +15,8 @@ export interface TellerPorts {
   /** Rejects when the outcome is unknown. */
   admit(groupNumber: number, sessions: AdmittedSession[]): Promise<AdmitAnswer[]>;
   terminate(groupNumber: number, sessionId: string, order: StopOrder): Promise<unknown>;
-  list(rows: readonly SessionRow[]): Promise<void>;
+  /** Writes rows of D1, and removes those of `gone`. */
+  list(rows: readonly SessionRow[], gone: readonly string[]): Promise<void>;
   after: Timers['after'];
   log: Log;
 }
@@ -127,7 +128,10 @@ export class Teller {
     const listed = new Set<string>();
     if (claims.length > 0)
       await this.#try('read model', async () => {
-        await this.#ports.list(claims.map((claim) => toListed(domain, claim)));
+        const isGone = ({ place, stop }: ClaimRow): boolean => place === 'over' && stop?.purge === true;
+        const rows = claims.flatMap((claim) => (isGone(claim) ? [] : [toListed(domain, claim)]));
+        const gone = claims.flatMap((claim) => (isGone(claim) ? [claim.sessionId] : []));
+        await this.#ports.list(rows, gone);
         for (const { sessionId } of claims) listed.add(sessionId);
       });
     return listed;

@@ -212,7 +212,8 @@ export async function deleteSession(
   let answer = await ledgerObject(ctx.env, groupNumber).terminate(id, stop);
   if (answer === 'unknown') {
     answer = await admissionObject(ctx.env, String(domainNumber)).terminate(id, stop);
-    if (order.purge) await writeReadModel(ctx.env.DB, [], [id]);
+    // Whoever has it takes its row away in turn; nobody does for one that is over for long.
+    if (order.purge && answer === 'unknown') await writeReadModel(ctx.env.DB, [], [id]);
   }
   if (order.purge) await removeArchive(ctx, id, ctx.clock.nowMs());
   const now = (await find(ctx, id))?.source ?? source;

@@ -37,6 +37,7 @@ class Desk {
   ledger: AdmitAnswer | 'down' = 'accepted';
   d1: 'up' | 'down' = 'up';
   pauses: (() => void)[] = [];
+  whileListing = (): void => undefined;
   #seed = 7;
   teller = this.#tell();
 
@@ -61,8 +62,10 @@ class Desk {
         return Promise.resolve(sessions.map(() => ledger));
       },
       terminate: (_, sessionId) => Promise.resolve(this.stopped.push(sessionId)),
-      list: (rows) => {
+      list: (rows, gone) => {
         if (this.d1 === 'down') return Promise.reject(new Error('down'));
+        for (const id of gone) this.listed.delete(id);
+        this.whileListing();
         for (const row of rows) if (row.version > (this.listed.get(row.id)?.version ?? 0)) this.listed.set(row.id, row);
         return Promise.resolve();
       },
@@ -341,6 +344,39 @@ describe('the hand-over', () => {
       ['session.created', 1],
       ['session.state', 2],
     ]);
+  });
+
+  it('leaves no row of what was purged here, before its row was written, after, or meanwhile', async () => {
+    for (const when of ['before', 'after', 'meanwhile']) {
+      const desk = new Desk();
+      desk.admission.setLimits(domain, anySpec.projectId, { concurrentSessions: 0 });
+      const id = desk.create();
+      if (when === 'after') await desk.teller.kick();
+      const end = (purge: boolean) =>
+        desk.admission.terminate(id, { graceMs: 0, force: false, reason: 'stopped', purge });
+      if (when === 'meanwhile') {
+        expect(end(false)).toBe('accepted');
+        desk.whileListing = () => {
+          desk.whileListing = () => undefined;
+          expect(end(true)).toBe('ended');
+        };
+      } else expect(end(true)).toBe('accepted');
+      await desk.teller.kick();
+      await desk.teller.kick();
+      expect([desk.listed.size, desk.store.claim(id), desk.usage()]).toEqual([0, undefined, { live: 0, waiting: 0 }]);
+    }
+  });
+
+  it('is given up for good when the group is full and the session was ended meanwhile', async () => {
+    const desk = new Desk();
+    desk.ledger = 'full';
+    const id = desk.create();
+    await desk.teller.kick();
+    desk.admission.terminate(id, { graceMs: 0, force: false, reason: 'stopped' });
+    await desk.teller.kick();
+    await desk.teller.kick();
+    expect(desk.listed.get(id)).toMatchObject({ state: 'CANCELLED' });
+    expect([desk.store.claim(id), desk.store.todo(9)]).toEqual([undefined, []]);
   });
 });
 

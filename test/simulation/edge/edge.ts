@@ -224,7 +224,7 @@ export class SimEdge {
       failpoints,
       after: (delayMs, task) => timers.after(delayMs, task),
       ledger: (groupNumber) => this.ledger(groupNumber, life),
-      list: (rows) => life.guard(this.d1.list(rows)),
+      list: (rows, gone) => life.guard(this.d1.list(rows, gone)),
       publisher: new EventPublisher({ ...world, redis: this.#redis(life) }),
       durable: () => Promise.resolve(),
       setAlarm,
