@@ -7,6 +7,8 @@ import type { ProcessFollower, ProcessIo } from './follow.ts';
 import type { InputLog } from '../../schema/protocol/input-log.ts';
 
 const answerMs = 100;
+/** What was typed before the keys to leave gets this long to be sent. */
+const lastInputMs = 1_000;
 /** Ctrl-P Ctrl-Q leaves a terminal session without ending it. */
 const detachKeys = Buffer.from([0x10, 0x11]);
 
@@ -38,26 +40,28 @@ export async function answersRead(filter: OutputFilter | undefined): Promise<voi
   if (filter !== undefined && filter.asked > 0) await new Promise((resolve) => setTimeout(resolve, answerMs));
 }
 
+/** Resolves when what was typed is on its way, or there is no way for it. */
+async function whenSent(log: InputLog): Promise<void> {
+  const startedMs = performance.now();
+  while (log.unsentBytes > 0 && performance.now() - startedMs < lastInputMs)
+    await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
 /** Feeds standard input into `log` until its end; with `raw`, Ctrl-P Ctrl-Q calls `onDetach`. The returned function ends it. */
 export function readLocalInput(log: InputLog, options: { raw: boolean; onDetach: () => void }): () => void {
   let held = false;
   const onData = (chunk: Buffer) => {
-    const bytes = options.raw ? afterDetachKeys(chunk) : chunk;
-    if (bytes === undefined) return;
+    const { bytes, detaches } = options.raw ? beforeDetachKeys(chunk) : { bytes: chunk, detaches: false };
     if (!log.push(bytes, () => process.stdin.resume())) process.stdin.pause();
+    if (!detaches) return;
+    process.stdin.off('data', onData);
+    void whenSent(log).then(options.onDetach);
   };
-  const afterDetachKeys = (chunk: Buffer): Buffer | undefined => {
-    if (held && chunk[0] === detachKeys[1]) {
-      options.onDetach();
-      return undefined;
-    }
+  const beforeDetachKeys = (chunk: Buffer): { bytes: Buffer; detaches: boolean } => {
     const joined = held ? Buffer.concat([detachKeys.subarray(0, 1), chunk]) : chunk;
-    held = joined.length === 1 && joined[0] === detachKeys[0];
-    if (joined.indexOf(detachKeys) >= 0) {
-      options.onDetach();
-      return undefined;
-    }
-    return held ? undefined : joined;
+    const at = joined.indexOf(detachKeys);
+    held = at < 0 && joined.at(-1) === detachKeys[0];
+    return { bytes: joined.subarray(0, at < 0 ? joined.length - Number(held) : at), detaches: at >= 0 };
   };
   const onEnd = () => log.end();
   process.stdin.on('data', onData).on('end', onEnd).on('error', onEnd);

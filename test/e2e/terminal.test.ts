@@ -62,8 +62,11 @@ it('gives a command a terminal, whose Ctrl-C goes to the command, and leaves it 
   run.type(ctrlC);
   run.type('echo $((6 * 7))\n');
   await run.says(/^42/m);
+  // In one piece with what was typed before, and not at once: a part of the keys alone is typed when the next one comes.
+  run.type('touch typed\n\x10');
   run.type('\x10\x11');
   expect((await run.done).status).toBe(130);
+  expect((await cli.run(['exec', 'shell', '--', 'ls'])).stdout).toContain('typed');
   const again = cli.terminal(['exec', '-it', 'shell', '--', 'sh', '-c', 'stty size; exit 3']);
   expect(await again.done).toMatchObject({ status: 3, stdout: expect.stringMatching(/^\d+ \d+/m) });
   expect(await cli.run(['stop', 'shell'])).toMatchObject({ status: 0 });

@@ -59,7 +59,10 @@ it('[S18] is seen and typed into by two at once, left and come back to, and ends
   const watcher = cli.terminal(['attach', '--read-only', 'desk']);
   await says(watcher, 'two-22-kept');
   expect((await cli.run(['terminals', 'desk'])).stdout).toMatch(/trm_\w+ +running +\d+x\d+ +3 /);
-  expect((await left(second)).stdout).toMatch(/the terminal goes on; see it: causeway attach --terminal \w{6} desk/);
+  // In one piece with what was typed before, as of a paste.
+  second.type('echo last-$((20 + 3))\n\x10\x11');
+  expect((await second.done).stdout).toMatch(/the terminal goes on; see it: causeway attach --terminal \w{6} desk/);
+  await says(first, 'last-23');
   first.type('exit 5\n');
   expect((await first.done).status).toBe(5);
   expect((await watcher.done).status).toBe(5);
