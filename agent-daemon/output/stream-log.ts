@@ -219,11 +219,6 @@ export class StreamLog implements Changing {
     await this.sync();
   }
 
-  /** Removes the oldest files until at most `keepBytes` of payload are kept (the agent's own limit). */
-  async dropTo(keepBytes: number): Promise<void> {
-    while (this.#files.keptBytes > keepBytes && this.segments.length > 1) await this.#files.dropOldest();
-  }
-
   #storedTo(end: number): Promise<void> {
     return new Promise((resolve, reject) => void this.#writers.push({ end, resolve, reject }));
   }

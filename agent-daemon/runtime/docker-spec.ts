@@ -23,10 +23,6 @@ export interface Placement {
   homePath: string;
   /** How the init is reached: by default by the socket in `runPath`. */
   transport?: InitTransport | undefined;
-  /** CPUs to pin to, as `0-1,4`; absent: none. */
-  cpuset?: string;
-  /** `docker run --storage-opt size=`, where the host's storage driver can. */
-  storageBytes?: number;
 }
 
 /** Where things are inside a container. */
@@ -216,8 +212,6 @@ function hostConfig(placement: Placement): OurHostConfig {
     MemorySwap: mem,
     // Docker takes nothing below a hundredth of a CPU.
     NanoCpus: Math.max(cpu, 10) * 1_000_000,
-    ...(placement.cpuset === undefined ? {} : { CpusetCpus: placement.cpuset }),
-    ...(placement.storageBytes === undefined ? {} : { StorageOpt: { size: String(placement.storageBytes) } }),
     // Both are charged to the container's memory, so these bound only how much of it they may take.
     ShmSize: Math.floor(mem / 2),
     Tmpfs: { '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${Math.min(Math.floor(mem / 2), maxTmpBytes)}` },

@@ -369,8 +369,6 @@ function toEngineInfo(info: DockerInfo, version: DockerVersion): EngineInfo {
     memoryBytes: info.MemTotal,
     liveRestore: info.LiveRestoreEnabled,
     seccomp: seccomp !== undefined && !seccomp.includes('unconfined'),
-    cgroupVersion: info.CgroupVersion === '2' ? 2 : 1,
-    storageDriver: info.Driver,
     dataRoot: info.DockerRootDir,
   };
 }

@@ -93,8 +93,6 @@ export interface EngineInfo {
   memoryBytes: number;
   liveRestore: boolean;
   seccomp: boolean;
-  cgroupVersion: 1 | 2;
-  storageDriver: string;
   /** Directory of images and writable layers on the host. */
   dataRoot: string;
 }

@@ -7,7 +7,7 @@ import { type ProcessExit as InitExit, nonceBytes } from '../init/messages.ts';
 import type { SessionKey } from '../init/session-key.ts';
 import type { ProcessExit } from '../output/process-record.ts';
 import { Supervisor, type SupervisorOwner } from '../processes/supervisor.ts';
-import { type MemoryFiles, countOomKills, findMemoryFiles } from '../runtime/cgroup.ts';
+import { countOomKills, findMemoryEvents } from '../runtime/cgroup.ts';
 import type { ContainerFacts } from '../runtime/runtime.ts';
 import { keepAttached } from './attachment.ts';
 import { findOurs, makeRunDir, runDirOf } from './container.ts';
@@ -36,7 +36,7 @@ export class Running {
   readonly #owner: RunningOwner;
   readonly #gone = new AbortController();
   #supervisor: Supervisor | undefined;
-  #memory: MemoryFiles | undefined;
+  #memoryEvents: string | undefined;
   #endRenewals: () => void = () => undefined;
   readonly #closed = new AbortController();
   #isAttaching = false;
@@ -98,7 +98,7 @@ export class Running {
       },
       leaseExpired: () => this.#owner.leaseExpired(),
       reasonOf: async (processId, exit) =>
-        this.#owner.reasonOf(processId, exit, await countOomKills(this.#host.disk, this.#memory)),
+        this.#owner.reasonOf(processId, exit, await countOomKills(this.#host.disk, this.#memoryEvents)),
       ended: (processId, exit) => this.#owner.processEnded(processId, exit),
     };
   }
@@ -152,7 +152,7 @@ export class Running {
     const pid = (await this.facts())?.pid ?? 0;
     if (pid === 0) return;
     await this.#host.runtime.favour(pid);
-    this.#memory = await findMemoryFiles(this.#host.disk, pid);
+    this.#memoryEvents = await findMemoryEvents(this.#host.disk, pid);
   }
 
   facts(): Promise<ContainerFacts | undefined> {

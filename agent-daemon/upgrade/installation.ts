@@ -110,10 +110,9 @@ export class Installation {
     this.#drop('rolled-back');
   }
 
-  /** Keeps the running version and the one before it, and removes the others and what was half unpacked. */
-  sweep(kept: readonly string[], previous: string | undefined): void {
-    if (previous !== undefined) this.#link('previous', previous);
-    const wanted = new Set([...kept, this.current, ...(previous === undefined ? [] : [previous])]);
+  /** Keeps the current version and these, and removes the others and what was half unpacked. */
+  sweep(...kept: string[]): void {
+    const wanted = new Set([...kept, this.current]);
     for (const name of readdirSync(join(this.dir, 'versions')))
       if (!wanted.has(name)) rmSync(this.versionDir(name), { recursive: true, force: true });
   }

@@ -270,7 +270,7 @@ export class Upgrader {
     await failpoints.after('upgrade.proven');
     this.#become({ phase: 'done', from, to });
     installation.keepOver(this.#state);
-    installation.sweep([to], from);
+    installation.sweep(to, from);
     log.info('upgraded', { from, to });
   }
 
@@ -290,7 +290,7 @@ export class Upgrader {
     try {
       installation?.keepOver({ ...this.#state, tried: this.#gaveUp === to });
       installation?.endTrial();
-      installation?.sweep([this.#options.version], undefined);
+      installation?.sweep(this.#options.version);
     } catch (error) {
       // On a full disk it is told as long as this process lives.
       this.#options.log.warn('how the upgrade ended could not be written down', { error: String(error) });

@@ -22,8 +22,6 @@ const engine: EngineInfo = {
   memoryBytes: 64 * gib,
   liveRestore: true,
   seccomp: true,
-  cgroupVersion: 2,
-  storageDriver: 'overlay2',
   dataRoot: '/',
 };
 

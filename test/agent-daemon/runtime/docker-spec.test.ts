@@ -34,7 +34,7 @@ function placement(changes: Partial<Placement> = {}): Placement {
 }
 
 it('asks Docker for exactly this', () => {
-  expect(containerOptions(placement({ cpuset: '0-1', storageBytes: 1_000_000 }))).toMatchInlineSnapshot(`
+  expect(containerOptions(placement())).toMatchInlineSnapshot(`
     {
       "AttachStderr": false,
       "AttachStdin": false,
@@ -60,7 +60,6 @@ it('asks Docker for exactly this', () => {
           "ALL",
         ],
         "CgroupnsMode": "private",
-        "CpusetCpus": "0-1",
         "Init": false,
         "IpcMode": "private",
         "LogConfig": {
@@ -118,9 +117,6 @@ it('asks Docker for exactly this', () => {
           "no-new-privileges=true",
         ],
         "ShmSize": 33554432,
-        "StorageOpt": {
-          "size": "1000000",
-        },
         "Tmpfs": {
           "/tmp": "rw,exec,nosuid,nodev,mode=1777,size=33554432",
         },

@@ -201,8 +201,6 @@ export class SimEngine implements ContainerRuntime {
       memoryBytes: this.#options.memoryBytes ?? 32 * 1024 ** 3,
       liveRestore: this.liveRestore,
       seccomp: true,
-      cgroupVersion: 2 as const,
-      storageDriver: 'overlay2',
       dataRoot: '/var/lib/docker',
     }));
   }
