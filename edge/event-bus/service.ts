@@ -33,6 +33,7 @@ export async function followEvents(
     sees: (event) => scope.sees(event),
     stillAllowed: stillAllowed(ctx, scope.projectId),
     waitUntil: (work) => ctx.waitUntil(work),
+    timers: systemTimers,
   });
 }
 

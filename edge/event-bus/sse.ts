@@ -5,6 +5,7 @@
  */
 import { type CausewayEvent, type EventCursor, formatEventCursor } from '../../schema/api/event.ts';
 import type { ErrorCode } from '../../schema/errors.ts';
+import type { Timers } from '../../schema/ports.ts';
 import { limits } from '../../schema/protocol/limits.ts';
 import { machine } from '../platform/draining.ts';
 import type { EventFeed, FeedItem } from './feed.ts';
@@ -16,6 +17,7 @@ export interface EventStreamPorts {
   /** Whether the reader may still listen at all. Rejects when nobody can tell. */
   stillAllowed(): Promise<boolean>;
   waitUntil(work: Promise<unknown>): void;
+  timers: Timers;
 }
 
 const heartbeatMs = 15_000;
@@ -60,8 +62,8 @@ class EventStream {
   }
 
   async run(): Promise<void> {
-    const checks = setInterval(() => void this.#check(), limits.accessCheckMs);
-    const heartbeats = setInterval(() => void this.#beat(), heartbeatMs);
+    const stopChecks = this.#every(limits.accessCheckMs, () => void this.#check());
+    const stopHeartbeats = this.#every(heartbeatMs, () => void this.#beat());
     this.#writer.closed.catch(() => this.#finish('gone'));
     try {
       await this.#write(`retry: ${retryMs}\n\n`);
@@ -79,8 +81,8 @@ class EventStream {
       // The reader is gone.
       await this.#writer.abort().catch(() => undefined);
     } finally {
-      clearInterval(checks);
-      clearInterval(heartbeats);
+      stopChecks();
+      stopHeartbeats();
       this.#ports.feed.close();
     }
   }
@@ -114,7 +116,17 @@ class EventStream {
     this.#end = end;
     this.#ports.feed.close();
     // A reader that does not read would hold its last words up, and itself.
-    setTimeout(() => void this.#writer.abort().catch(() => undefined), lastWordsMs);
+    this.#ports.timers.after(lastWordsMs, () => void this.#writer.abort().catch(() => undefined));
+  }
+
+  /** Runs `task` again and again, until the returned function is called. */
+  #every(delayMs: number, task: () => void): () => void {
+    const again = () => {
+      cancel = this.#ports.timers.after(delayMs, again);
+      task();
+    };
+    let cancel = this.#ports.timers.after(delayMs, again);
+    return () => cancel();
   }
 
   async #write(text: string): Promise<void> {

@@ -2,6 +2,7 @@
 import type { EdgeRedis, StreamEntry, StreamHead } from '../../../edge/platform/redis-door.ts';
 import { RedisUnavailable } from '../../../edge/platform/redis-door.ts';
 import type { CausewayEvent } from '../../../schema/api/event.ts';
+import type { Timers } from '../../../schema/ports.ts';
 
 export function event(n: number, more: Partial<CausewayEvent> = {}): CausewayEvent {
   return {
@@ -87,5 +88,31 @@ export class FakeRedis implements EdgeRedis {
   #ask(verb: string): void {
     this.asked.push(verb);
     if (this.isAway) throw new RedisUnavailable('away');
+  }
+}
+
+/** Time that passes only when a test says so, while all other code of the isolate goes by the real one. */
+export class SteppedTimers implements Timers {
+  #nowMs = 0;
+  readonly #tasks = new Set<{ atMs: number; task: () => void }>();
+
+  after(delayMs: number, task: () => void): () => void {
+    const entry = { atMs: this.#nowMs + delayMs, task };
+    this.#tasks.add(entry);
+    return () => this.#tasks.delete(entry);
+  }
+
+  /** Lets so much time pass, and what follows from each task come to rest before the next. */
+  async advance(ms: number): Promise<void> {
+    const endMs = this.#nowMs + ms;
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve));
+      const [next] = [...this.#tasks].filter(({ atMs }) => atMs <= endMs).sort((a, b) => a.atMs - b.atMs);
+      if (next === undefined) break;
+      this.#tasks.delete(next);
+      this.#nowMs = next.atMs;
+      next.task();
+    }
+    this.#nowMs = endMs;
   }
 }

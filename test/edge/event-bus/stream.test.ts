@@ -5,7 +5,8 @@ import { toEventStream } from '../../../edge/event-bus/sse.ts';
 import { systemTimers } from '../../../edge/platform/clock.ts';
 import { machine } from '../../../edge/platform/draining.ts';
 import type { CausewayEvent, EventCursor } from '../../../schema/api/event.ts';
-import { event, FakeRedis } from './fakes.ts';
+import type { Timers } from '../../../schema/ports.ts';
+import { event, FakeRedis, SteppedTimers } from './fakes.ts';
 
 let redis: FakeRedis;
 beforeEach(() => {
@@ -14,7 +15,6 @@ beforeEach(() => {
 });
 afterEach(() => {
   machine.isDraining = false;
-  vi.useRealTimers();
 });
 
 interface Opened {
@@ -31,15 +31,18 @@ async function open(
     sees?: (event: CausewayEvent) => boolean;
     stillAllowed?: () => Promise<boolean>;
     isRead?: boolean;
+    timers?: Timers;
   } = {},
 ): Promise<Opened> {
-  const feed = await EventFeed.open({ redis, timers: systemTimers }, 'dom_1', options.cursor);
+  const timers = options.timers ?? systemTimers;
+  const feed = await EventFeed.open({ redis, timers }, 'dom_1', options.cursor);
   let running: Promise<unknown> = Promise.resolve();
   const body = toEventStream({
     feed,
     sees: options.sees ?? (() => true),
     stillAllowed: options.stillAllowed ?? (() => Promise.resolve(true)),
     waitUntil: (work) => void (running = work),
+    timers,
   });
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -65,23 +68,23 @@ describe('an event', () => {
   });
 
   it('that the reader may not see is passed over, and its cursor comes with the next comment', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
-    const stream = await open({ sees: ({ projectId }) => projectId === 'prj_1' });
+    const timers = new SteppedTimers();
+    const stream = await open({ timers, sees: ({ projectId }) => projectId === 'prj_1' });
     redis.publish(1);
     redis.publish(2, { projectId: 'prj_2' });
-    await vi.advanceTimersByTimeAsync(15_000);
+    await timers.advance(15_000);
     expect(stream.text()).toContain('id: g.1-0\ndata: ');
     expect(stream.text()).not.toContain('prj_2');
     expect(stream.text()).toMatch(/: alive\nid: g\.2-0\n\n$/);
-    await vi.advanceTimersByTimeAsync(15_000);
+    await timers.advance(15_000);
     expect(stream.text()).toMatch(/: alive\n\n$/);
   });
 
   it('never polls: an idle stream asks Redis nothing', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
+    const timers = new SteppedTimers();
     redis.publish(1);
-    const stream = await open();
-    await vi.advanceTimersByTimeAsync(10 * 60_000);
+    const stream = await open({ timers });
+    await timers.advance(10 * 60_000);
     expect(redis.asked).toEqual(['subscribe', 'head', 'after']);
     expect(stream.text().match(/: alive/g)).toHaveLength(40);
   });
@@ -89,12 +92,12 @@ describe('an event', () => {
 
 describe('a reader', () => {
   it('whose rights are gone is told so within three seconds, though nothing happens', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
+    const timers = new SteppedTimers();
     let isAllowed = true;
-    const stream = await open({ stillAllowed: () => Promise.resolve(isAllowed) });
-    await vi.advanceTimersByTimeAsync(9_000);
+    const stream = await open({ timers, stillAllowed: () => Promise.resolve(isAllowed) });
+    await timers.advance(9_000);
     isAllowed = false;
-    await vi.advanceTimersByTimeAsync(3_000);
+    await timers.advance(3_000);
     await stream.done;
     expect(stream.text()).toMatch(/event: end\ndata: {"code":"auth_revoked"}\n\n$/);
     expect(redis.listeners).toBe(0);
@@ -125,23 +128,23 @@ describe('a reader', () => {
   });
 
   it('that does not read holds no more than the buffer, and is cut off when its rights are gone', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
+    const timers = new SteppedTimers();
     let isAllowed = true;
-    const stream = await open({ isRead: false, stillAllowed: () => Promise.resolve(isAllowed) });
+    const stream = await open({ timers, isRead: false, stillAllowed: () => Promise.resolve(isAllowed) });
     const padding = 'x'.repeat(60_000);
     for (let n = 1; n <= 100; n += 1) redis.publish(n, { data: { padding } });
-    await vi.advanceTimersByTimeAsync(60_000);
+    await timers.advance(60_000);
     isAllowed = false;
-    await vi.advanceTimersByTimeAsync(3_000 + 2_000);
+    await timers.advance(3_000 + 2_000);
     await stream.running;
     expect(redis.listeners).toBe(0);
   });
 
   it('is sent away when the machine stops', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
-    const stream = await open();
+    const timers = new SteppedTimers();
+    const stream = await open({ timers });
     machine.isDraining = true;
-    await vi.advanceTimersByTimeAsync(3_000);
+    await timers.advance(3_000);
     await stream.done;
     expect(stream.text()).toContain('{"code":"deploy_overlap"}');
   });
@@ -161,11 +164,11 @@ describe('a lost subscription', () => {
   });
 
   it('that can not be renewed ends the stream and says why', async () => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] });
-    const stream = await open();
+    const timers = new SteppedTimers();
+    const stream = await open({ timers });
     redis.isAway = true;
     redis.cut();
-    await vi.advanceTimersByTimeAsync(60_000);
+    await timers.advance(60_000);
     await stream.done;
     expect(stream.text()).toMatch(/event: end\ndata: {"code":"events_unavailable"}\n\n$/);
   });
