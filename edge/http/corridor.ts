@@ -112,6 +112,8 @@ async function travel(
     if (ctx) witness(ctx, name, refusal.code);
     response = render(toRefused(refusal, route.spec.surface), requestId);
   }
+  // Nobody reads it, and who writes it would wait for that.
+  if (c.req.raw.method === 'HEAD') await response.body?.cancel().catch(() => undefined);
   logRequest(ctx, route.spec, requestId, response.status, systemClock.nowMs() - startedMs, cause);
   return response;
 }

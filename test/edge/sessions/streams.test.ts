@@ -182,6 +182,14 @@ describe('logs', () => {
     expect(await (await answering).text()).toBe('');
   });
 
+  it('are asked for by HEAD without a reader, and let go of', async () => {
+    const answering = send('HEAD', `/v1/sessions/${id}/logs?follow=true`, { token });
+    const { stream } = await accept();
+    expect([(await answering).status, (await answering).headers.get('causeway-stdout-from')]).toEqual([200, '0']);
+    agent.data(stream, stdout, text('out'));
+    await agent.until('RESET', () => agent.jsonOf(reset).find((each) => each.stream === stream));
+  });
+
   it('of a session that was purged are gone, wherever its agent is', async () => {
     await bench.tell(id, 1, { kind: 'ended', reason: 'exited', exitCode: 0 });
     await call('DELETE', `/v1/sessions/${id}?purge=true`, { token });
