@@ -76,6 +76,8 @@ export class Kernel implements RunKernel {
   #lastOutput = Buffer.alloc(0);
   #writing: Promise<void> = Promise.resolve();
   #questions = 0;
+  /** A question is on its way to it; `again`: more went missing since. */
+  #asking: 'none' | 'written' | 'again' = 'none';
 
   constructor(owner: KernelOwner, saved: SavedRunnerKernel) {
     this.#owner = owner;
@@ -380,10 +382,18 @@ export class Kernel implements RunKernel {
   #missed(): void {
     const run = this.#runs.current;
     if (run === undefined && this.#isReady) return;
+    // It may read no input for as long as its step takes, while output goes missing all the time.
+    if (this.#asking !== 'none') return void (this.#asking = 'again');
+    this.#asking = 'written';
     // The answer to a question of an earlier agent, which is read again, is another.
     const id = `-${this.#saved.frame.at}-${++this.#questions}`;
     this.#heard.question = { id, steps: run?.asked ?? 0, inputAt: run?.inputAt ?? 0 };
     this.#ask(toFrame('mark', id, ''), undefined).catch((error: unknown) => this.#life.failed(error));
+    this.#writing = this.#writing.then(() => {
+      const isWantedAgain = this.#asking === 'again';
+      this.#asking = 'none';
+      if (isWantedAgain) this.#missed();
+    });
   }
 
   #end(how: ExecuteOutcome): void {

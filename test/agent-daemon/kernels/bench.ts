@@ -52,6 +52,9 @@ export class KernelBench extends InitBench {
   /** What starting a process is refused with. */
   spawnRefusal: Refusal | undefined;
   refusedSpawns = 0;
+  /** What a process is given is in its hands, and not confirmed before this. */
+  inputConfirmed = Promise.resolve();
+  writtenInputs = 0;
   /** The name under which one waits in the container. */
   kernelInAdvance: string | undefined;
   readonly startedSpecs: string[] = [];
@@ -77,7 +80,7 @@ export class KernelBench extends InitBench {
         initPath: this.initPath,
         kernelInAdvance: () => this.kernelInAdvance,
         startsSpec: (name) => void this.startedSpecs.push(name),
-        supervisor: () => (this.hasEnded ? undefined : this.#losing()),
+        supervisor: () => (this.hasEnded ? undefined : this.#between()),
         hasEnded: () => this.hasEnded,
         spawnOf: (processId, argv, more = {}) => {
           if (this.holdsSpawns) return new Promise(() => void this.heldSpawns++);
@@ -98,7 +101,7 @@ export class KernelBench extends InitBench {
     await this.kernels.close();
   }
 
-  #losing(): Supervisor {
+  #between(): Supervisor {
     const { supervisor } = this;
     const spawn = (how: 'spawn' | 'spawnOnce') => async (spec: SpawnSpec, record: ProcessRecord) => {
       if (this.spawnRefusal !== undefined) {
@@ -110,10 +113,16 @@ export class KernelBench extends InitBench {
       this.lostSpawns++;
       return new Promise<never>(() => undefined);
     };
+    const writeInput: Supervisor['writeInput'] = async (...what) => {
+      this.writtenInputs++;
+      await supervisor.writeInput(...what);
+      await this.inputConfirmed;
+    };
     return new Proxy(supervisor, {
       get: (target, name) => {
         const value: unknown = Reflect.get(target, name, target);
         if (name === 'spawn' || name === 'spawnOnce') return spawn(name);
+        if (name === 'writeInput') return writeInput;
         return typeof value === 'function' ? (value.bind(target) as unknown) : value;
       },
     });

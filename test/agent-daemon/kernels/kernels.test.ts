@@ -333,6 +333,24 @@ describe('kernels that died', () => {
 });
 
 describe('the log', () => {
+  it('that loses more and more of a step asks its kernel once, as long as that does not listen', () =>
+    withBench(new KernelBench(), async (own) => {
+      own.output = { onFull: 'drop', blockMs: 0, spoolBytes: 256 * 1024 };
+      await own.run('1', { language: 'bash' }).outcome();
+      const confirmed = Promise.withResolvers<void>();
+      own.inputConfirmed = confirmed.promise;
+      own.writtenInputs = 0;
+      const flood = `head -c 50000000 /dev/zero | tr '\\0' '\\n'`;
+      const run = own.run(`${flood}; read name; echo "hello $name"`, { language: 'bash' });
+      const { at } = await run.event('waiting');
+      confirmed.resolve();
+      run.say({ kind: 'input', at, text: 'Ada' });
+      expect(await run.outcome()).toEqual({ reason: 'finished', exitCode: 0 });
+      expect(run.text()).toMatch(/\nhello Ada\n$/);
+      // The step, two questions, and its line.
+      expect(own.writtenInputs).toBeLessThanOrEqual(4);
+    }));
+
   it.runIf(tier === 'full')(
     'drops the oldest with a mark when it is full, and a run that lost its end is over all the same',
     async () => {
