@@ -2,6 +2,7 @@
  * One world of a seed: an edge, hosts and people under a swarm of faults, then calm weather in which everything has to come
  * to rest. Nothing in it is random but the seed, and nothing moves but virtual time.
  */
+import { noneHeld } from '../../edge/manager/admission/admission-store.ts';
 import type { ProjectLimits } from '../../edge/manager/admission/rpc.ts';
 import { parseAgentId, parseSessionId } from '../../schema/ids.ts';
 import type { Log } from '../../schema/ports.ts';
@@ -140,7 +141,7 @@ export class World implements Stage {
       asked: (...call) => this.invariants.asked(...call),
       answered: (method, args, answer, { name, isArmed }) => {
         this.invariants.answered(method, args, answer);
-        const left = this.edge.admissionStores.get(name.replace('admission ', ''))?.todo(1);
+        const left = this.edge.admissionStores.get(name.replace('admission ', ''))?.todo(1, noneHeld);
         if (method === 'create' && !isArmed && left?.length === 1)
           this.invariants.violated(`[I2] ${name} has ${left.join()} to hand over and no alarm`);
       },

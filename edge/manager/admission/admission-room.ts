@@ -129,11 +129,11 @@ export class AdmissionRoom implements AdmissionRpc {
     this.#ports.setAlarm(this.#ports.clock.nowMs() + afterMs);
   }
 
-  /** Tells in the background; the alarm is armed already. */
-  #tell(): Promise<void> {
-    const telling = this.#teller
-      .kick()
-      .catch((error: unknown) => this.#ports.log.error('telling failed', { error: describeError(error).cause }));
+  /** Tells in the background; the alarm is armed already. `anew`: those too who wait for a pause to end. */
+  #tell(anew = false): Promise<void> {
+    const telling = (anew ? this.#teller.retry() : this.#teller.kick()).catch((error: unknown) =>
+      this.#ports.log.error('telling failed', { error: describeError(error).cause }),
+    );
     this.#ports.keepAlive(telling);
     this.#ports.keepAlive(this.#events.kick());
     return telling;
@@ -148,10 +148,10 @@ export class AdmissionRoom implements AdmissionRpc {
   }
 
   /** Read-your-writes in the normal case, without waiting for a slow store. */
-  #told(): Promise<void> {
+  #told(anew = false): Promise<void> {
     return new Promise((resolve) => {
       const cancel = this.#ports.after(answerWithinMs, resolve);
-      void this.#tell().finally(() => {
+      void this.#tell(anew).finally(() => {
         cancel();
         resolve();
       });
@@ -166,7 +166,7 @@ export class AdmissionRoom implements AdmissionRpc {
     const answer = this.#core.terminate(sessionId, order);
     if (answer !== 'accepted') return answer;
     this.#arm();
-    await this.#told();
+    await this.#told(true);
     return answer;
   }
 
@@ -241,7 +241,7 @@ export class AdmissionRoom implements AdmissionRpc {
       if (this.#isBehind()) this.#arm(this.#core.todo(1).length > 0 ? alarmAfterMs : eventsAlarmMs);
       const seals = this.#ports.audit.isDue();
       if (seals) this.#arm(auditAlarmMs);
-      await Promise.all([this.#teller.kick(), this.#events.kick(), ...(seals ? [this.#ports.audit.seal()] : [])]);
+      await Promise.all([this.#teller.retry(), this.#events.kick(), ...(seals ? [this.#ports.audit.seal()] : [])]);
     } catch (error) {
       this.#ports.log.error('the alarm failed', { error: describeError(error).cause });
       this.#arm();

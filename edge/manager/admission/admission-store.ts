@@ -6,6 +6,16 @@ import type { CausewayEvent } from '../../../schema/api/event.ts';
 import type { ClaimRow, KeyRow, UsageRow } from '../../../schema/admission/claims.ts';
 import type { AdmissionDomain, ProjectLimits } from './rpc.ts';
 
+/** Who is not told for now. */
+export interface Held {
+  /** D1. */
+  list: boolean;
+  /** Ledgers, by their groups. */
+  groups: readonly number[];
+}
+
+export const noneHeld: Held = { list: false, groups: [] };
+
 export interface AdmissionStore {
   /** Runs `work`; when it throws, nothing of it happened. Never nested. */
   transaction<Result>(work: () => Result): Result;
@@ -22,8 +32,8 @@ export interface AdmissionStore {
   deleteClaim(sessionId: string): void;
   /** Claims behind `after`, by session. */
   claimsAfter(after: string, limit: number): Pick<ClaimRow, 'sessionId' | 'projectId' | 'groupNumber' | 'place'>[];
-  /** Sessions of which something is to be told, oldest first. */
-  todo(limit: number): string[];
+  /** Sessions of which something is to be told to one who is not held: those with an order to end first, then the oldest. */
+  todo(limit: number, held: Held): string[];
   /** Oldest sessions of a project that wait for quota. */
   waiting(projectId: string, limit: number): string[];
 

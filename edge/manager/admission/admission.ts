@@ -9,7 +9,7 @@ import type { StateReason } from '../../../schema/api/session.ts';
 import type { ClaimRow } from '../../../schema/admission/claims.ts';
 import type { Clock, Random } from '../../../schema/ports.ts';
 import type { AdmitAnswer } from '../scheduler/rpc.ts';
-import type { AdmissionStore } from './admission-store.ts';
+import { type AdmissionStore, noneHeld } from './admission-store.ts';
 import { Keys } from './keys.ts';
 import { claimOf, recount } from './recount.ts';
 import type {
@@ -255,9 +255,9 @@ export class Admission {
     if (waited === 0) this.#promote(domain, claim.projectId);
   }
 
-  /** What is to be told: sessions for ledgers, rows for D1, stops. Oldest first. */
-  todo(limit: number): ClaimRow[] {
-    return this.#store.todo(limit).flatMap((sessionId) => this.#store.claim(sessionId) ?? []);
+  /** What is to be told: sessions for ledgers, rows for D1, stops; without what is for those who are held alone. */
+  todo(limit: number, held = noneHeld): ClaimRow[] {
+    return this.#store.todo(limit, held).flatMap((sessionId) => this.#store.claim(sessionId) ?? []);
   }
 
   domain(): AdmissionDomain | undefined {

@@ -29,12 +29,9 @@ function claimPart(
   undo: UndoMaps,
 ): Part<'claim' | 'isNamed' | 'insertClaim' | 'updateClaim' | 'deleteClaim' | 'claimsAfter' | 'todo' | 'waiting'> {
   const claims = new Map<string, ClaimRow>();
-  const oldest = (isWanted: (row: ClaimRow) => boolean, limit: number) =>
-    [...claims.values()]
-      .filter(isWanted)
-      .map(({ sessionId }) => sessionId)
-      .sort(byText)
-      .slice(0, limit);
+  const oldest = (isWanted: (row: ClaimRow) => boolean) =>
+    [...claims.values()].filter(isWanted).sort((a, b) => byText(a.sessionId, b.sessionId));
+  const idsOf = (rows: readonly ClaimRow[], limit: number) => rows.slice(0, limit).map(({ sessionId }) => sessionId);
   const isNamed = (projectId: string, name: string) =>
     [...claims.values()].some((row) => row.projectId === projectId && row.name === name);
   return {
@@ -58,8 +55,21 @@ function claimPart(
         .sort((a, b) => byText(a.sessionId, b.sessionId))
         .slice(0, limit)
         .map(({ sessionId, projectId, groupNumber, place }) => ({ sessionId, projectId, groupNumber, place })),
-    todo: (limit) => oldest((row) => row.todo === 1, limit),
-    waiting: (projectId, limit) => oldest((row) => row.place === 'quota' && row.projectId === projectId, limit),
+    todo: (limit, { list, groups }) => {
+      const rows = oldest(({ todo, unlisted, place, stop, groupNumber }) => {
+        const isToLedger = place === 'leaving' || (place === 'handed' && stop !== null);
+        if (todo === 0) return false;
+        return (
+          (unlisted === 1 && !list) || (isToLedger && !groups.includes(groupNumber)) || (unlisted === 0 && !isToLedger)
+        );
+      });
+      return idsOf([...rows.filter(({ stop }) => stop !== null), ...rows.filter(({ stop }) => stop === null)], limit);
+    },
+    waiting: (projectId, limit) =>
+      idsOf(
+        oldest((row) => row.place === 'quota' && row.projectId === projectId),
+        limit,
+      ),
   };
 }
 

@@ -1,5 +1,5 @@
 /** Admission's storage in the SQLite of its Durable Object. Only SQL; no decisions. */
-import { and, asc, desc, eq, gt, lt, lte, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, lt, lte, or, sql } from 'drizzle-orm';
 import type { DrizzleSqliteDODatabase } from 'drizzle-orm/durable-sqlite';
 import {
   admissionClaims,
@@ -43,10 +43,6 @@ function claimPart(
   db: DrizzleSqliteDODatabase,
 ): Part<'claim' | 'isNamed' | 'insertClaim' | 'updateClaim' | 'deleteClaim' | 'claimsAfter' | 'todo' | 'waiting'> {
   const c = admissionClaims;
-  const oldest = (where: ReturnType<typeof and>, limit: number) => {
-    const rows = db.select({ id: c.sessionId }).from(c).where(where).orderBy(asc(c.sessionId)).limit(limit).all();
-    return rows.map(({ id }) => id);
-  };
   const find = db
     .select()
     .from(c)
@@ -77,8 +73,36 @@ function claimPart(
         .orderBy(asc(c.sessionId))
         .limit(limit)
         .all(),
-    todo: (limit) => oldest(sql`todo = 1`, limit),
-    waiting: (projectId, limit) => oldest(and(sql`place = 'quota'`, eq(c.projectId, projectId)), limit),
+    todo: (limit, { list, groups }) => {
+      const toLedger = sql`(place = 'leaving' or (place = 'handed' and stop is not null))`;
+      const isOpen = sql`group_number not in (select value from json_each(${JSON.stringify(groups)}))`;
+      const rows = db
+        .select({ id: c.sessionId })
+        .from(c)
+        .where(
+          and(
+            sql`todo = 1`,
+            or(
+              sql`unlisted = 1 and ${list ? 0 : 1}`,
+              sql`${toLedger} and ${isOpen}`,
+              sql`unlisted = 0 and not ${toLedger}`,
+            ),
+          ),
+        )
+        .orderBy(sql`stop is null`, asc(c.sessionId))
+        .limit(limit)
+        .all();
+      return rows.map(({ id }) => id);
+    },
+    waiting: (projectId, limit) =>
+      db
+        .select({ id: c.sessionId })
+        .from(c)
+        .where(and(sql`place = 'quota'`, eq(c.projectId, projectId)))
+        .orderBy(asc(c.sessionId))
+        .limit(limit)
+        .all()
+        .map(({ id }) => id),
   };
 }
 

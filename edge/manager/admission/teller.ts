@@ -1,12 +1,14 @@
 /**
  * Tells ledgers and D1 what admission has committed: sessions to take, rows to list, orders to end. One round at a time,
- * one batch to each ledger and one to D1; all of it idempotent. What fails is told again, with a growing pause.
+ * one batch to each ledger and one to D1; all of it idempotent. Who fails, or is full, is told again after a growing pause,
+ * and holds up nobody else.
  */
 import type { SessionRow } from '../../../schema/db/sessions.ts';
 import type { ClaimRow } from '../../../schema/admission/claims.ts';
 import type { Log, Timers } from '../../../schema/ports.ts';
 import type { AdmitAnswer, AdmittedSession } from '../scheduler/rpc.ts';
 import type { Admission, StopOrder } from './admission.ts';
+import type { Held } from './admission-store.ts';
 import type { AdmissionDomain } from './rpc.ts';
 import { describeError } from '../../platform/log.ts';
 
@@ -30,9 +32,13 @@ export class Teller {
   readonly #ports: TellerPorts;
   #round: Promise<void> | undefined;
   #again = false;
+  /** Who waits for the pause to end. */
+  #listHeld = false;
+  readonly #groupsHeld = new Set<number>();
+  /** The outcome of a round could not be written down. */
+  #hasFailed = false;
   #pauses = 0;
-  /** Takes back the round that waits, of which there is one at most. */
-  #cancel: () => void = () => undefined;
+  #cancelPause: (() => void) | undefined;
 
   constructor(ports: TellerPorts) {
     this.#ports = ports;
@@ -45,52 +51,66 @@ export class Teller {
     await this.#round;
   }
 
+  /** The same, without a pause for those who failed. */
+  async retry(): Promise<void> {
+    this.#cancelPause?.();
+    this.#cancelPause = undefined;
+    this.#listHeld = false;
+    this.#groupsHeld.clear();
+    this.#hasFailed = false;
+    await this.kick();
+  }
+
   async #run(): Promise<void> {
-    this.#cancel();
     while (this.#again) {
       this.#again = false;
-      const { told, left } = await this.#tryRound();
       // More was committed meanwhile, or did not fit in the round.
-      if (told && left) this.#again = true;
-      else if (left) this.#pause();
-      else this.#pauses = 0;
+      if (await this.#tryRound()) this.#again = true;
     }
     this.#round = undefined;
+    if (this.#hasFailed || this.#listHeld || this.#groupsHeld.size > 0) this.#pause();
+    else this.#pauses = 0;
   }
 
   /** A round whose outcome could not be written down is told again: a store that fails once must not silence us. */
-  async #tryRound(): Promise<{ told: boolean; left: boolean }> {
+  async #tryRound(): Promise<boolean> {
     try {
       return await this.#tell();
     } catch (error) {
       this.#ports.log.error('telling failed', { what: 'its outcome', error: describeError(error).cause });
-      return { told: false, left: true };
+      this.#hasFailed = true;
+      return false;
     }
   }
 
   #pause(): void {
+    if (this.#cancelPause !== undefined) return;
     const pauseMs = Math.min(pauseCapMs, firstPauseMs * 2 ** this.#pauses);
     this.#pauses += 1;
-    this.#cancel();
-    this.#cancel = this.#ports.after(pauseMs, () => void this.kick());
+    this.#cancelPause = this.#ports.after(pauseMs, () => void this.retry());
   }
 
-  /** One round. `told`: something got through; `left`: there is more to tell. */
-  async #tell(): Promise<{ told: boolean; left: boolean }> {
+  get #held(): Held {
+    return { list: this.#listHeld, groups: [...this.#groupsHeld] };
+  }
+
+  /** One round, of which each tells somebody or holds him. True when there is more for those who are not held. */
+  async #tell(): Promise<boolean> {
     const { admission } = this.#ports;
     const domain = admission.domain();
-    const claims = domain ? fitting(admission.todo(rowsPerRound)) : [];
-    if (!domain || claims.length === 0) return { told: false, left: false };
+    const claims = domain ? fitting(admission.todo(rowsPerRound, this.#held)) : [];
+    if (!domain || claims.length === 0) return false;
+    const toLedgers = claims.filter(({ groupNumber }) => !this.#groupsHeld.has(groupNumber));
     const [answers, listed, stopped] = await Promise.all([
       this.#handOver(
         domain,
-        claims.filter(({ place }) => place === 'leaving'),
+        toLedgers.filter(({ place }) => place === 'leaving'),
       ),
       this.#list(
         domain,
-        claims.filter(({ unlisted }) => unlisted === 1),
+        claims.filter(({ unlisted }) => unlisted === 1 && !this.#listHeld),
       ),
-      this.#stop(claims.filter(({ place, stop }) => place === 'handed' && stop !== null)),
+      this.#stop(toLedgers.filter(({ place, stop }) => place === 'handed' && stop !== null)),
     ]);
     const outcomes = claims.map(({ sessionId, version }) => {
       const admitted = answers.get(sessionId);
@@ -103,8 +123,7 @@ export class Teller {
       };
     });
     admission.told(outcomes);
-    const told = outcomes.some((each) => each.listed || each.stopped || (each.admitted ?? 'full') !== 'full');
-    return { told, left: admission.todo(1).length > 0 };
+    return admission.todo(1, this.#held).length > 0;
   }
 
   async #handOver(domain: AdmissionDomain, claims: readonly ClaimRow[]): Promise<Map<string, AdmitAnswer>> {
@@ -112,13 +131,18 @@ export class Teller {
     const groups = Map.groupBy(claims, ({ groupNumber }) => groupNumber);
     await Promise.all(
       Array.from(groups, ([groupNumber, part]) =>
-        this.#try('hand-over', async () => {
-          const answered = await this.#ports.admit(
-            groupNumber,
-            part.map((claim) => toAdmitted(domain, claim)),
-          );
-          for (const [at, claim] of part.entries()) answers.set(claim.sessionId, answered[at] ?? 'full');
-        }),
+        this.#try(
+          'hand-over',
+          async () => {
+            const answered = await this.#ports.admit(
+              groupNumber,
+              part.map((claim) => toAdmitted(domain, claim)),
+            );
+            for (const [at, claim] of part.entries()) answers.set(claim.sessionId, answered[at] ?? 'full');
+            if (part.some(({ sessionId }) => answers.get(sessionId) === 'full')) this.#groupsHeld.add(groupNumber);
+          },
+          () => this.#groupsHeld.add(groupNumber),
+        ),
       ),
     );
     return answers;
@@ -127,13 +151,17 @@ export class Teller {
   async #list(domain: AdmissionDomain, claims: readonly ClaimRow[]): Promise<Set<string>> {
     const listed = new Set<string>();
     if (claims.length > 0)
-      await this.#try('read model', async () => {
-        const isGone = ({ place, stop }: ClaimRow): boolean => place === 'over' && stop?.purge === true;
-        const rows = claims.flatMap((claim) => (isGone(claim) ? [] : [toListed(domain, claim)]));
-        const gone = claims.flatMap((claim) => (isGone(claim) ? [claim.sessionId] : []));
-        await this.#ports.list(rows, gone);
-        for (const { sessionId } of claims) listed.add(sessionId);
-      });
+      await this.#try(
+        'read model',
+        async () => {
+          const isGone = ({ place, stop }: ClaimRow): boolean => place === 'over' && stop?.purge === true;
+          const rows = claims.flatMap((claim) => (isGone(claim) ? [] : [toListed(domain, claim)]));
+          const gone = claims.flatMap((claim) => (isGone(claim) ? [claim.sessionId] : []));
+          await this.#ports.list(rows, gone);
+          for (const { sessionId } of claims) listed.add(sessionId);
+        },
+        () => (this.#listHeld = true),
+      );
     return listed;
   }
 
@@ -141,19 +169,24 @@ export class Teller {
     const stopped = new Set<string>();
     await Promise.all(
       claims.map(({ groupNumber, sessionId, stop }) =>
-        this.#try('stop', async () => {
-          if (stop) await this.#ports.terminate(groupNumber, sessionId, stop);
-          stopped.add(sessionId);
-        }),
+        this.#try(
+          'stop',
+          async () => {
+            if (stop) await this.#ports.terminate(groupNumber, sessionId, stop);
+            stopped.add(sessionId);
+          },
+          () => this.#groupsHeld.add(groupNumber),
+        ),
       ),
     );
     return stopped;
   }
 
-  async #try(what: string, work: () => Promise<void>): Promise<void> {
+  async #try(what: string, work: () => Promise<void>, hold: () => unknown): Promise<void> {
     try {
       await work();
     } catch (error) {
+      hold();
       this.#ports.log.warn('telling failed', { what, error: describeError(error).cause });
     }
   }

@@ -1,114 +1,12 @@
-/** Admission's core and what is around it, moved by hand: quota, names, keys, hand-over, releases. */
+/** Admission's core and what is around it, moved by hand: quota, names, keys, releases. */
 import * as fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { Admission } from '../../../edge/manager/admission/admission.ts';
 import { Committer } from '../../../edge/manager/admission/committer.ts';
-import { memoryStore } from '../../../edge/manager/admission/memory-store.ts';
 import type { SessionRequest } from '../../../edge/manager/admission/rpc.ts';
-import { Teller } from '../../../edge/manager/admission/teller.ts';
-import type { AdmitAnswer, AdmittedSession } from '../../../edge/manager/scheduler/rpc.ts';
-import type { SessionRow } from '../../../schema/db/sessions.ts';
-import type { KernelSpec } from '../../../schema/protocol/intents.ts';
 import { anySpec } from '../scheduler/rows.ts';
+import { Desk, domain } from './desk.ts';
 
-const domain = { id: 'dom_1', number: 1 };
-const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 const hour = 3_600_000;
-
-/** Admission over a model store, with a ledger and a D1 that a test can break. */
-/** Goes into the audit chain of the object around the core, which has nothing to do with it. */
-const audit: SessionRequest['audit'] = {
-  id: 'aud_1',
-  atMs: 0,
-  action: 'session.create',
-  outcome: 'done',
-  actor: { kind: 'user', id: 'usr_1' },
-  address: 'unknown',
-  requestId: 'req_1',
-};
-
-class Desk {
-  readonly store = memoryStore();
-  nowMs = Date.UTC(2026, 10, 24);
-  admission = this.#open();
-  readonly admitted = new Map<string, AdmittedSession>();
-  readonly listed = new Map<string, SessionRow>();
-  readonly stopped: string[] = [];
-  ledger: AdmitAnswer | 'down' = 'accepted';
-  d1: 'up' | 'down' = 'up';
-  pauses: (() => void)[] = [];
-  whileListing = (): void => undefined;
-  #seed = 7;
-  teller = this.#tell();
-
-  #open(): Admission {
-    return new Admission({
-      store: this.store,
-      clock: { nowMs: () => this.nowMs, bootMs: () => this.nowMs },
-      random: {
-        bytes: (count) =>
-          Uint8Array.from({ length: count }, () => (this.#seed = (this.#seed * 69069 + 1) >>> 0) >>> 24),
-        fraction: () => 0.5,
-      },
-    });
-  }
-  #tell(): Teller {
-    return new Teller({
-      admission: this.admission,
-      admit: (_, sessions) => {
-        if (this.ledger === 'down') return Promise.reject(new Error('down'));
-        const { ledger } = this;
-        if (ledger === 'accepted') for (const each of sessions) this.admitted.set(each.sessionId, each);
-        return Promise.resolve(sessions.map(() => ledger));
-      },
-      terminate: (_, sessionId) => Promise.resolve(this.stopped.push(sessionId)),
-      list: (rows, gone) => {
-        if (this.d1 === 'down') return Promise.reject(new Error('down'));
-        for (const id of gone) this.listed.delete(id);
-        this.whileListing();
-        for (const row of rows) if (row.version > (this.listed.get(row.id)?.version ?? 0)) this.listed.set(row.id, row);
-        return Promise.resolve();
-      },
-      after: (_, task) => {
-        this.pauses.push(task);
-        return () => {};
-      },
-      log: silent,
-    });
-  }
-  /** The object is evicted: only its storage is left. */
-  crash(): void {
-    this.admission = this.#open();
-    this.pauses = [];
-    this.teller = this.#tell();
-  }
-
-  request(spec: Partial<KernelSpec> = {}, key?: string, bodyHash = 'h'): SessionRequest {
-    this.nowMs += 1;
-    return {
-      groupNumber: 3,
-      spec: { ...anySpec, name: '', ...spec },
-      audit,
-      ...(key === undefined ? {} : { key: { actorId: 'usr_1', key, bodyHash } }),
-    };
-  }
-  /** Admits one and answers its id. */
-  create(spec: Partial<KernelSpec> = {}): string {
-    const [answer] = this.admission.create(domain, [this.request(spec)]);
-    if (answer?.kind !== 'created') throw new Error(JSON.stringify(answer));
-    return answer.session.sessionId;
-  }
-  release(...sessionIds: string[]): void {
-    this.admission.release(
-      domain,
-      sessionIds.map((sessionId) => ({ sessionId, generation: 1, version: 9 })),
-    );
-  }
-  usage(projectId = anySpec.projectId) {
-    const { live, waiting } = this.admission.limits(projectId);
-    return { live, waiting };
-  }
-}
 
 describe('a batch', () => {
   it('answers each request by itself: a refused one leaves no trace and hurts no neighbour', () => {
@@ -161,7 +59,7 @@ describe('a batch', () => {
     };
     expect(() => desk.admission.create(domain, [desk.request({}, 'k'), desk.request()], fail)).toThrow('full');
     expect(desk.usage()).toEqual({ live: 0, waiting: 0 });
-    expect(desk.store.todo(9)).toEqual([]);
+    expect(desk.admission.todo(9)).toEqual([]);
     expect(desk.admission.create(domain, [desk.request({}, 'k')])).toMatchObject([{ kind: 'created' }]);
   });
 
@@ -242,141 +140,6 @@ describe('quota', () => {
       }),
       { numRuns: 60 },
     );
-  });
-});
-
-describe('the hand-over', () => {
-  it('is done once and forgotten, and D1 gets its row', async () => {
-    const desk = new Desk();
-    const id = desk.create();
-    await desk.teller.kick();
-    expect(desk.admission.get(id)).toBeUndefined();
-    expect(desk.listed.get(id)).toMatchObject({ state: 'PENDING', version: 1 });
-    expect(desk.store.claim(id)).toMatchObject({ place: 'handed', spec: null, todo: 0 });
-    expect(desk.store.todo(9)).toEqual([]);
-  });
-
-  it('is tried again after a crash, and when a ledger or D1 was down', async () => {
-    const desk = new Desk();
-    const id = desk.create();
-    desk.crash();
-    desk.d1 = 'down';
-    desk.ledger = 'down';
-    await desk.teller.kick();
-    expect(desk.admission.get(id)).toMatchObject({ state: 'PENDING' });
-    desk.ledger = 'accepted';
-    desk.crash();
-    await desk.teller.kick();
-    expect(desk.admission.get(id)).toBeUndefined();
-    expect(desk.listed.size).toBe(0);
-    expect(desk.pauses).toHaveLength(1);
-    desk.d1 = 'up';
-    desk.pauses[0]!();
-    await desk.teller.kick();
-    expect(desk.listed.get(id)).toMatchObject({ state: 'PENDING' });
-  });
-
-  it('is tried again by the same object when what came of it could not be written down', async () => {
-    const desk = new Desk();
-    const id = desk.create();
-    desk.store.crashAfter(1);
-    await desk.teller.kick();
-    expect(desk.admission.get(id)).toMatchObject({ state: 'PENDING' });
-    expect(desk.pauses).toHaveLength(1);
-    const next = desk.create();
-    await desk.teller.kick();
-    expect([...desk.admitted.keys()]).toEqual([id, next]);
-    expect(desk.store.todo(9)).toEqual([]);
-  });
-
-  it('holds a session while the group is full, and says so once', async () => {
-    const desk = new Desk();
-    desk.ledger = 'full';
-    const id = desk.create();
-    await desk.teller.kick();
-    await desk.teller.kick();
-    expect(desk.admission.get(id)).toMatchObject({ state: 'PENDING', version: 2, reason: { code: 'group_full' } });
-    expect(desk.listed.get(id)).toMatchObject({ version: 2, reason: { code: 'group_full' } });
-    desk.ledger = 'accepted';
-    await desk.teller.kick();
-    expect(desk.admitted.get(id)?.trail.map(({ version }) => version)).toEqual([1, 2]);
-  });
-
-  it('to a closed group cancels the session, and frees its name and quota', async () => {
-    const desk = new Desk();
-    desk.ledger = 'closed';
-    const id = desk.create({ name: 'mine' });
-    await desk.teller.kick();
-    expect(desk.listed.get(id)).toMatchObject({ state: 'CANCELLED', reason: { code: 'group_closed' } });
-    expect(desk.usage()).toEqual({ live: 0, waiting: 0 });
-    expect(desk.store.claim(id)).toBeUndefined();
-    desk.create({ name: 'mine' });
-  });
-
-  it('carries an order to end behind it', async () => {
-    const desk = new Desk();
-    desk.ledger = 'down';
-    const id = desk.create();
-    await desk.teller.kick();
-    expect(desk.admission.terminate(id, { graceMs: 1, force: false, reason: 'stopped' })).toBe('accepted');
-    desk.ledger = 'accepted';
-    await desk.teller.kick();
-    expect(desk.stopped).toEqual([id]);
-    expect(desk.admission.terminate(id, { graceMs: 1, force: false, reason: 'stopped' })).toBe('unknown');
-  });
-
-  it('never happens for a session that was cancelled while it waited for quota', async () => {
-    const desk = new Desk();
-    desk.admission.setLimits(domain, anySpec.projectId, { concurrentSessions: 0 });
-    const id = desk.create();
-    expect(desk.admission.terminate(id, { graceMs: 0, force: false, reason: 'stopped' })).toBe('accepted');
-    expect(desk.admission.terminate(id, { graceMs: 0, force: false, reason: 'stopped' })).toBe('ended');
-    await desk.teller.kick();
-    expect(desk.admitted.size).toBe(0);
-    expect(desk.listed.get(id)).toMatchObject({
-      state: 'CANCELLED',
-      version: 2,
-      history: [{ version: 1 }, { version: 2 }],
-    });
-    expect(
-      desk.admission.undelivered(10).flatMap(({ events }) => events.map(({ type, version }) => [type, version])),
-    ).toEqual([
-      ['session.created', 1],
-      ['session.state', 2],
-    ]);
-  });
-
-  it('leaves no row of what was purged here, before its row was written, after, or meanwhile', async () => {
-    for (const when of ['before', 'after', 'meanwhile']) {
-      const desk = new Desk();
-      desk.admission.setLimits(domain, anySpec.projectId, { concurrentSessions: 0 });
-      const id = desk.create();
-      if (when === 'after') await desk.teller.kick();
-      const end = (purge: boolean) =>
-        desk.admission.terminate(id, { graceMs: 0, force: false, reason: 'stopped', purge });
-      if (when === 'meanwhile') {
-        expect(end(false)).toBe('accepted');
-        desk.whileListing = () => {
-          desk.whileListing = () => undefined;
-          expect(end(true)).toBe('ended');
-        };
-      } else expect(end(true)).toBe('accepted');
-      await desk.teller.kick();
-      await desk.teller.kick();
-      expect([desk.listed.size, desk.store.claim(id), desk.usage()]).toEqual([0, undefined, { live: 0, waiting: 0 }]);
-    }
-  });
-
-  it('is given up for good when the group is full and the session was ended meanwhile', async () => {
-    const desk = new Desk();
-    desk.ledger = 'full';
-    const id = desk.create();
-    await desk.teller.kick();
-    desk.admission.terminate(id, { graceMs: 0, force: false, reason: 'stopped' });
-    await desk.teller.kick();
-    await desk.teller.kick();
-    expect(desk.listed.get(id)).toMatchObject({ state: 'CANCELLED' });
-    expect([desk.store.claim(id), desk.store.todo(9)]).toEqual([undefined, []]);
   });
 });
 

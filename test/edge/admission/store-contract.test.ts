@@ -4,7 +4,7 @@ import { env } from 'cloudflare:workers';
 import { drizzle } from 'drizzle-orm/durable-sqlite';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { AdmissionStore } from '../../../edge/manager/admission/admission-store.ts';
+import { type AdmissionStore, noneHeld } from '../../../edge/manager/admission/admission-store.ts';
 import { memoryStore } from '../../../edge/manager/admission/memory-store.ts';
 import { sqlStore } from '../../../edge/manager/admission/sql-store.ts';
 import type { ClaimRow } from '../../../schema/admission/claims.ts';
@@ -21,7 +21,7 @@ function anyClaim(sessionId: string, projectId: string): ClaimRow {
     projectId,
     ownerId: 'usr',
     name: `name of ${sessionId}`,
-    groupNumber: 1,
+    groupNumber: sessionId < 'ses_c' ? 1 : 2,
     createdAtMs: 1,
     place: 'leaving',
     reason: null,
@@ -40,11 +40,13 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     if (!store.claim(id)) store.insertClaim(anyClaim(id, project));
   }),
   fc
-    .tuple(any(ids), any(['quota', 'leaving', 'handed', 'over'] as const), fc.nat(1))
-    .map(([id, place, todo]): Step => (store) => {
+    .tuple(any(ids), any(['quota', 'leaving', 'handed', 'over'] as const), fc.nat(1), fc.nat(1), fc.boolean())
+    .map(([id, place, todo, unlisted, isStopped]): Step => (store) => {
       const claim = store.claim(id);
       const reason = todo === 1 ? null : { code: place };
-      if (claim) store.updateClaim(claim, { ...claim, place, todo, reason, version: claim.version + 1 });
+      const stop = isStopped ? { graceMs: 1, force: false, reason: 'user' } : null;
+      const version = (claim?.version ?? 0) + 1;
+      if (claim) store.updateClaim(claim, { ...claim, place, todo, unlisted, stop, reason, version });
     }),
   any(ids).map(
     (id): Step =>
@@ -82,7 +84,10 @@ function read(store: AdmissionStore): unknown {
     domain: store.domain(),
     claims: ids.map((id) => store.claim(id)),
     named: ids.flatMap((id) => projects.map((project) => store.isNamed(project, `name of ${id}`))),
-    todo: [store.todo(2), store.todo(9)],
+    todo: [
+      store.todo(2, noneHeld),
+      ...[[], [1], [1, 2]].flatMap((groups) => [true, false].map((list) => store.todo(9, { list, groups }))),
+    ],
     waiting: projects.map((project) => store.waiting(project, 3)),
     keys: days.flatMap((day) => ['a', 'b'].map((key) => store.key(day, 'u', key))),
     usage: projects.map((project) => store.usage(project)),
