@@ -242,9 +242,11 @@ export class SessionTerminals {
       ref: { sessionId, generation, processId },
       isMain,
       supervisor: () => this.#owner.supervisor(),
+      startAgain: () => this.#inTurn(() => (isMain ? Promise.resolve() : this.#startAgain(terminal))),
       save: (record: SavedRecord) => this.#save(record),
     };
-    return new Terminal(owner, this.#ports, kept);
+    const terminal: Terminal = new Terminal(owner, this.#ports, kept);
+    return terminal;
   }
 
   async #forget(terminal: Terminal): Promise<void> {

@@ -32,6 +32,8 @@ export interface TerminalOwner {
   isMain: boolean;
   /** While the session runs. */
   supervisor(): Supervisor | undefined;
+  /** Starts its process, which the init does not have. @throws Refusal */
+  startAgain(): Promise<void>;
   save(record: SavedRecord): Promise<void>;
 }
 
@@ -112,10 +114,18 @@ export class Terminal {
     this.#viewersChanged();
   }
 
-  /** Begins to draw what an earlier agent process left, in the end; `failed` is told of each time in vain. */
+  /**
+   * Begins to draw what an earlier agent process left, and starts what that one had kept and not started, in the end; `failed`
+   * is told of each time in vain.
+   */
   takeUp(failed: (error: unknown) => void): void {
     const { timers } = this.#ports;
-    insist({ timers, signal: this.#stopping.signal, failed }, () => this.start({ isNew: false })).catch(failed);
+    insist({ timers, signal: this.#stopping.signal, failed }, async () => {
+      await this.start({ isNew: false });
+      if (!(await this.isRunning())) return;
+      const supervisor = this.#owner.supervisor();
+      if (supervisor !== undefined) await this.#begun(supervisor, this.#stopping.signal);
+    }).catch(failed);
   }
 
   async view(): Promise<TerminalView> {
@@ -307,12 +317,19 @@ export class Terminal {
   async #known(signal: AbortSignal): Promise<TerminalInput> {
     const supervisor = this.#owner.supervisor();
     if (supervisor === undefined) throw notTakenOver();
-    await supervisor.whenKnown(this.processId, signal);
+    if (this.#input === undefined) await this.#begun(supervisor, signal);
+    else await supervisor.whenKnown(this.processId, signal);
     if (supervisor.givenUp.aborted) throw new Refusal('session_not_running', 'The session does not run (any more).');
     // Who types could not be kept any more.
     if (this.#stopping.signal.aborted) throw agentEnding();
     this.#input ??= this.#makeInput(supervisor);
     return this.#input;
+  }
+
+  /** Resolves when the init has its process: the agent that kept the terminal may have died before it started that. @throws Refusal */
+  async #begun(supervisor: Supervisor, signal: AbortSignal): Promise<void> {
+    await supervisor.whenKnown(this.processId, signal);
+    if (!supervisor.givenUp.aborted && !supervisor.isLive(this.processId)) await this.#owner.startAgain();
   }
 
   #makeInput(supervisor: Supervisor): TerminalInput {

@@ -172,22 +172,28 @@ describe('a terminal', () => {
     expect(await bench.act(id, { kind: 'close' })).toMatchObject({ state: 'ended' });
   });
 
+  /** A terminal that is asked for, and whose agent dies before its program is started. */
+  async function startAndDie(when: 'is kept' | 'has a place for output') {
+    const id = newId('terminal', Date.now(), randomBytes(10));
+    const request = TerminalRequest.parse({ argv: ['/bin/bash', '--norc', '-c', `echo ready; ${echo}`] });
+    const { supervisor } = bench;
+    const reached = Promise.withResolvers<void>();
+    const never = () => {
+      reached.resolve();
+      return new Promise<never>(() => undefined);
+    };
+    if (when === 'is kept') supervisor.spawn = never;
+    else supervisor.link.spawn = never;
+    void bench.act(id, { kind: 'start', request });
+    await reached.promise;
+    await bench.restart();
+    return { id, request };
+  }
+
   it.each(['is kept', 'has a place for output'] as const)(
     'is started under its id after the agent died when it %s',
-    async (what) => {
-      const id = newId('terminal', Date.now(), randomBytes(10));
-      const request = TerminalRequest.parse({ argv: ['/bin/bash', '--norc', '-c', `echo ready; ${echo}`] });
-      const { supervisor } = bench;
-      const reached = Promise.withResolvers<void>();
-      const never = () => {
-        reached.resolve();
-        return new Promise<never>(() => undefined);
-      };
-      if (what === 'is kept') supervisor.spawn = never;
-      else supervisor.link.spawn = never;
-      void bench.act(id, { kind: 'start', request });
-      await reached.promise;
-      await bench.restart();
+    async (when) => {
+      const { id, request } = await startAndDie(when);
       for (const _ of ['once', 'twice'])
         expect(await bench.act(id, { kind: 'start', request })).toMatchObject({ id, state: 'running' });
       const viewer = bench.view(id, typing());
@@ -200,6 +206,14 @@ describe('a terminal', () => {
       await expect(bench.view(id).done).rejects.toMatchObject({ code: 'terminal_not_found' });
     },
   );
+
+  it('[S19] is started by the next agent, also when nobody asks again, and takes what is typed', async () => {
+    const { id } = await startAndDie('has a place for output');
+    const viewer = bench.view(id, typing());
+    viewer.stream.input('heard\n');
+    await viewer.whenText('[heard]');
+    expect(await bench.act(id, { kind: 'close' })).toMatchObject({ state: 'ended' });
+  });
 
   it('has a name that no other one has while it runs, and says when it was busy last', async () => {
     const before = Date.now();
