@@ -32,7 +32,7 @@ export function applyEvent(turn: Turn, entry: AgentEntry, event: AgentEvent): vo
  * It runs what is over. That was told to a copy of the machine, or to what stood there before an old state came back. Of what
  * was never placed on it an agent may say what it likes.
  */
-function removeAgain(turn: Turn, entry: AgentEntry, row: SessionRow, generation: number): void {
+export function removeAgain(turn: Turn, entry: AgentEntry, row: SessionRow, generation: number): void {
   const { agentId, state } = entry.row;
   const wasPlaced = row.trail.some((step) => step.agentId === agentId && step.generation === generation);
   if (state === 'revoked' || !wasPlaced) return;

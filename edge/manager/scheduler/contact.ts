@@ -3,6 +3,7 @@ import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { Intent } from '../../../schema/protocol/intents.ts';
 import type { InventoryItem, ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import type { AgentLiveness } from '../../tunnel/rpc.ts';
+import { removeAgain } from './agent-events.ts';
 import { judgeItem, judgeJoin, nextEpoch } from './attach.ts';
 import { finish, giveUp } from './dispatch.ts';
 import { type AgentEntry, capacityOf, isWatched, newEntry } from './heap.ts';
@@ -209,6 +210,9 @@ function reconcile(turn: Turn, entry: AgentEntry, inventory: readonly InventoryI
     if (verdict === 'keep' && !session) orphans.push(item);
     if (verdict === 'keep' && session?.again) isThere(turn, session, item, agentId);
     if (verdict === 'destroy') destroy.push({ sessionId, generation });
+    // What the agent is left to judge by its age: the wall clock of a host that was set back makes it young for long.
+    if (verdict === 'destroy' && session && session.endedAtMs !== null && item.state !== 'ended')
+      removeAgain(turn, entry, session, generation);
     if (verdict === 'adopt') adopt(turn, entry, item);
   }
   // Only a restored ledger spares what it does not know: others write nothing here.

@@ -150,6 +150,22 @@ describe('an agent that goes silent', () => {
     world.checkReservations();
   });
 
+  it('removes what it shows as running though it is over, also when it says nothing more of it', () => {
+    const { world, agent, id } = running();
+    world.ledger.terminate(id, { graceMs: 0, force: false, reason: 'stopped' });
+    agent.acknowledge();
+    agent.tell(id, 1, { kind: 'ended', reason: 'stopped' });
+    agent.acknowledge();
+    agent.tell(id, 1, { kind: 'removed' });
+    for (let times = 2; times > 0; times--) {
+      const { answer, intents } = agent.attach(agent.holding([id, 1]));
+      expect(answer.destroy).toEqual([{ sessionId: id, generation: 1 }]);
+      expect(intents).toMatchObject([{ sessionId: id, generation: 1, order: { kind: 'remove' } }]);
+    }
+    expect(world.state(id)).toBe('TERMINATED');
+    world.checkReservations();
+  });
+
   it('is ordered nothing of what was never placed on it, whatever it says', () => {
     const { world, agent, id } = running();
     const other = new FakeAgent(world);
