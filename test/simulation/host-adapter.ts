@@ -151,6 +151,7 @@ export function makeSimHost(world: World, name: string, size: HostSize, original
     },
     typed: (placement, processId, bytes) => world.logbook.typed(placement, processId, bytes),
     hungUp: (placement, processId) => world.logbook.hungUp(placement, processId),
+    died: (placement) => world.logbook.died(placement),
     watch: (placement, processId) => world.logbook.watch(placement, processId),
     trace: (line) => {
       time.trace(line);

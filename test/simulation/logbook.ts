@@ -65,6 +65,7 @@ export class Logbook {
   /** The last request of each writer that was carried out. */
   readonly #last = new Map<string, number>();
   readonly #dark = new Set<string>();
+  readonly #died = new Set<string>();
 
   constructor(ports: LogbookPorts) {
     this.#ports = ports;
@@ -101,6 +102,11 @@ export class Logbook {
     this.#ofTerminal(placement, processId).isWhole = true;
   }
 
+  /** Its container has ended: so has what was never started there. */
+  died(placement: Placement): void {
+    this.#died.add(keyOf(placement, ''));
+  }
+
   #ofTerminal(placement: Placement, processId: string): StartLog {
     const key = keyOf(placement, processId);
     const log = this.#starts.get(key) ?? new StartLog();
@@ -110,7 +116,11 @@ export class Logbook {
 
   /** All that was typed into a terminal; its program says the same again. Undefined: nothing. */
   terminal(placement: Placement, terminalId: string): StartLog | undefined {
-    return this.#starts.get(keyOf(placement, derivedProcessId(`terminal ${terminalId}`)));
+    const processId = derivedProcessId(`terminal ${terminalId}`);
+    const log = this.#starts.get(keyOf(placement, processId));
+    if (log !== undefined || !this.#died.has(keyOf(placement, ''))) return log;
+    this.hungUp(placement, processId);
+    return this.#ofTerminal(placement, processId);
   }
 
   watch(placement: Placement, processId: string): BridgeWatch {

@@ -72,6 +72,8 @@ export interface SimHostOptions {
   typed?: (placement: Placement, processId: string, bytes: Uint8Array) => void;
   /** Such a process has ended. */
   hungUp?: (placement: Placement, processId: string) => void;
+  /** A container has ended. */
+  died?: (placement: Placement) => void;
   /** What happened, one line each, for the hash of the world. */
   trace?: (line: string) => void;
 }
@@ -346,7 +348,9 @@ export class SimHost {
 
   #note(container: SimContainer, change: 'start' | 'die'): void {
     this.#trace(`container ${change} ${container.name} ${container.exitCode}`);
-    if (change === 'die') this.#noteEnd(container.id);
+    if (change !== 'die') return;
+    this.#noteEnd(container.id);
+    this.#options.died?.(placementOf(container));
   }
 
   /** The first process of whoever has the container: what was started there before is nobody's. */
