@@ -105,7 +105,11 @@ describe.skipIf(tier === 'daily')('the installer on a fresh machine', () => {
   }
 
   it('is uninstalled, and leaves nothing, with what waits in advance for a session', async () => {
-    await until(async () => (await engine.docker.listContainers()).length === 1, { what: 'one that waits in advance' });
+    const isAlone = async () => {
+      const all = await engine.docker.listContainers({ all: true });
+      return all.length === 1 && all[0]!.State === 'running' && all[0]!.Names[0]!.startsWith('/causeway-wrm_');
+    };
+    await until(isAlone, { what: 'the one that waits in advance, and the end of those of sessions' });
     const gone = await run('agent uninstall');
     expect(gone.output).toContain(`removed ${dir}`);
     expect(gone.code).toBe(0);
