@@ -242,11 +242,10 @@ export class SessionTerminals {
       ref: { sessionId, generation, processId },
       isMain,
       supervisor: () => this.#owner.supervisor(),
-      startAgain: () => this.#inTurn(() => (isMain ? Promise.resolve() : this.#startAgain(terminal))),
+      startAgain: (terminal: Terminal) => this.#inTurn(() => this.#startAgain(terminal)),
       save: (record: SavedRecord) => this.#save(record),
     };
-    const terminal: Terminal = new Terminal(owner, this.#ports, kept);
-    return terminal;
+    return new Terminal(owner, this.#ports, kept);
   }
 
   async #forget(terminal: Terminal): Promise<void> {

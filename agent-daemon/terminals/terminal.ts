@@ -32,8 +32,8 @@ export interface TerminalOwner {
   isMain: boolean;
   /** While the session runs. */
   supervisor(): Supervisor | undefined;
-  /** Starts its process, which the init does not have. @throws Refusal */
-  startAgain(): Promise<void>;
+  /** Starts the process of this one, unless it is there or has ended. @throws Refusal */
+  startAgain(terminal: Terminal): Promise<void>;
   save(record: SavedRecord): Promise<void>;
 }
 
@@ -124,7 +124,7 @@ export class Terminal {
       await this.start({ isNew: false });
       if (!(await this.isRunning())) return;
       const supervisor = this.#owner.supervisor();
-      if (supervisor !== undefined) await this.#begun(supervisor, this.#stopping.signal);
+      if (supervisor !== undefined) await this.#whenBegun(supervisor, this.#stopping.signal);
     }).catch(failed);
   }
 
@@ -317,8 +317,7 @@ export class Terminal {
   async #known(signal: AbortSignal): Promise<TerminalInput> {
     const supervisor = this.#owner.supervisor();
     if (supervisor === undefined) throw notTakenOver();
-    if (this.#input === undefined) await this.#begun(supervisor, signal);
-    else await supervisor.whenKnown(this.processId, signal);
+    await this.#whenBegun(supervisor, signal);
     if (supervisor.givenUp.aborted) throw new Refusal('session_not_running', 'The session does not run (any more).');
     // Who types could not be kept any more.
     if (this.#stopping.signal.aborted) throw agentEnding();
@@ -327,9 +326,10 @@ export class Terminal {
   }
 
   /** Resolves when the init has its process: the agent that kept the terminal may have died before it started that. @throws Refusal */
-  async #begun(supervisor: Supervisor, signal: AbortSignal): Promise<void> {
+  async #whenBegun(supervisor: Supervisor, signal: AbortSignal): Promise<void> {
     await supervisor.whenKnown(this.processId, signal);
-    if (!supervisor.givenUp.aborted && !supervisor.isLive(this.processId)) await this.#owner.startAgain();
+    if (this.#owner.isMain || supervisor.givenUp.aborted || supervisor.isLive(this.processId)) return;
+    await this.#owner.startAgain(this);
   }
 
   #makeInput(supervisor: Supervisor): TerminalInput {
