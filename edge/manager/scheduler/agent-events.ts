@@ -6,7 +6,7 @@
 import { starts } from '../../../schema/api/session-parts.ts';
 import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { AgentEvent } from '../../../schema/protocol/events.ts';
-import { backToQueue, finish, giveUp, removalOf, startAttempts } from './dispatch.ts';
+import { backToQueue, finish, giveUp, removeAgain, startAttempts } from './dispatch.ts';
 import type { AgentEntry } from './heap.ts';
 import type { Turn } from './turn.ts';
 
@@ -26,21 +26,6 @@ export function applyEvent(turn: Turn, entry: AgentEntry, event: AgentEvent): vo
   // Whoever speaks is not missing.
   if (row.state !== 'TERMINATING') row.again = null;
   applyCurrent(turn, row, event.body);
-}
-
-/**
- * It runs what is over. That was told to a copy of the machine, or to what stood there before an old state came back. Of what
- * was never placed on it an agent may say what it likes.
- */
-export function removeAgain(turn: Turn, entry: AgentEntry, row: SessionRow, generation: number): void {
-  const { agentId, state } = entry.row;
-  const wasPlaced = row.trail.some((step) => step.agentId === agentId && step.generation === generation);
-  if (state === 'revoked' || !wasPlaced) return;
-  const isOrdered = entry.intents.some(
-    ({ sessionId, generation: of, order }) =>
-      sessionId === row.sessionId && of === generation && order.kind === 'remove',
-  );
-  if (!isOrdered) turn.order(entry, row, generation, removalOf(row));
 }
 
 function applyCurrent(turn: Turn, row: SessionRow, body: AgentEvent['body']): void {

@@ -3,9 +3,8 @@ import type { SessionRow } from '../../../schema/ledger/sessions.ts';
 import type { Intent } from '../../../schema/protocol/intents.ts';
 import type { InventoryItem, ToEdgeHello } from '../../../schema/protocol/messages.ts';
 import type { AgentLiveness } from '../../tunnel/rpc.ts';
-import { removeAgain } from './agent-events.ts';
 import { judgeItem, judgeJoin, nextEpoch } from './attach.ts';
-import { finish, giveUp } from './dispatch.ts';
+import { finish, giveUp, removeAgain } from './dispatch.ts';
 import { type AgentEntry, capacityOf, isWatched, newEntry } from './heap.ts';
 import { deadlineAfterMs } from './lifecycle.ts';
 import { newAgentRow } from './new-rows.ts';
@@ -210,7 +209,7 @@ function reconcile(turn: Turn, entry: AgentEntry, inventory: readonly InventoryI
     if (verdict === 'keep' && !session) orphans.push(item);
     if (verdict === 'keep' && session?.again) isThere(turn, session, item, agentId);
     if (verdict === 'destroy') destroy.push({ sessionId, generation });
-    // What the agent is left to judge by its age: the wall clock of a host that was set back makes it young for long.
+    // By itself the agent destroys only what is old, and a wall clock that was set back makes it young.
     if (verdict === 'destroy' && session && session.endedAtMs !== null && item.state !== 'ended')
       removeAgain(turn, entry, session, generation);
     if (verdict === 'adopt') adopt(turn, entry, item);

@@ -186,6 +186,21 @@ export function finish(turn: Turn, row: SessionRow, event: 'end' | 'fail', reaso
 }
 
 /** The order to clean up after a session that is over. */
-export function removalOf({ purge }: SessionRow): { kind: 'remove'; purge?: true } {
+function removalOf({ purge }: SessionRow): { kind: 'remove'; purge?: true } {
   return purge ? { kind: 'remove', purge: true } : { kind: 'remove' };
+}
+
+/**
+ * It runs what is over. That was told to a copy of the machine, or to what stood there before an old state came back. Of what
+ * was never placed on it an agent may say what it likes.
+ */
+export function removeAgain(turn: Turn, entry: AgentEntry, row: SessionRow, generation: number): void {
+  const { agentId, state } = entry.row;
+  const wasPlaced = row.trail.some((step) => step.agentId === agentId && step.generation === generation);
+  if (state === 'revoked' || !wasPlaced) return;
+  const isOrdered = entry.intents.some(
+    ({ sessionId, generation: of, order }) =>
+      sessionId === row.sessionId && of === generation && order.kind === 'remove',
+  );
+  if (!isOrdered) turn.order(entry, row, generation, removalOf(row));
 }
