@@ -53,6 +53,10 @@ export class StartLog {
   }
 }
 
+/** Of a process that was to be started in a container that has ended. */
+const neverStarted = new StartLog();
+neverStarted.isWhole = true;
+
 /** Bytes that nobody may have typed: those of links that only look. */
 export const forbidden = { from: 0x60, to: 0x70 } as const;
 
@@ -116,11 +120,8 @@ export class Logbook {
 
   /** All that was typed into a terminal; its program says the same again. Undefined: nothing. */
   terminal(placement: Placement, terminalId: string): StartLog | undefined {
-    const processId = derivedProcessId(`terminal ${terminalId}`);
-    const log = this.#starts.get(keyOf(placement, processId));
-    if (log !== undefined || !this.#died.has(keyOf(placement, ''))) return log;
-    this.hungUp(placement, processId);
-    return this.#ofTerminal(placement, processId);
+    const log = this.#starts.get(keyOf(placement, derivedProcessId(`terminal ${terminalId}`)));
+    return log ?? (this.#died.has(keyOf(placement, '')) ? neverStarted : undefined);
   }
 
   watch(placement: Placement, processId: string): BridgeWatch {
