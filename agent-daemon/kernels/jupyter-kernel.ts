@@ -15,7 +15,7 @@ import { JupyterReading } from './jupyter-reading.ts';
 import { requestsOf } from './jupyter-requests.ts';
 import { JupyterRuns } from './jupyter-runs.ts';
 import type { KernelOwner } from './kernel.ts';
-import { KernelLife, outcomeOf } from './kernel-life.ts';
+import { KernelLife, nextRestarts, outcomeOf } from './kernel-life.ts';
 import { type LogRecord, parseObject, typeOf } from './records.ts';
 import type { Ask, RunKernel } from './runs.ts';
 import type { Offsets, SavedJupyterKernel, SavedRun } from './saved.ts';
@@ -23,7 +23,6 @@ import type { Offsets, SavedJupyterKernel, SavedRun } from './saved.ts';
 /** How long a kernel may take to end by itself when it is asked to: its bridge kills it after 5 s. */
 const shutdownMs = 7_000;
 const restartMs = 2_000;
-const minuteMs = 60_000;
 
 /** How one start of a kernel ended. */
 export interface StartEnd {
@@ -435,17 +434,4 @@ export class JupyterKernel implements RunKernel {
   #failed(error: unknown): void {
     if (!(error instanceof Refusal)) this.#life.failed(error);
   }
-}
-
-/** When it was started anew by itself within the last minute, this time among them; undefined: it is not. */
-function nextRestarts(
-  { restarts, restartedAtMs = [], closed }: SavedJupyterKernel,
-  { exitCode, reason }: ProcessExit,
-  nowMs: number,
-): number[] | undefined {
-  const isUnusable = exitCode === 126 || exitCode === 127;
-  const isItsOwn = reason === 'exited' || reason === 'oom';
-  if (closed || restarts === undefined || isUnusable || !isItsOwn) return undefined;
-  const recent = restartedAtMs.filter((atMs) => atMs > nowMs - minuteMs && atMs <= nowMs);
-  return recent.length < restarts.perMinute ? [...recent, nowMs] : undefined;
 }

@@ -8,6 +8,9 @@ import type { ExecuteOutcome } from '../../schema/protocol/execute.ts';
 import { Bell } from '../bell.ts';
 import { type Insistence, insist } from '../deadline.ts';
 import type { ProcessExit } from '../output/process-record.ts';
+import type { SavedJupyterKernel } from './saved.ts';
+
+const minuteMs = 60_000;
 
 export interface LifeOwner {
   sessionId: string;
@@ -96,4 +99,17 @@ export function outcomeOf({ exitCode, signal, reason }: ProcessExit): ExecuteOut
     ...(exitCode === undefined ? {} : { exitCode }),
     ...(signal === undefined ? {} : { signal }),
   };
+}
+
+/** When it was started anew by itself within the last minute, this time among them; undefined: it is not. */
+export function nextRestarts(
+  { restarts, restartedAtMs = [], closed }: Pick<SavedJupyterKernel, 'restarts' | 'restartedAtMs' | 'closed'>,
+  { exitCode, reason }: ProcessExit,
+  nowMs: number,
+): number[] | undefined {
+  const isUnusable = exitCode === 126 || exitCode === 127;
+  const isItsOwn = reason === 'exited' || reason === 'oom';
+  if (closed || restarts === undefined || isUnusable || !isItsOwn) return undefined;
+  const recent = restartedAtMs.filter((atMs) => atMs > nowMs - minuteMs && atMs <= nowMs);
+  return recent.length < restarts.perMinute ? [...recent, nowMs] : undefined;
 }
