@@ -25,5 +25,6 @@ it('heals each cut as soon as the one before, however many there are', async () 
   await sees(client, 9);
   const waited = pauses.mock.calls.map(([ms]) => ms);
   expect(waited).toContain(100);
-  expect(waited).not.toContain(3_000);
+  // A bridge asks for its pauses one after another. Of those that are longer than this one, others ask too.
+  expect(waited).not.toContain(1_500);
 });
