@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 import { CausewayEvent } from '../schema/api/event.ts';
 import { CliFailure } from './exit.ts';
 import { Api } from './http/api.ts';
-import { SilenceLimit } from './http/silence.ts';
 import { plain } from './terminal/table.ts';
+import { mayPass } from './tunnel/patience.ts';
 
 /** A parsed server-sent event; without data it says alone from where to go on. */
 export interface ServerSentEvent {
@@ -13,17 +13,6 @@ export interface ServerSentEvent {
   data: string;
 }
 const reconnectMs = 1000;
-/** Three heartbeats of the control plane. */
-const silenceMs = 45_000;
-const passing: ReadonlySet<string> = new Set([
-  'events_unavailable',
-  'edge_overloaded',
-  'deploy_overlap',
-  'request_rate_limited',
-  'http_502',
-  'http_503',
-  'http_504',
-]);
 const maxLineBytes = 1024 * 1024;
 
 /** Registers `events`. */
@@ -43,32 +32,28 @@ async function showEvents(options: { follow?: boolean; since?: string; type?: st
   let lastId = options.since;
   let wasOpen = false;
   do {
-    const silence = new SilenceLimit(silenceMs);
     try {
-      const response = await api.raw('GET', '/v1/events', {
+      const { body } = await api.follow('/v1/events', {
         query: { type: options.type, follow: options.follow ? undefined : false },
         typed: { type: '--type', 'last-event-id': '--since' },
         headers: { accept: 'text/event-stream', ...(lastId === undefined ? {} : { 'last-event-id': lastId }) },
-        signal: silence.signal,
       });
       wasOpen = true;
-      for await (const event of parseEvents(silence.over(response.body!))) {
+      for await (const event of parseEvents(body)) {
         lastId = event.id ?? lastId;
         if (event.data !== '') print(event, Boolean(options.json));
       }
     } catch (error) {
       if (!options.follow || !wasOpen || !isPassing(error)) throw error;
       process.stderr.write('causeway: the connection was cut; going on ...\n');
-    } finally {
-      silence.stop();
     }
     if (options.follow) await new Promise((resolve) => setTimeout(resolve, reconnectMs));
   } while (options.follow);
 }
 
-/** A cut, a control plane that can not be reached (which has no code), or a refusal that is over in a while. */
+/** A cut, or a refusal that is over in a while. */
 function isPassing(error: unknown): boolean {
-  return !(error instanceof CliFailure) || error.code === undefined || passing.has(error.code);
+  return !(error instanceof CliFailure) || mayPass(error);
 }
 
 function print(event: ServerSentEvent, json: boolean): void {

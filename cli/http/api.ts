@@ -10,6 +10,7 @@ import type { Way } from '../../wire/way.ts';
 import { CliFailure } from '../exit.ts';
 import { currentContext, type Context, wayTo } from '../config.ts';
 import { hintFor } from './hints.ts';
+import { silenceMs, untilSilent } from './silence.ts';
 import { wayFailure } from './way-failure.ts';
 
 export type Query = Record<string, string | number | boolean | undefined>;
@@ -93,6 +94,27 @@ export class Api {
       const failure = await failureOf(response, method, path, call.typed);
       if (failure.code !== 'idempotency_in_progress' || waitedMs >= inProgress.mostMs) throw failure;
       await new Promise((resolve) => setTimeout(resolve, inProgress.againMs));
+    }
+  }
+
+  /**
+   * Calls for an answer that goes on for ever, of which something comes every `limitMs`. @throws CliFailure as of `raw`, and
+   * where nothing is answered for so long; the body throws an Error where it falls silent.
+   */
+  async follow(
+    path: string,
+    call: Call,
+    limitMs = silenceMs,
+  ): Promise<{ headers: Headers; body: AsyncIterable<Uint8Array> }> {
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(new Error(`no answer within ${limitMs / 1000} s`)), limitMs);
+    try {
+      const { headers, body } = await this.raw('GET', path, { ...call, signal: limit.signal });
+      return { headers, body: untilSilent(body!, limitMs) };
+    } catch (error) {
+      throw limit.signal.aborted ? unreachable(this.context.url, limit.signal.reason) : error;
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -1,28 +1,31 @@
 /** An end for answers that go on for ever: a path that died in silence (a laptop asleep, a NAT that forgot) is told by nobody. */
-export class SilenceLimit {
-  readonly #controller = new AbortController();
-  readonly #timer: NodeJS.Timeout;
 
-  /** `limitMs`: the longest time without a byte; the server's heartbeats are some. */
-  constructor(limitMs: number) {
-    this.#timer = setTimeout(() => this.#controller.abort(), limitMs);
-  }
+/** Three heartbeats of the control plane: it says something every 15 s to whoever follows events. */
+export const silenceMs = 45_000;
 
-  /** For the request. */
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /** The body of its answer, each part of which is a sign of life. */
-  async *over(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    for await (const chunk of body) {
-      this.#timer.refresh();
-      yield chunk;
+/**
+ * The body of an answer, as long as something comes every `limitMs`; whoever does not read it is not counted as silence.
+ * @throws Error when nothing came for so long: the request is given up
+ */
+export async function* untilSilent(
+  body: ReadableStream<Uint8Array>,
+  limitMs: number,
+): AsyncGenerator<Uint8Array, void, void> {
+  const reader = body.getReader();
+  const giveUp = () => reader.cancel().catch(() => undefined);
+  let isSilent = false;
+  try {
+    for (;;) {
+      const timer = setTimeout(() => {
+        isSilent = true;
+        void giveUp();
+      }, limitMs);
+      const { done, value } = await reader.read().finally(() => clearTimeout(timer));
+      if (isSilent) throw new Error(`nothing came for ${limitMs / 1000} s`);
+      if (done) return;
+      yield value;
     }
-  }
-
-  /** The request is over. */
-  stop(): void {
-    clearTimeout(this.#timer);
+  } finally {
+    await giveUp();
   }
 }

@@ -20,6 +20,8 @@ export interface LogEventsOptions {
   timestamps: boolean;
   /** Id of the event to go on behind. */
   lastId?: string;
+  /** How long nothing may come, ms; by default three heartbeats of the control plane. */
+  silenceMs?: number;
 }
 
 /** Answers that broke off at once, one behind the other, without an event. */
@@ -96,24 +98,19 @@ export class LogEvents {
   }
 
   async #once(): Promise<void> {
-    const { sessionId, query, typed } = this.#options;
-    const response = await this.#api.raw('GET', `/v1/sessions/${sessionId}/logs`, {
-      query,
-      typed,
-      headers: {
-        accept: 'text/event-stream',
-        ...(this.#lastId === undefined ? {} : { 'last-event-id': this.#lastId }),
-      },
-    });
-    this.#begin(response.headers.get('causeway-generation') ?? undefined);
+    const { sessionId, query, typed, silenceMs } = this.#options;
+    const lastId = this.#lastId === undefined ? {} : { 'last-event-id': this.#lastId };
+    const call = { query, typed, headers: { accept: 'text/event-stream', ...lastId } };
+    const { headers, body } = await this.#api.follow(`/v1/sessions/${sessionId}/logs`, call, silenceMs);
+    this.#begin(headers.get('causeway-generation') ?? undefined);
     // It may be cut before the first event, which is not to be the end of what was asked for then.
-    this.#lastId ??= beginOf(response.headers);
-    const isStored = response.headers.get('causeway-log-source') === 'storage';
+    this.#lastId ??= beginOf(headers);
+    const isStored = headers.get('causeway-log-source') === 'storage';
     if (isStored && !this.#isStored)
       this.#io.say('the machine does not have it or is out of reach; this is what it handed over');
     this.#isStored = isStored;
     this.#isCut = false;
-    for await (const event of parseEvents(response.body!)) {
+    for await (const event of parseEvents(body)) {
       if (event.data !== '') await this.#take(event);
       this.#lastId = event.id ?? this.#lastId;
     }

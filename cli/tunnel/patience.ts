@@ -22,6 +22,7 @@ const passing: ReadonlySet<string> = new Set([
 const passingAnswers: ReadonlySet<string> = new Set([
   unreachableCode,
   'archive_unavailable',
+  'events_unavailable',
   'request_rate_limited',
   'internal',
   ...[429, 500, 502, 503, 504].map((status) => `http_${status}`),

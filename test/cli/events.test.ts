@@ -3,7 +3,6 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Api } from '../../cli/http/api.ts';
-import { SilenceLimit } from '../../cli/http/silence.ts';
 import { Cli, type Running } from '../support/cli.ts';
 import { type TmpDir, tmpDir } from '../support/tmp.ts';
 import { until } from '../support/wait.ts';
@@ -55,6 +54,23 @@ it('goes on behind the last event over a time in which there are none to be had'
   expect(asked.slice(1).map(({ headers }) => headers['last-event-id'])).toEqual(asked.slice(1).map(() => 'g.1-0'));
 });
 
+it('goes on behind the last event over a control plane that can not be reached for long', async () => {
+  answer = (response, time) => {
+    if (time === 1) stream(response, 1).end();
+    else if (time < 9) response.destroy();
+    else stream(response, 2);
+  };
+  const following = follow();
+  await following.says(/evt_2/);
+  expect(following.seen.stdout).toMatch(/^\{"id":"g\.1-0".*\n\{"id":"g\.2-0".*\n$/);
+});
+
+it('says that nobody answers where nothing comes back', async () => {
+  answer = () => undefined;
+  const asking = new Api({ url, token: 'cwt_x' }).follow('/v1/events', {}, 300);
+  await expect(asking).rejects.toMatchObject({ code: 'edge_unreachable', message: expect.stringContaining('0.3 s') });
+});
+
 it('ends where it may not listen any more', async () => {
   answer = (response, time) => (time === 1 ? stream(response, 1).end() : refuse(response, 401, 'auth_revoked'));
   expect((await follow().done).status).toBe(1);
@@ -64,14 +80,27 @@ it('ends where it may not listen any more', async () => {
 it('does not wait for ever on a path that died in silence', async () => {
   let isOver = false;
   answer = (response) => void stream(response, 1).on('close', () => (isOver = true));
-  const silence = new SilenceLimit(300);
-  const api = new Api({ url, token: 'cwt_x' });
-  const { body } = await api.raw('GET', '/v1/events', { signal: silence.signal });
+  const { body } = await new Api({ url, token: 'cwt_x' }).follow('/v1/events', {}, 300);
   let read = 0;
   const reading = (async () => {
-    for await (const chunk of silence.over(body!)) read += chunk.byteLength;
+    for await (const chunk of body) read += chunk.byteLength;
   })();
-  await expect(reading).rejects.toThrow();
+  await expect(reading).rejects.toThrow('nothing came for 0.3 s');
   expect(read).toBeGreaterThan(0);
+  await until(() => isOver, { what: 'the end of the request' });
+});
+
+it('does not take who reads late for silence, and lets go of what is not read on', async () => {
+  let isOver = false;
+  answer = (response) => {
+    stream(response, 1).on('close', () => (isOver = true));
+    setTimeout(() => response.write(':\n\n'), 100);
+  };
+  const { body } = await new Api({ url, token: 'cwt_x' }).follow('/v1/events', {}, 300);
+  const reading = body[Symbol.asyncIterator]();
+  await reading.next();
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  expect(Buffer.from((await reading.next()).value as Uint8Array).toString()).toBe(':\n\n');
+  await reading.return?.();
   await until(() => isOver, { what: 'the end of the request' });
 });

@@ -104,3 +104,10 @@ it('goes on behind the beginning of an answer that was cut before its first even
   const { done } = await follow([breaksBehind(':\n\n', from), says(line(90, 'meanwhile') + exit(100), from)]);
   expect(await done).toMatchObject({ asked: [undefined, '1.90.800'], out: 'meanwhile\n' });
 });
+
+it('goes on elsewhere where its path died in silence', async () => {
+  const { done } = await follow([(response) => begin(response).write(line(0, 'one')), says(line(4, 'two') + exit(8))], {
+    silenceMs: 300,
+  });
+  expect(await done).toEqual({ asked: [undefined, '1.4.0'], out: 'one\ntwo\n', said: [] });
+});
