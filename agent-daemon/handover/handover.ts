@@ -50,6 +50,8 @@ const longestLookMs = 120_000;
 const refusedMs = 3_600_000;
 /** What the disk does not give is read again after the first of these, later each time, up to the second, and given up after the third. */
 const unreadMs = { first: 30_000, most: 3_600_000, patience: 24 * 3_600_000 };
+/** A mode that somebody changed. It is not given up: somebody can change it back. */
+const forbidden = new Set(['EACCES', 'EPERM']);
 /** Answers that are about what is sent, not about whether anything can be. */
 const unwanted = new Set([400, 404, 409, 410, 413]);
 /** Whether what is still written is taken as well, or only what has an end. */
@@ -173,7 +175,7 @@ export class HandOver {
       if (outcome === 'ended' || outcome === 'waits') this.#unread.delete(key);
       return outcome;
     } catch (error) {
-      if (isUnreadable(error)) {
+      if (isUnreadable(error) || forbidden.has((error as NodeJS.ErrnoException).code ?? '')) {
         this.#leave(ref, error);
         return 'waits';
       }
