@@ -5,6 +5,9 @@
  * In the daily tier a file that failed is run once more, alone, after its project: on a machine with other work a wait for a
  * real part can be too short. When it passes then, the run is good, and the failure is named as `UNSTEADY`: a flaw of the
  * test or of the product that somebody has to look at. What is broken fails twice. The full tier forgives nothing.
+ *
+ * Projects named behind the tier (`npm run test:full -- alone`) are the only ones that run: the full tier takes over two
+ * hours, and so it can be had in parts.
  */
 import { inspect } from 'node:util';
 import { startVitest } from 'vitest/node';
@@ -80,13 +83,17 @@ async function runProject(project: string): Promise<Count> {
   return count;
 }
 
-function parseTier(word: string | undefined): Tier {
-  if (word === 'daily' || word === 'full') return word;
-  console.error('usage: test/run.ts daily|full');
+/** The tier, and those of its projects that are to run: all of them where none is named. */
+function parseArguments([tier, ...named]: string[]): { tier: Tier; projects: string[] } {
+  if (tier === 'daily' || tier === 'full') {
+    const projects = PROJECTS[tier].filter((project) => named.length === 0 || named.includes(project));
+    if (named.every((project) => projects.includes(project))) return { tier, projects };
+  }
+  console.error(`usage: test/run.ts daily|full [PROJECT...], where a project is one of ${PROJECTS.full.join(', ')}`);
   process.exit(64);
 }
 
-const tier = parseTier(process.argv[2]);
+const { tier, projects } = parseArguments(process.argv.slice(2));
 process.env['CAUSEWAY_TIER'] = tier;
 const started = performance.now();
 const total: Count = { passed: 0, failed: 0, skipped: 0 };
@@ -96,12 +103,13 @@ else {
     total.failed += 1;
     closing.push('FAIL  npm run check');
   }
-  for (const project of PROJECTS[tier]) {
+  for (const project of projects) {
     const count = await runProject(project);
     for (const key of ['passed', 'failed', 'skipped'] as const) total[key] += count[key];
   }
 }
 for (const line of closing) console.log(line);
-console.log(`${tier} tier, ${((performance.now() - started) / 60_000).toFixed(1)} min`);
+const part = projects.length < PROJECTS[tier].length ? `, of it ${projects.join(', ')}` : '';
+console.log(`${tier} tier${part}, ${((performance.now() - started) / 60_000).toFixed(1)} min`);
 console.log(`${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`);
 process.exit(total.failed === 0 ? 0 : 1);
