@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { WebSocket } from 'ws';
-import { freshId, ScriptedAgent } from '../../hostile/scripted-agent.ts';
 import { residentMiB } from '../../support/invariants.ts';
 import { start } from '../../support/process.ts';
 import { limits } from '../../../schema/protocol/limits.ts';
@@ -216,58 +215,34 @@ async function back(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>
 }
 
 async function hostile(fleet: Fleet, what: 'dial' | 'ask'): Promise<Awaited<ReturnType<Measured['round']>>> {
-  const peer = quantile(await people(fleet.stack, watchMs), 0.99);
-  const program = join(import.meta.dirname, '../fleet/hostile.ts');
-  const bad = start(process.execPath, [program, fleet.stack.url, what, String(badSockets), ...fleet.ids.slice(0, 20)], {
-    name: 'hostile',
-    stdin: true,
-  });
-  await bad.line('ready');
-  await sleep(what === 'ask' ? askBurstMs : 1000);
-  const subject = quantile(await people(fleet.stack, watchMs), 0.99);
-  bad.child.stdin!.end();
-  const { tries, statuses } = await bad.line('done');
-  await bad.exited;
-  process.stderr.write(`  hostile: ${String(tries)} tries, ${JSON.stringify(statuses)}\n`);
-  const { connected } = await fleet.state();
-  return { subject, peer, ...(connected === fleet.size ? {} : { fault: `only ${connected} agents stayed connected` }) };
+  const words = [what, String(badSockets), ...fleet.ids.slice(0, 20)];
+  return beside(fleet, { program: 'hostile.ts', words, afterMs: what === 'ask' ? askBurstMs : 1000 });
 }
 
 /** A fresh agent each round: what one has said and dialled is remembered. */
 async function rogue(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>>> {
-  const { client } = fleet.stack;
-  const peer = quantile(await people(fleet.stack, watchMs), 0.99);
-  const agent = await ScriptedAgent.join(client, `rogue-${freshId('agent').slice(-8)}`, { cpu: 1000, mem: 1024 ** 3 });
-  const over = new AbortController();
-  let said = 0;
-  let dials = 0;
-  const flooding = (async () => {
-    while (!over.signal.aborted) {
-      if (!agent.connected) {
-        dials++;
-        await agent.connect().catch(() => {});
-      }
-      for (let left = 50; left > 0; left--, said++) sayAsRogue(agent, left % 2 === 0);
-      while (agent.connected && agent.control.ws.bufferedAmount > 2 ** 16) await sleep(1);
-      await sleep(0);
-    }
-  })();
-  await sleep(1000);
-  const subject = quantile(await people(fleet.stack, watchMs), 0.99);
-  over.abort();
-  await flooding;
-  agent.stop();
-  process.stderr.write(`  rogue: ${said} messages, ${dials} dials\n`);
-  const { connected } = await fleet.state();
-  return { subject, peer, ...(connected === fleet.size ? {} : { fault: `only ${connected} agents stayed connected` }) };
+  return beside(fleet, { program: 'rogue.ts', words: [await fleet.stack.client.newJoinToken()], afterMs: 1000 });
 }
 
-/** A report, or an event of a session that never was. */
-function sayAsRogue(agent: ScriptedAgent, isReport: boolean): void {
-  const report = { used: { cpu: 1 }, health: 'ok' as const, problems: [], sessions: 0, atMs: Date.now() };
-  if (isReport) agent.control.say({ type: 'report', report });
-  else
-    agent.tell({ sessionId: `${freshId('session')}_1_1`, generation: 1, atMs: Date.now(), body: { kind: 'removed' } });
+/** What people feel without, then beside a program that does harm. Of its own: what it costs here is not the edge's time. */
+async function beside(
+  fleet: Fleet,
+  { program, words, afterMs }: { program: string; words: readonly string[]; afterMs: number },
+): Promise<Awaited<ReturnType<Measured['round']>>> {
+  const peer = quantile(await people(fleet.stack, watchMs), 0.99);
+  const bad = start(process.execPath, [join(import.meta.dirname, '../fleet', program), fleet.stack.url, ...words], {
+    name: program,
+    stdin: true,
+  });
+  await bad.line('ready');
+  await sleep(afterMs);
+  const subject = quantile(await people(fleet.stack, watchMs), 0.99);
+  bad.child.stdin!.end();
+  const { text } = await bad.line('done');
+  await bad.exited;
+  process.stderr.write(`  ${program}: ${text}\n`);
+  const { connected } = await fleet.state();
+  return { subject, peer, ...(connected === fleet.size ? {} : { fault: `only ${connected} agents stayed connected` }) };
 }
 
 /** Times in ms of GETs of whoami at a steady rate. */
