@@ -38,7 +38,7 @@ const linesRuns = sharedRounds((context) => onEach(context, (client) => client.r
 const displayCode = `from IPython import get_ipython
 k = get_ipython().kernel
 k.session.send(k.iopub_socket, "display_data", {"data": {"text/plain": ""}, "metadata": {}, "transient": {}},
-    parent=k.get_parent(), ident=k.topic("display_data"), buffers=[bytes(${displayBytes})])`;
+    parent=k.get_parent(), ident=k._topic("display_data"), buffers=[bytes(${displayBytes})])`;
 const displayRuns = sharedRounds((context) => onEach(context, (client) => client.run(displayCode, displayBytes)));
 
 const peers = {
