@@ -15,7 +15,7 @@ import type { Stack } from '../../support/stack.ts';
 import { Fleet } from '../fleet/fleet.ts';
 import { dial, startBare } from '../peers/bare.ts';
 import { loadSteadily } from '../peers/http-load.ts';
-import { type Row, quantile } from '../row.ts';
+import { type Round, type Row, quantile } from '../row.ts';
 
 const agents = Number(process.env['CAUSEWAY_FLEET_AGENTS'] ?? 1000);
 const herd = Number(process.env['CAUSEWAY_FLEET_HERD'] ?? 10_000);
@@ -28,6 +28,8 @@ const p99LimitMs = 1000;
 const badSockets = 200;
 /** What one address may ask at once is asked by then (edge/http/strangers.ts). */
 const askBurstMs = 15_000;
+/** What a program that does harm takes to begin. */
+const beginMs = 1000;
 /** Sockets of the bare object that are dialled at a time. */
 const dialAtOnce = 50;
 /** D1 is settled when nothing was written for so long. */
@@ -151,7 +153,7 @@ async function bareMemory(count: number): Promise<number> {
   }
 }
 
-async function idle(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>>> {
+async function idle(fleet: Fleet): Promise<Round> {
   const { stack } = fleet;
   await whenSettled(stack);
   const watch = new RowWatch(stack.edge.state);
@@ -184,7 +186,7 @@ async function idle(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>
  * Kills the edge and times the return of all; people ask all the while, from when the API answers again. The agents have been
  * there for a minute, so that their last failures are forgotten (SPEC M12).
  */
-async function back(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>>> {
+async function back(fleet: Fleet): Promise<Round> {
   await sleep(limits.stableMs);
   const { drops } = await fleet.state();
   const killedMs = await fleet.killEdge();
@@ -214,21 +216,21 @@ async function back(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>
   };
 }
 
-async function hostile(fleet: Fleet, what: 'dial' | 'ask'): Promise<Awaited<ReturnType<Measured['round']>>> {
+async function hostile(fleet: Fleet, what: 'dial' | 'ask'): Promise<Round> {
   const words = [what, String(badSockets), ...fleet.ids.slice(0, 20)];
-  return beside(fleet, { program: 'hostile.ts', words, afterMs: what === 'ask' ? askBurstMs : 1000 });
+  return beside(fleet, { program: 'hostile.ts', words, afterMs: what === 'ask' ? askBurstMs : beginMs });
 }
 
 /** A fresh agent each round: what one has said and dialled is remembered. */
-async function rogue(fleet: Fleet): Promise<Awaited<ReturnType<Measured['round']>>> {
-  return beside(fleet, { program: 'rogue.ts', words: [await fleet.stack.client.newJoinToken()], afterMs: 1000 });
+async function rogue(fleet: Fleet): Promise<Round> {
+  return beside(fleet, { program: 'rogue.ts', words: [await fleet.stack.client.newJoinToken()], afterMs: beginMs });
 }
 
 /** What people feel without, then beside a program that does harm. Of its own: what it costs here is not the edge's time. */
 async function beside(
   fleet: Fleet,
   { program, words, afterMs }: { program: string; words: readonly string[]; afterMs: number },
-): Promise<Awaited<ReturnType<Measured['round']>>> {
+): Promise<Round> {
   const peer = quantile(await people(fleet.stack, watchMs), 0.99);
   const bad = start(process.execPath, [join(import.meta.dirname, '../fleet', program), fleet.stack.url, ...words], {
     name: program,
